@@ -1,0 +1,3 @@
+//! Hume's Empathic Voice Interface.
+mod codec;
+mod messages;

@@ -1,0 +1,169 @@
+//! The neutral seam between a call and whatever speech-to-speech agent answers it.
+//!
+//! The host (the session) speaks [`Command`]s and hears [`Event`]s; it never sees a vendor's ids,
+//! message names or audio formats. A [`Codec`] is the sans-I/O translation for one agent: text
+//! frames in, events out; commands in, text frames out. The codec owns resampling, base64,
+//! de-duplication and the dropping of audio that belongs to an utterance already interrupted; the
+//! host owns marks, clears, what the caller has heard, hanging up and every timer.
+//!
+//! Audio crosses the seam as G.711 mu-law, 8 kHz, mono: what the telephone speaks.
+
+pub mod evi;
+pub mod link;
+
+use std::fmt;
+
+/// One utterance of the agent. Opaque to the host; later utterances compare greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentId(pub u32);
+
+/// What the host asks of the agent.
+#[derive(Debug)]
+pub enum Command<'a> {
+    /// The caller's voice: mu-law 8 kHz mono, usually 20 ms (160 bytes).
+    AudioIn(&'a [u8]),
+    /// The answer to a [`Event::ToolCall`]; each call is answered exactly once.
+    ToolResult { call_id: &'a str, result: ToolResult<'a> },
+    /// Have the agent speak this text.
+    Say { text: &'a str },
+    /// Give the agent something to know.
+    AddContext { text: &'a str },
+    /// What the caller heard of an utterance before it was cut off by a clear.
+    Heard { segment: SegmentId, heard_ms: u64 },
+    /// Keep listening, stop answering.
+    Pause,
+    /// Answer again.
+    Resume,
+}
+
+/// How a tool call went.
+#[derive(Debug, Clone, Copy)]
+pub enum ToolResult<'a> {
+    /// The text that the agent's language model gets.
+    Ok(&'a str),
+    /// `content` is what the language model gets, `error` is for the vendor's logs.
+    Failed { error: &'a str, content: &'a str },
+}
+
+/// Who said something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Caller,
+    Agent,
+}
+
+/// What the host hears from the agent.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The agent listens and may be given audio. `chat` names the conversation in the vendor's
+    /// own words, for logs; `resume` is what a reconnect would present.
+    Ready { chat: &'a str, resume: Option<&'a str> },
+    /// Speech: mu-law 8 kHz mono. Comes faster than real time and in bursts.
+    Audio { segment: SegmentId, mulaw: &'a [u8] },
+    /// No more audio will come for this utterance.
+    SegmentEnd { segment: SegmentId },
+    /// The agent has finished its turn: generated, not heard.
+    TurnDone,
+    /// The caller speaks over the agent: what is queued should not be heard.
+    Interrupt,
+    /// Words. `replace`: an improved version of the same utterance's earlier transcript.
+    Transcript { role: Role, text: &'a str, interim: bool, replace: bool },
+    /// A tool is called. `expects_reply` is false for tools that the agent runs itself.
+    ToolCall { call_id: &'a str, name: &'a str, arguments: &'a str, expects_reply: bool },
+    /// The agent no longer waits for this call's answer.
+    ToolCancelled { call_id: &'a str },
+    /// The agent reports an error in band. It may or may not close afterwards.
+    Error { code: &'a str },
+    /// A message that was not understood and has been skipped.
+    Ignored { why: Ignored },
+}
+
+/// Why a message of the agent was skipped. Counted, never fatal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// A type that this codec does not know.
+    UnknownType,
+    /// Not JSON, or a known type whose fields do not have the documented shape.
+    Malformed,
+    /// Audio that cannot be played: see the logs' `audio` field for which rule it broke.
+    BadAudio(crate::audio::wav::WavError),
+    /// A binary frame.
+    Binary,
+}
+
+/// Why an agent's connection is over, as far as its last words tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The agent ended the conversation of its own accord: a hang-up.
+    HungUp,
+    /// Nobody spoke for too long, in the agent's opinion.
+    Inactive,
+    /// The conversation reached the agent's limit of length.
+    Expired,
+    /// The credentials were refused.
+    Auth,
+    /// Credits or a subscription limit.
+    Quota,
+    /// The agent refuses what we sent or are; trying again would not help.
+    Rejected,
+    /// Lost or failing; a new connection may work.
+    Lost,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Closed::HungUp => "hung up",
+            Closed::Inactive => "inactive",
+            Closed::Expired => "expired",
+            Closed::Auth => "auth",
+            Closed::Quota => "quota",
+            Closed::Rejected => "rejected",
+            Closed::Lost => "lost",
+        })
+    }
+}
+
+/// What an agent can do; constant for a codec. An operator's order that the agent cannot follow is
+/// refused, not silently accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Capabilities {
+    /// The word for logs, `/status` and metrics.
+    pub name: &'static str,
+    /// Wants [`Command::Heard`] after an interruption.
+    pub heard: bool,
+    /// [`Command::Say`] is spoken word for word.
+    pub exact_say: bool,
+    /// [`Command::AddContext`] works in mid-conversation.
+    pub mid_context: bool,
+    /// [`Command::Pause`] works.
+    pub pause: bool,
+    /// [`Event::TurnDone`] is sent; otherwise the end of a turn has to be inferred from silence.
+    pub turn_events: bool,
+}
+
+/// Where and how to connect.
+pub struct Request {
+    /// `ws://` or `wss://`; never carries a secret.
+    pub url: String,
+    /// Header name and secret value.
+    pub auth: (&'static str, crate::config::Secret),
+    /// Upper bound for one message of the agent, in bytes.
+    pub max_message: usize,
+}
+
+/// The translation for one agent and one connection. No I/O, no clock.
+pub trait Codec: Send {
+    /// What this agent can do.
+    fn capabilities(&self) -> &'static Capabilities;
+    /// Where to connect.
+    fn request(&self) -> Request;
+    /// The frames to send as soon as the WebSocket is open.
+    fn opened(&mut self, send: &mut dyn FnMut(String));
+    /// Translates a command into frames.
+    fn command(&mut self, command: Command<'_>, send: &mut dyn FnMut(String));
+    /// Translates a text frame into events.
+    fn message(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>));
+    /// Says what a close means, in the light of what came before. `None`: lost without a close frame.
+    fn closed(&mut self, code: Option<u16>) -> Closed;
+}

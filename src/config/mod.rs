@@ -1,0 +1,165 @@
+//! Everything an operator can set, with every default in one place.
+//!
+//! The file is TOML, read whole and checked whole before anything is opened: all problems are
+//! reported at once, each with file, line, key and mend. Unknown keys are errors. Secrets live in
+//! [`credentials`], never in the TOML, and have a type of their own ([`Secret`]) that cannot be
+//! printed by accident.
+
+pub mod args;
+pub mod credentials;
+mod duration;
+mod file;
+mod problem;
+mod secret;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use credentials::Credentials;
+pub use problem::{Problem, Problems};
+pub use secret::Secret;
+
+/// Where the config is when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/hume-bridge/hume-bridge.toml";
+
+/// A config that has been checked: every value is usable as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// What Twilio sees. Signatures are checked against it.
+    pub public_url: PublicUrl,
+    pub listen: Listen,
+    pub admin: Admin,
+    pub twilio: Twilio,
+    pub agent: Agent,
+    pub hume: Hume,
+    pub calls: Calls,
+    pub log: Log,
+    /// `[credentials] file`
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// An absolute `http(s)` URL without query, fragment or userinfo, taken apart for signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// `https`; `http` only for loopback and tests.
+    pub secure: bool,
+    /// Host as written, lower case, without port. IPv6 in brackets.
+    pub host: String,
+    /// Only a port that the URL states.
+    pub port: Option<u16>,
+    /// A path prefix without trailing slash: `""` or `/bridge`.
+    pub prefix: String,
+}
+
+impl PublicUrl {
+    /// `https://host[:port]/prefix` + `path`, as Twilio is told.
+    pub fn http(&self, path: &str) -> String {
+        self.join(if self.secure { "https" } else { "http" }, path)
+    }
+
+    /// The same with `wss`/`ws`.
+    pub fn ws(&self, path: &str) -> String {
+        self.join(if self.secure { "wss" } else { "ws" }, path)
+    }
+
+    fn join(&self, scheme: &str, path: &str) -> String {
+        match self.port {
+            Some(port) => format!("{scheme}://{}:{port}{}{path}", self.host, self.prefix),
+            None => format!("{scheme}://{}{}{path}", self.host, self.prefix),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// The listener that Twilio reaches.
+    pub http: SocketAddr,
+    /// Health, status; `None` when switched off with `""`.
+    pub ops: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// The control socket; `None` when switched off with `""`.
+    pub socket: Option<PathBuf>,
+    /// Group that may use it; `""` leaves the group alone.
+    pub group: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Twilio {
+    /// `AC...`; may come from the credentials instead.
+    pub account_sid: Option<String>,
+    /// `+...`; may come from the credentials instead.
+    pub phone_number: Option<String>,
+    /// No trailing slash.
+    pub api_url: String,
+    pub validate_signatures: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgentKind {
+    Hume,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agent {
+    pub default: AgentKind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hume {
+    /// `wss://...`, or `ws://` to a loopback address.
+    pub url: String,
+    /// An EVI config; without it Hume uses its default.
+    pub config_id: Option<String>,
+    /// A WebSocket ping this often.
+    pub ping_interval: Duration,
+    /// The connection is given up when a ping is not answered for this long.
+    pub pong_timeout: Duration,
+    /// TCP, TLS and WebSocket handshakes together.
+    pub connect_timeout: Duration,
+    /// From the handshake to `chat_metadata`.
+    pub ready_timeout: Duration,
+    /// Tell EVI about the bridge's own `hang_up` tool in the session settings.
+    pub declare_hang_up: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calls {
+    pub max_concurrent: usize,
+    pub max_duration: Duration,
+    /// Spoken by Twilio before the agent is connected; `""` for none.
+    pub greeting: String,
+    /// How long a stopping daemon waits for its calls.
+    pub drain_limit: Duration,
+    pub fallback: Fallback,
+}
+
+/// What the caller meets when the agent has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    Say(String),
+    Dial(String),
+    HangUp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    Auto,
+    Stderr,
+    Syslog,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    pub target: LogTarget,
+    pub level: LogLevel,
+}

@@ -1,0 +1,6 @@
+//! The listeners.
+pub mod listener;
+pub mod media;
+pub mod ops;
+pub mod router;
+pub mod voice;

@@ -1,0 +1,5 @@
+//! One call.
+pub mod driver;
+pub mod machine;
+pub mod playback;
+pub mod registry;
