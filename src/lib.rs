@@ -30,6 +30,7 @@ pub mod config;
 pub mod ctl;
 pub mod daemon;
 pub mod http;
+mod printable;
 pub mod session;
 pub mod sim;
 pub mod twilio;

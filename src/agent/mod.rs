@@ -23,7 +23,10 @@ pub enum Command<'a> {
     /// The caller's voice: mu-law 8 kHz mono, usually 20 ms (160 bytes).
     AudioIn(&'a [u8]),
     /// The answer to a [`Event::ToolCall`]; each call is answered exactly once.
-    ToolResult { call_id: &'a str, result: ToolResult<'a> },
+    ToolResult {
+        call_id: &'a str,
+        result: ToolResult<'a>,
+    },
     /// Have the agent speak this text.
     Say { text: &'a str },
     /// Give the agent something to know.
@@ -57,7 +60,10 @@ pub enum Role {
 pub enum Event<'a> {
     /// The agent listens and may be given audio. `chat` names the conversation in the vendor's
     /// own words, for logs; `resume` is what a reconnect would present.
-    Ready { chat: &'a str, resume: Option<&'a str> },
+    Ready {
+        chat: &'a str,
+        resume: Option<&'a str>,
+    },
     /// Speech: mu-law 8 kHz mono. Comes faster than real time and in bursts.
     Audio { segment: SegmentId, mulaw: &'a [u8] },
     /// No more audio will come for this utterance.
@@ -67,9 +73,19 @@ pub enum Event<'a> {
     /// The caller speaks over the agent: what is queued should not be heard.
     Interrupt,
     /// Words. `replace`: an improved version of the same utterance's earlier transcript.
-    Transcript { role: Role, text: &'a str, interim: bool, replace: bool },
+    Transcript {
+        role: Role,
+        text: &'a str,
+        interim: bool,
+        replace: bool,
+    },
     /// A tool is called. `expects_reply` is false for tools that the agent runs itself.
-    ToolCall { call_id: &'a str, name: &'a str, arguments: &'a str, expects_reply: bool },
+    ToolCall {
+        call_id: &'a str,
+        name: &'a str,
+        arguments: &'a str,
+        expects_reply: bool,
+    },
     /// The agent no longer waits for this call's answer.
     ToolCancelled { call_id: &'a str },
     /// The agent reports an error in band. It may or may not close afterwards.

@@ -1,1 +1,2 @@
 //! stub
+pub const SILENCE: u8 = 0xFF;

@@ -1,4 +1,6 @@
 //! stub
 /// Why a WAV message cannot be played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WavError { NotRiff }
+pub enum WavError {
+    NotRiff,
+}

@@ -1,2 +1,3 @@
 //! stub
-pub struct Problem; pub struct Problems;
+pub struct Problem;
+pub struct Problems;

@@ -100,6 +100,8 @@ pub struct View {
 struct Live {
     view: Arc<View>,
     orders: mpsc::Sender<Order>,
+    /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
+    after: Option<After>,
 }
 
 #[derive(Default)]
@@ -120,12 +122,18 @@ pub struct Registry {
 
 impl Registry {
     pub fn new(max_concurrent: usize) -> Arc<Self> {
-        Arc::new(Registry { inner: Mutex::default(), max_concurrent, ended: Notify::new() })
+        Arc::new(Registry {
+            inner: Mutex::default(),
+            max_concurrent,
+            ended: Notify::new(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while holding the lock cannot leave the maps half-written: no call-out happens inside.
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// A webhook asks for a place. Asking again for the same call changes nothing.
@@ -170,13 +178,28 @@ impl Registry {
             frames_dropped: AtomicU64::new(0),
             barge_ins: AtomicU64::new(0),
         });
-        inner.live.insert(call, Live { view: view.clone(), orders });
-        Ok(Claim { registry: self.clone(), view, mailbox, after: After::Fallback })
+        inner.live.insert(
+            call,
+            Live {
+                view: view.clone(),
+                orders,
+                after: None,
+            },
+        );
+        Ok(Claim {
+            registry: self.clone(),
+            view,
+            mailbox,
+        })
     }
 
     /// What `/voice/after` should answer for a call, if this instance carried it.
     pub fn after(&self, call: &CallSid) -> Option<After> {
-        self.lock().ended.get(call).map(|(_, after)| *after)
+        let inner = self.lock();
+        match inner.live.get(call) {
+            Some(live) => live.after,
+            None => inner.ended.get(call).map(|(_, after)| *after),
+        }
     }
 
     /// Gives an order to a live call.
@@ -202,7 +225,12 @@ impl Registry {
 
     /// The live calls, oldest first.
     pub fn views(&self) -> Vec<Arc<View>> {
-        let mut views: Vec<_> = self.lock().live.values().map(|live| live.view.clone()).collect();
+        let mut views: Vec<_> = self
+            .lock()
+            .live
+            .values()
+            .map(|live| live.view.clone())
+            .collect();
         views.sort_by_key(|view| view.started);
         views
     }
@@ -257,16 +285,29 @@ pub struct Claim {
     registry: Arc<Registry>,
     pub view: Arc<View>,
     pub mailbox: mpsc::Receiver<Order>,
-    /// What the caller meets next. A call that ends without saying so has failed.
-    pub after: After,
+}
+
+impl Claim {
+    /// Says what the caller meets after the stream. A call that ends without having said so failed.
+    pub fn decide(&self, after: After) {
+        if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
+            live.after = Some(after);
+        }
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         let call = self.view.facts.call;
         let mut inner = self.registry.lock();
-        inner.live.remove(&call);
-        inner.ended.insert(call, (Instant::now() + ENDED_LIFETIME, self.after));
+        let after = inner
+            .live
+            .remove(&call)
+            .and_then(|live| live.after)
+            .unwrap_or(After::Fallback);
+        inner
+            .ended
+            .insert(call, (Instant::now() + ENDED_LIFETIME, after));
         drop(inner);
         self.registry.ended.notify_waiters();
     }
