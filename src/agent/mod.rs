@@ -11,7 +11,9 @@
 pub mod evi;
 pub mod link;
 
-use std::fmt;
+use std::{fmt, time::Duration};
+
+use crate::config::{self, Secret};
 
 /// One utterance of the agent. Opaque to the host; later utterances compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,7 +165,7 @@ pub struct Request {
     /// `ws://` or `wss://`; never carries a secret.
     pub url: String,
     /// Header name and secret value.
-    pub auth: (&'static str, crate::config::Secret),
+    pub auth: (&'static str, Secret),
     /// Upper bound for one message of the agent, in bytes.
     pub max_message: usize,
 }
@@ -182,4 +184,54 @@ pub trait Codec: Send {
     fn message(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>));
     /// Says what a close means, in the light of what came before. `None`: lost without a close frame.
     fn closed(&mut self, code: Option<u16>) -> Closed;
+}
+
+/// The deadlines of an agent's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub connect_timeout: Duration,
+    pub ready_timeout: Duration,
+    pub ping_interval: Duration,
+    pub pong_timeout: Duration,
+}
+
+/// The agents that the config and the credentials allow: the one place that knows their vendors.
+pub struct Agents {
+    hume: config::Hume,
+    hume_api_key: Secret,
+}
+
+impl Agents {
+    pub fn new(config: &config::Config, credentials: &config::Credentials) -> Self {
+        match config.agent.default {
+            config::AgentKind::Hume => Agents {
+                hume: config.hume.clone(),
+                hume_api_key: credentials.hume_api_key.clone(),
+            },
+        }
+    }
+
+    /// A codec for one new connection.
+    pub fn codec(&self) -> Box<dyn Codec> {
+        Box::new(evi::Codec::new(evi::Settings {
+            url: self.hume.url.clone(),
+            api_key: self.hume_api_key.clone(),
+            config_id: self.hume.config_id.clone(),
+            declare_hang_up: self.hume.declare_hang_up,
+            resume: None,
+        }))
+    }
+
+    pub fn capabilities(&self) -> &'static Capabilities {
+        &evi::CAPABILITIES
+    }
+
+    pub fn timing(&self) -> Timing {
+        Timing {
+            connect_timeout: self.hume.connect_timeout,
+            ready_timeout: self.hume.ready_timeout,
+            ping_interval: self.hume.ping_interval,
+            pong_timeout: self.hume.pong_timeout,
+        }
+    }
 }
