@@ -7,6 +7,8 @@
 pub mod driver;
 pub mod goodbye;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
 pub mod playback;
 pub mod registry;
 pub mod uplink;
