@@ -1,10 +1,477 @@
-//! stub
-use super::Secret;
-/// The secrets, once found.
-#[derive(Clone, Debug, Default)]
+//! The secrets, found and checked.
+//!
+//! They come from exactly one place, the first that is named: `--credentials FILE`, `[credentials]
+//! file`, systemd's `$CREDENTIALS_DIRECTORY`. A file is JSON with the keys of [`KEYS`] or the names
+//! they had in the Node.js predecessor; a directory has one secret a file, or `credentials.json`.
+//! A file that other users of the machine may read or write is refused. All that is missing or
+//! wrong is reported at once. No value is ever repeated in a message, and no type here prints one.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io::{ErrorKind, Read as _},
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    path::Path,
+};
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess};
+use serde_json::error::Category;
+
+use super::{AgentKind, Config, Problem, Problems, Secret, check};
+
+/// What the configured agent and Twilio need.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    pub hume_api_key: Option<Secret>,
-    pub twilio_account_sid: Option<String>,
-    pub twilio_auth_token: Option<Secret>,
+    pub hume_api_key: Secret,
+    /// From the credentials or from `[twilio]`.
+    pub twilio_account_sid: String,
+    pub twilio_auth_token: Secret,
+    /// The same; nothing needs it to take calls.
     pub twilio_phone_number: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("hume_api_key", &self.hume_api_key)
+            .field("twilio_account_sid", &self.twilio_account_sid)
+            .field("twilio_auth_token", &self.twilio_auth_token)
+            .field(
+                "twilio_phone_number",
+                &self.twilio_phone_number.as_ref().map(|_| ".."),
+            )
+            .finish()
+    }
+}
+
+/// One credential by all its names.
+struct Key {
+    json: &'static str,
+    /// What the predecessor called it.
+    alias: Option<&'static str>,
+    /// In a directory.
+    file: &'static str,
+}
+
+const HUME_API_KEY: usize = 0;
+const ACCOUNT_SID: usize = 1;
+const AUTH_TOKEN: usize = 2;
+const PHONE_NUMBER: usize = 3;
+
+const KEYS: [Key; 4] = [
+    Key {
+        json: "hume_api_key",
+        alias: None,
+        file: "hume-api-key",
+    },
+    Key {
+        json: "twilio_account_sid",
+        alias: Some("twilio_au_account_sid"),
+        file: "twilio-account-sid",
+    },
+    Key {
+        json: "twilio_auth_token",
+        alias: Some("twilio_au_auth_token"),
+        file: "twilio-auth-token",
+    },
+    Key {
+        json: "twilio_phone_number",
+        alias: Some("twilio_au_phone_number"),
+        file: "twilio-phone-number",
+    },
+];
+
+/// In a directory: all of them in one.
+const JSON_FILE: &str = "credentials.json";
+
+const MOST_BYTES: u64 = 64 * 1024;
+
+/// Finds what `config` needs. `cli` is `--credentials`, `directory` is `$CREDENTIALS_DIRECTORY`.
+pub fn find(
+    cli: Option<&Path>,
+    config: &Config,
+    directory: Option<&Path>,
+) -> Result<Credentials, Problems> {
+    let mut search = Search::default();
+    let directory = directory.filter(|path| !path.as_os_str().is_empty());
+    let place = match (cli, config.credentials_file.as_deref(), directory) {
+        (Some(file), _, _) | (None, Some(file), _) => {
+            search.json(file);
+            file
+        }
+        (None, None, Some(directory)) => {
+            search.directory(directory);
+            directory
+        }
+        (None, None, None) => return Err(nowhere(config).into()),
+    };
+    search.beside_config(
+        ACCOUNT_SID,
+        "account_sid",
+        config.twilio.account_sid.as_deref(),
+    );
+    search.beside_config(
+        PHONE_NUMBER,
+        "phone_number",
+        config.twilio.phone_number.as_deref(),
+    );
+    search.finish(
+        config,
+        place,
+        cli.is_none() && config.credentials_file.is_none(),
+    )
+}
+
+fn required(config: &Config) -> impl Iterator<Item = usize> {
+    let agent = match config.agent.default {
+        AgentKind::Hume => HUME_API_KEY,
+    };
+    [agent, AUTH_TOKEN, ACCOUNT_SID].into_iter()
+}
+
+fn nowhere(config: &Config) -> Problem {
+    let missing = required(config)
+        .filter(|key| *key != ACCOUNT_SID || config.twilio.account_sid.is_none())
+        .map(|key| KEYS[key].json);
+    Problem {
+        file: "credentials".into(),
+        line: None,
+        key: missing.collect::<Vec<_>>().join(", "),
+        what: "missing; looked at --credentials (not given), file in [credentials] (not set) and \
+               $CREDENTIALS_DIRECTORY (not set)"
+            .into(),
+        mend: "write a JSON file of mode 600 with these keys and name it with --credentials".into(),
+    }
+}
+
+/// A value and who gave it: the file, and the name within it.
+struct Given {
+    file: String,
+    name: String,
+    value: String,
+}
+
+#[derive(Default)]
+struct Search {
+    given: [Vec<Given>; KEYS.len()],
+    /// Stands somewhere, or may stand in what could not be read: a problem, but not missing.
+    withheld: [bool; KEYS.len()],
+    problems: Vec<Problem>,
+}
+
+impl Search {
+    fn problem(
+        &mut self,
+        file: &Path,
+        key: &str,
+        what: impl Into<String>,
+        mend: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            file: file.display().to_string(),
+            line: None,
+            key: key.into(),
+            what: what.into(),
+            mend: mend.into(),
+        });
+    }
+
+    fn directory(&mut self, directory: &Path) {
+        let files = KEYS.iter().map(|key| key.file).chain([JSON_FILE]);
+        let present: Vec<_> = files.filter(|file| directory.join(file).exists()).collect();
+        for (n, key) in KEYS.iter().enumerate() {
+            let file = directory.join(key.file);
+            if !present.contains(&key.file) {
+                continue;
+            }
+            let Some(bytes) = self.bytes(&file) else {
+                self.withheld[n] = true;
+                continue;
+            };
+            match String::from_utf8(bytes) {
+                Ok(text) => {
+                    // What `echo` and editors leave behind; one, so that a second is noticed.
+                    let value = text.strip_suffix('\n').unwrap_or(&text);
+                    let value = value.strip_suffix('\r').unwrap_or(value);
+                    self.give(n, &file, "", value);
+                }
+                Err(_) => {
+                    self.withheld[n] = true;
+                    self.problem(&file, "", "is not text", "write the value alone into it");
+                }
+            }
+        }
+        if present.contains(&JSON_FILE) {
+            self.json(&directory.join(JSON_FILE));
+        }
+    }
+
+    fn json(&mut self, file: &Path) {
+        let Some(bytes) = self.bytes(file) else {
+            self.withheld = [true; KEYS.len()];
+            return;
+        };
+        // Editors on Windows put a byte order mark before it.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let entries = match serde_json::from_slice::<Entries>(bytes) {
+            Ok(Entries(entries)) => entries,
+            Err(error) => {
+                self.withheld = [true; KEYS.len()];
+                // Place and kind only: the error's own words may quote the file.
+                let what = match error.classify() {
+                    Category::Data => "is not a JSON object",
+                    Category::Eof => "is not whole JSON: it ends too early",
+                    Category::Syntax | Category::Io => "is not JSON",
+                };
+                self.problem(
+                    file,
+                    "",
+                    format!("{what} (column {})", error.column()),
+                    "write { \"hume_api_key\": \"...\", ... }",
+                );
+                if let Some(problem) = self.problems.last_mut() {
+                    problem.line = Some(error.line()).filter(|line| *line > 0);
+                }
+                return;
+            }
+        };
+        for (name, value) in entries {
+            let known = KEYS
+                .iter()
+                .position(|key| key.json == name || key.alias == Some(&name));
+            let Some(key) = known else { continue };
+            match value {
+                serde_json::Value::String(value) => self.give(key, file, &name, &value),
+                serde_json::Value::Null => {}
+                _ => {
+                    self.withheld[key] = true;
+                    self.problem(file, &name, "is not a string", "put the value in quotes");
+                }
+            }
+        }
+    }
+
+    /// Reads a file that nobody else may touch.
+    fn bytes(&mut self, file: &Path) -> Option<Vec<u8>> {
+        // Before it is opened: opening a pipe waits for a writer.
+        match fs::metadata(file) {
+            Ok(metadata) if metadata.is_dir() => {
+                self.problem(file, "", "is a directory", "name the JSON file in it");
+                return None;
+            }
+            Ok(metadata) if !metadata.is_file() => {
+                self.problem(
+                    file,
+                    "",
+                    "is not a regular file",
+                    "write the secrets to a file",
+                );
+                return None;
+            }
+            Ok(_) => {}
+            Err(error) => return self.unreadable(file, &error),
+        }
+        let opened = File::open(file).and_then(|opened| Ok((opened.metadata()?, opened)));
+        let (metadata, opened) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.unreadable(file, &error),
+        };
+        let others = metadata.permissions().mode() & 0o006;
+        if others != 0 {
+            let may = match others {
+                0o004 => "read",
+                0o002 => "write",
+                _ => "read and write",
+            };
+            self.problem(
+                file,
+                "",
+                format!("every user of this machine may {may} it"),
+                format!("chmod 600 {}", shell_word(file)),
+            );
+            return None;
+        }
+        let mut bytes = Vec::new();
+        if let Err(error) = opened.take(MOST_BYTES + 1).read_to_end(&mut bytes) {
+            return self.unreadable(file, &error);
+        }
+        if bytes.len() as u64 > MOST_BYTES {
+            let what = format!("is larger than {} KiB", MOST_BYTES / 1024);
+            self.problem(file, "", what, "leave only the credentials in it");
+            return None;
+        }
+        Some(bytes)
+    }
+
+    fn unreadable(&mut self, file: &Path, error: &std::io::Error) -> Option<Vec<u8>> {
+        let mend = match error.kind() {
+            ErrorKind::NotFound => "create it with mode 600, or name another with --credentials",
+            _ => "let the user that runs hume-bridge read it",
+        };
+        self.problem(file, "", format!("cannot be read: {error}"), mend);
+        None
+    }
+
+    fn give(&mut self, key: usize, file: &Path, name: &str, value: &str) {
+        // An old file may have the number left open, and calls come in without it.
+        if key == PHONE_NUMBER && value.is_empty() {
+            return;
+        }
+        let complaint = match key {
+            ACCOUNT_SID => check::account_sid(value).err(),
+            PHONE_NUMBER => check::phone_number(value).err(),
+            _ => check::secret(value).err(),
+        };
+        if let Some(complaint) = complaint {
+            self.withheld[key] = true;
+            return self.problem(file, name, complaint.what, complaint.mend);
+        }
+        self.given[key].push(Given {
+            file: file.display().to_string(),
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+    }
+
+    fn beside_config(&mut self, key: usize, name: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.given[key].push(Given {
+                file: "the config".into(),
+                name: format!("twilio.{name}"),
+                value: value.to_owned(),
+            });
+        }
+    }
+
+    fn finish(
+        mut self,
+        config: &Config,
+        place: &Path,
+        is_directory: bool,
+    ) -> Result<Credentials, Problems> {
+        for given in &self.given {
+            let Some((first, more)) = given.split_first() else {
+                continue;
+            };
+            if let Some(other) = more.iter().find(|other| other.value != first.value) {
+                let other = match (other.file == first.file, other.name.is_empty()) {
+                    (true, _) => other.name.clone(),
+                    (false, true) => other.file.clone(),
+                    (false, false) => format!("{} in {}", other.name, other.file),
+                };
+                self.problems.push(Problem {
+                    file: first.file.clone(),
+                    line: None,
+                    key: first.name.clone(),
+                    what: if other == first.name {
+                        "stands there twice, with different values".into()
+                    } else {
+                        format!("is not the same as {other}")
+                    },
+                    mend: "keep the right one, remove the other".into(),
+                });
+            }
+        }
+        let missing: Vec<_> = required(config)
+            .filter(|key| self.given[*key].is_empty() && !self.withheld[*key])
+            .collect();
+        if !missing.is_empty() {
+            let names: Vec<_> = missing.iter().map(|key| KEYS[*key].json).collect();
+            let files: Vec<_> = missing.iter().map(|key| KEYS[*key].file).collect();
+            let sid = match missing.contains(&ACCOUNT_SID) {
+                true => " (account_sid may stand in [twilio] of the config, too)",
+                false => "",
+            };
+            let what = match sid {
+                "" => "missing; looked here",
+                _ => "missing; looked here, and at [twilio] of the config",
+            };
+            let mend = match is_directory {
+                true => format!("add LoadCredential= lines for {}{sid}", files.join(", ")),
+                false => format!("add them{sid}"),
+            };
+            self.problem(place, &names.join(", "), what, mend);
+        }
+        if let Some(problems) = Problems::collect(self.problems) {
+            return Err(problems);
+        }
+        let mut take = |key: usize| self.given[key].pop().map(|given| given.value);
+        let required = "what is missing or withheld has been a problem";
+        Ok(Credentials {
+            hume_api_key: Secret::new(take(HUME_API_KEY).expect(required)),
+            twilio_account_sid: take(ACCOUNT_SID).expect(required),
+            twilio_auth_token: Secret::new(take(AUTH_TOKEN).expect(required)),
+            twilio_phone_number: take(PHONE_NUMBER),
+        })
+    }
+}
+
+/// A JSON object as it stands, duplicate keys and all: a map would keep one of them in silence.
+struct Entries(Vec<(String, serde_json::Value)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// A path as a shell takes it, whatever is in it, to be copied from a message.
+fn shell_word(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(b);
+    let dash = if bytes.first() == Some(&b'-') {
+        "./"
+    } else {
+        ""
+    };
+    match path.to_str() {
+        Some(text) if bytes.iter().all(plain) => format!("{dash}{text}"),
+        Some(text) if !text.contains(|c: char| c.is_control()) => {
+            format!("'{dash}{}'", text.replace('\'', r"'\''"))
+        }
+        _ => {
+            let escaped: String = bytes
+                .iter()
+                .map(|b| match b {
+                    b'\'' | b'\\' => format!("\\{}", *b as char),
+                    b' '..=b'~' => (*b as char).to_string(),
+                    _ => format!("\\{b:03o}"),
+                })
+                .collect();
+            format!("$'{dash}{escaped}'")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn a_path_in_advice_can_be_pasted_into_a_shell() {
+        let word = |bytes: &[u8]| shell_word(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(word(b"/etc/hume-bridge/c.json"), "/etc/hume-bridge/c.json");
+        assert_eq!(word(b"-rf"), "./-rf");
+        assert_eq!(word(b"/a b;$(reboot)"), "'/a b;$(reboot)'");
+        assert_eq!(word(b"/it's"), r"'/it'\''s'");
+        assert_eq!(word(b"/a\nb'\xff"), r"$'/a\012b\'\377'");
+    }
 }

@@ -1,1 +1,339 @@
-//! stub
+//! The TOML file: which keys there are, and what each must be.
+//!
+//! [`load`] and [`parse`] give a whole config or all that is wrong with it, at once. Sections and
+//! keys that the file leaves out have the defaults of [`super::defaults`]; only `public_url` must
+//! stand there.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read as _},
+    net::Ipv4Addr,
+    path::Path,
+};
+
+use toml::de::DeValue;
+
+use super::{
+    AgentKind, Config, DEFAULT_PATH, Fallback, LogLevel, LogTarget, Overrides, Problem, Problems,
+    PublicUrl,
+    check::{self, Checked, Complaint},
+    reader::{Report, Section},
+};
+
+/// Every key that the file may have, by section.
+pub fn known_keys() -> &'static [&'static str] {
+    &[
+        "public_url",
+        "listen.http",
+        "listen.ops",
+        "admin.socket",
+        "admin.group",
+        "twilio.account_sid",
+        "twilio.phone_number",
+        "twilio.api_url",
+        "twilio.validate_signatures",
+        "agent.default",
+        "hume.url",
+        "hume.config_id",
+        "hume.ping_interval",
+        "hume.pong_timeout",
+        "hume.connect_timeout",
+        "hume.ready_timeout",
+        "hume.declare_hang_up",
+        "calls.max_concurrent",
+        "calls.max_duration",
+        "calls.greeting",
+        "calls.drain_limit",
+        "calls.fallback",
+        "credentials.file",
+        "log.target",
+        "log.level",
+    ]
+}
+
+/// Far more than anyone writes by hand.
+const MOST_BYTES: u64 = 256 * 1024;
+
+/// The config in `path`, with what the command line sets over it.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, Problems> {
+    let name = path.display().to_string();
+    let text = read(path).map_err(|(line, complaint)| Problem {
+        file: name.clone(),
+        line,
+        key: String::new(),
+        what: complaint.what,
+        mend: complaint.mend,
+    })?;
+    parse(&text, &name, overrides)
+}
+
+fn read(path: &Path) -> Result<String, (Option<usize>, Complaint)> {
+    let complain = |what: String, mend: String| (None, Complaint { what, mend });
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            let mend = match error.kind() {
+                ErrorKind::NotFound => format!(
+                    "create it, public_url alone is enough; or name another with --config (the \
+                     default is {DEFAULT_PATH})"
+                ),
+                ErrorKind::IsADirectory => "name the file in it with --config".into(),
+                _ => "let the user that runs hume-bridge read it".into(),
+            };
+            complain(format!("cannot be read: {error}"), mend)
+        })?;
+    if bytes.len() as u64 > MOST_BYTES {
+        let what = format!("is larger than {} KiB", MOST_BYTES / 1024);
+        return Err(complain(what, "name a config file with --config".into()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|b| **b == b'\n').count();
+        (
+            Some(line),
+            Complaint {
+                what: "is not UTF-8".into(),
+                mend: "save it as UTF-8".into(),
+            },
+        )
+    })
+}
+
+/// The config in `text`; messages call it `name`.
+pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Problems> {
+    let mut report = Report::new(name, text);
+    let document = report.parse();
+    let broken = report.is_broken();
+    let mut top = Section::top(&mut report, document);
+
+    let has_url = top.has("public_url");
+    let public_url = top.read("public_url", |v| check::public_url(check::text(v)?));
+    // The defaults need some URL to go on with; with a problem on record nobody gets to see it.
+    let mut config = Config::new(public_url.unwrap_or(PublicUrl {
+        secure: true,
+        host: "localhost".into(),
+        port: None,
+        prefix: String::new(),
+    }));
+    sections(&mut top, &mut config);
+    top.close();
+
+    // In a broken file the key may well stand there, unseen.
+    if !has_url && !(broken && text.contains("public_url")) {
+        report.add(
+            None,
+            "public_url",
+            "is missing",
+            "write public_url = \"https://HOST\" at the top, with the host that Twilio reaches",
+        );
+    }
+    override_with(overrides, &mut config, &mut report);
+    report.into_problems().map_or(Ok(config), Err)
+}
+
+fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
+    let mut s = top.section("listen");
+    s.set(&mut config.listen.http, "http", |v| {
+        check::listen(v, Ipv4Addr::UNSPECIFIED)
+    });
+    s.set(&mut config.listen.ops, "ops", |v| match v.as_str() {
+        Some("") => Ok(None),
+        _ => check::listen(v, Ipv4Addr::LOCALHOST).map(Some),
+    });
+    s.close();
+
+    let mut s = top.section("admin");
+    s.set(&mut config.admin.socket, "socket", |v| {
+        match check::text(v)? {
+            "" => Ok(None),
+            path => check::socket_path(path).map(Some),
+        }
+    });
+    s.set(&mut config.admin.group, "group", |v| {
+        check::group(check::text(v)?)
+    });
+    s.close();
+
+    let mut s = top.section("twilio");
+    let twilio = &mut config.twilio;
+    s.set(&mut twilio.account_sid, "account_sid", |v| {
+        check::account_sid(check::text(v)?).map(Some)
+    });
+    s.set(&mut twilio.phone_number, "phone_number", |v| {
+        check::phone_number(check::text(v)?).map(Some)
+    });
+    s.set(&mut twilio.api_url, "api_url", |v| {
+        check::api_url(check::text(v)?)
+    });
+    s.set(
+        &mut twilio.validate_signatures,
+        "validate_signatures",
+        check::boolean,
+    );
+    s.close();
+
+    let mut s = top.section("agent");
+    s.set(&mut config.agent.default, "default", |v| {
+        agent(check::text(v)?)
+    });
+    s.close();
+
+    const SECOND: u64 = 1000;
+    const MINUTE: u64 = 60 * SECOND;
+    const HOUR: u64 = 60 * MINUTE;
+    let mut s = top.section("hume");
+    let hume = &mut config.hume;
+    s.set(&mut hume.url, "url", |v| {
+        check::websocket_url(check::text(v)?)
+    });
+    s.set(&mut hume.config_id, "config_id", |v| {
+        check::opaque_id(check::text(v)?).map(Some)
+    });
+    s.set(&mut hume.ping_interval, "ping_interval", |v| {
+        check::duration(v, 10..=10 * MINUTE)
+    });
+    s.set(&mut hume.pong_timeout, "pong_timeout", |v| {
+        check::duration(v, 10..=10 * MINUTE)
+    });
+    s.set(&mut hume.connect_timeout, "connect_timeout", |v| {
+        check::duration(v, 10..=2 * MINUTE)
+    });
+    s.set(&mut hume.ready_timeout, "ready_timeout", |v| {
+        check::duration(v, 10..=2 * MINUTE)
+    });
+    s.set(&mut hume.declare_hang_up, "declare_hang_up", check::boolean);
+    s.close();
+
+    let mut s = top.section("calls");
+    let calls = &mut config.calls;
+    s.set(&mut calls.max_concurrent, "max_concurrent", |v| {
+        check::count(v, 1..=100_000)
+    });
+    s.set(&mut calls.max_duration, "max_duration", |v| {
+        check::duration(v, SECOND..=24 * HOUR)
+    });
+    s.set(&mut calls.greeting, "greeting", |v| {
+        check::spoken(check::text(v)?)
+    });
+    s.set(&mut calls.drain_limit, "drain_limit", |v| {
+        check::duration(v, 10..=24 * HOUR)
+    });
+    s.set(&mut calls.fallback, "fallback", fallback);
+    s.close();
+
+    let mut s = top.section("credentials");
+    s.set(&mut config.credentials_file, "file", |v| {
+        check::absolute(check::text(v)?).map(Some)
+    });
+    s.close();
+
+    let mut s = top.section("log");
+    s.set(&mut config.log.target, "target", |v| {
+        log_target(check::text(v)?)
+    });
+    s.set(&mut config.log.level, "level", |v| {
+        check::choice(check::text(v)?, &LogLevel::NAMES)
+    });
+    s.close();
+}
+
+fn agent(name: &str) -> Checked<AgentKind> {
+    if name == "realtime" {
+        return Err(Complaint {
+            what: "the agent \"realtime\" is not in this version".into(),
+            mend: "write \"hume\"".into(),
+        });
+    }
+    check::choice(name, &[("hume", AgentKind::Hume)])
+}
+
+fn log_target(name: &str) -> Checked<LogTarget> {
+    if name == "journal" {
+        return Err(Complaint {
+            what: "there is no \"journal\"".into(),
+            mend: "write \"auto\": under systemd that is the journal".into(),
+        });
+    }
+    const TARGETS: [(&str, LogTarget); 3] = [
+        ("auto", LogTarget::Auto),
+        ("stderr", LogTarget::Stderr),
+        ("syslog", LogTarget::Syslog),
+    ];
+    check::choice(name, &TARGETS)
+}
+
+/// Exactly one of three keys, so it is read as one value.
+fn fallback(value: &DeValue<'_>) -> Checked<Fallback> {
+    const FORM: &str = r#"write one of { say = "..." }, { dial = "+..." } and { hangup = true }"#;
+    let complain = |what: &str| {
+        Err(Complaint {
+            what: what.into(),
+            mend: FORM.into(),
+        })
+    };
+    let Some(table) = value.as_table() else {
+        return complain(&format!("is {}, not a table", check::kind(value)));
+    };
+    let mut entries = table.iter();
+    let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+        let what = if table.is_empty() {
+            "is empty"
+        } else {
+            "says more than one thing to do"
+        };
+        return complain(what);
+    };
+    let inner = |mut complaint: Complaint| {
+        complaint.what = format!("{key} {}", complaint.what);
+        complaint
+    };
+    let value = value.get_ref();
+    match &**key.get_ref() {
+        "say" => match check::text(value).and_then(check::spoken).map_err(inner)? {
+            text if text.trim().is_empty() => complain("say has no words"),
+            text => Ok(Fallback::Say(text)),
+        },
+        "dial" => check::text(value)
+            .and_then(check::phone_number)
+            .map_err(inner)
+            .map(Fallback::Dial),
+        "hangup" => match check::boolean(value).map_err(inner)? {
+            true => Ok(Fallback::HangUp),
+            false => complain("hangup = false says nothing to do"),
+        },
+        _ => complain("has a key that is none of say, dial and hangup"),
+    }
+}
+
+fn override_with(overrides: &Overrides, config: &mut Config, report: &mut Report<'_>) {
+    const COMMAND_LINE: &str = "command line";
+    if let Some(port) = overrides.port {
+        config.listen.http.set_port(port);
+    }
+    if let Some(id) = &overrides.hume_config {
+        match check::opaque_id(id) {
+            Ok(id) => config.hume.config_id = Some(id),
+            Err(complaint) => report.add_elsewhere(COMMAND_LINE, "--hume-config", complaint),
+        }
+    }
+    if let Some(level) = overrides.log_level {
+        config.log.level = level;
+    }
+    let http = config.listen.http;
+    if let Some(ops) = config.listen.ops {
+        let either_is_all = http.ip().is_unspecified() || ops.ip().is_unspecified();
+        if ops.port() != 0 && http.port() == ops.port() && (http.ip() == ops.ip() || either_is_all)
+        {
+            let what = format!("port {} is that of listen.http, too", ops.port());
+            let mend = "give each a port of its own".to_owned();
+            match overrides.port {
+                Some(_) => {
+                    let what = format!("port {} is that of listen.ops, too", ops.port());
+                    report.add_elsewhere(COMMAND_LINE, "--port", Complaint { what, mend });
+                }
+                None => report.add(None, "listen.ops", what, mend),
+            }
+        }
+    }
+}

@@ -6,15 +6,20 @@
 //! printed by accident.
 
 pub mod args;
+mod check;
 pub mod credentials;
+mod defaults;
 mod duration;
 mod file;
 mod problem;
+mod reader;
 mod secret;
+mod suggest;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use credentials::Credentials;
+pub use file::{known_keys, load, parse};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 
@@ -37,6 +42,17 @@ pub struct Config {
     pub credentials_file: Option<PathBuf>,
 }
 
+/// What the command line sets over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--port`: the port of `listen.http`.
+    pub port: Option<u16>,
+    /// `--hume-config`: `hume.config_id`.
+    pub hume_config: Option<String>,
+    /// `--log-level`: `log.level`.
+    pub log_level: Option<LogLevel>,
+}
+
 /// An absolute `http(s)` URL without query, fragment or userinfo, taken apart for signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl {
@@ -51,6 +67,17 @@ pub struct PublicUrl {
 }
 
 impl PublicUrl {
+    /// Takes `https://host[:port][/prefix]` apart; `http` for loopback hosts only.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        check::public_url(text).map_err(|complaint| Problem {
+            file: String::new(),
+            line: None,
+            key: "public_url".into(),
+            what: complaint.what,
+            mend: complaint.mend,
+        })
+    }
+
     /// `https://host[:port]/prefix` + `path`, as Twilio is told.
     pub fn http(&self, path: &str) -> String {
         self.join(if self.secure { "https" } else { "http" }, path)
@@ -85,7 +112,7 @@ pub struct Admin {
     pub group: String,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Twilio {
     /// `AC...`; may come from the credentials instead.
     pub account_sid: Option<String>,
@@ -94,6 +121,18 @@ pub struct Twilio {
     /// No trailing slash.
     pub api_url: String,
     pub validate_signatures: bool,
+}
+
+/// Shows that there is a number, never which: telephone numbers stay out of logs.
+impl fmt::Debug for Twilio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Twilio")
+            .field("account_sid", &self.account_sid)
+            .field("phone_number", &self.phone_number.as_ref().map(|_| ".."))
+            .field("api_url", &self.api_url)
+            .field("validate_signatures", &self.validate_signatures)
+            .finish()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,11 +175,23 @@ pub struct Calls {
 }
 
 /// What the caller meets when the agent has failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Fallback {
     Say(String),
+    /// `+...`
     Dial(String),
     HangUp,
+}
+
+/// Without the number, as with [`Twilio`].
+impl fmt::Debug for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fallback::Say(text) => f.debug_tuple("Say").field(text).finish(),
+            Fallback::Dial(_) => f.write_str("Dial(..)"),
+            Fallback::HangUp => f.write_str("HangUp"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +207,16 @@ pub enum LogLevel {
     Warn,
     Info,
     Debug,
+}
+
+impl LogLevel {
+    /// Every level by the name it has in the file and on the command line.
+    pub const NAMES: [(&str, LogLevel); 4] = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+    ];
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,102 @@
+//! Every default, and nothing else. The shipped example is held against this by a test.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::*;
+
+impl Config {
+    /// The defaults, for a bridge that Twilio sees as `public_url`.
+    pub fn new(public_url: PublicUrl) -> Self {
+        Config {
+            public_url,
+            listen: Listen::default(),
+            admin: Admin::default(),
+            twilio: Twilio::default(),
+            agent: Agent::default(),
+            hume: Hume::default(),
+            calls: Calls::default(),
+            log: Log::default(),
+            credentials_file: None,
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen {
+            http: SocketAddr::from(([0, 0, 0, 0], 3000)),
+            ops: Some(SocketAddr::from(([127, 0, 0, 1], 3001))),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin {
+            socket: Some(PathBuf::from("/run/hume-bridge/control.sock")),
+            group: "hume-bridge".into(),
+        }
+    }
+}
+
+impl Default for Twilio {
+    fn default() -> Self {
+        Twilio {
+            account_sid: None,
+            phone_number: None,
+            api_url: "https://api.twilio.com".into(),
+            validate_signatures: true,
+        }
+    }
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Agent {
+            default: AgentKind::Hume,
+        }
+    }
+}
+
+impl Default for Hume {
+    fn default() -> Self {
+        Hume {
+            url: "wss://api.hume.ai/v0/evi/chat".into(),
+            config_id: None,
+            ping_interval: Duration::from_secs(20),
+            pong_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            ready_timeout: Duration::from_secs(10),
+            declare_hang_up: true,
+        }
+    }
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Calls {
+            max_concurrent: 500,
+            max_duration: Duration::from_secs(2 * 3600),
+            greeting: String::new(),
+            drain_limit: Duration::from_secs(5 * 60),
+            fallback: Fallback::default(),
+        }
+    }
+}
+
+impl Default for Fallback {
+    fn default() -> Self {
+        Fallback::Say(
+            "We are sorry, the call cannot be continued just now. Please try again later.".into(),
+        )
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            target: LogTarget::Auto,
+            level: LogLevel::Info,
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Takes known keys out of a TOML document and reports whatever is left.
+//!
+//! A [`Section`] lends its values to checks by name, one key at a time; closing it reports the
+//! keys that nobody asked for, with the name that was probably meant. Nothing stops at the first
+//! problem. A line that is broken as TOML is reported once, as that: what the parser makes of the
+//! rest of such a line is guesswork, and could be a secret that has lost its quotes.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    check::{Checked, Complaint, kind},
+    file::known_keys,
+    problem::{Problem, Problems, name},
+    secret::{WHERE_SECRETS_GO, names_a_secret},
+    suggest,
+};
+
+/// Gathers the problems of one file.
+pub(super) struct Report<'t> {
+    file: String,
+    text: &'t str,
+    /// Lines that are no TOML.
+    broken: BTreeSet<usize>,
+    problems: Vec<Problem>,
+}
+
+impl<'t> Report<'t> {
+    pub fn new(file: &str, text: &'t str) -> Self {
+        Report {
+            file: file.to_owned(),
+            text,
+            broken: BTreeSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Parses the text, reporting each line that is no TOML, and gives what could be read.
+    pub fn parse(&mut self) -> DeTable<'t> {
+        let (document, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            // An error may begin on one line and show on another; neither can be trusted.
+            let (first, last) = (self.line(span.start), self.line(span.end));
+            let fresh = self.broken.insert(first);
+            self.broken.extend(first..=last);
+            if fresh {
+                // The message alone: the error's own Display quotes the line.
+                let (what, mend) = syntax(error.message());
+                self.add(Some(first), String::new(), what, mend);
+            }
+        }
+        document.into_inner()
+    }
+
+    pub fn is_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    pub fn line(&self, offset: usize) -> usize {
+        let upto = &self.text.as_bytes()[..offset.min(self.text.len())];
+        1 + upto.iter().filter(|b| **b == b'\n').count()
+    }
+
+    pub fn add(
+        &mut self,
+        line: Option<usize>,
+        key: impl Into<String>,
+        what: impl Into<String>,
+        mend: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            file: self.file.clone(),
+            line,
+            key: key.into(),
+            what: what.into(),
+            mend: mend.into(),
+        });
+    }
+
+    /// The same for something outside the file.
+    pub fn add_elsewhere(&mut self, place: &str, key: &str, complaint: Complaint) {
+        self.problems.push(Problem {
+            file: place.to_owned(),
+            line: None,
+            key: key.to_owned(),
+            what: complaint.what,
+            mend: complaint.mend,
+        });
+    }
+
+    /// About a key at this place, unless its line is broken anyway.
+    fn at(&mut self, span: Range<usize>, key: &str, complaint: Complaint) {
+        let line = self.line(span.start);
+        if !self.broken.contains(&line) {
+            self.add(Some(line), key, complaint.what, complaint.mend);
+        }
+    }
+
+    pub fn into_problems(self) -> Option<Problems> {
+        Problems::collect(self.problems)
+    }
+}
+
+/// What the parser says, in the words of this file.
+fn syntax(message: &str) -> (String, &'static str) {
+    let what = format!("not TOML: {message}");
+    let mend = if message.contains("duplicate key") {
+        "keep one of them"
+    } else if message.contains("quote") || message.contains("string") {
+        "put the string in quotes, and close them on the same line"
+    } else if message.contains("key with no value") || message.contains("missing value") {
+        "write it as key = value, with strings in quotes"
+    } else {
+        "mend this line; a key is written as key = value, a section as [name]"
+    };
+    (what, mend)
+}
+
+/// One table of the document, being read.
+pub(super) struct Section<'r, 't> {
+    report: &'r mut Report<'t>,
+    /// `""` for the top of the file, `listen`, `calls.fallback`.
+    path: String,
+    entries: DeTable<'t>,
+}
+
+impl<'r, 't> Section<'r, 't> {
+    pub fn top(report: &'r mut Report<'t>, document: DeTable<'t>) -> Self {
+        Section {
+            report,
+            path: String::new(),
+            entries: document,
+        }
+    }
+
+    /// `[name]`, empty when the file does not have it.
+    pub fn section(&mut self, name: &str) -> Section<'_, 't> {
+        let path = self.full(name);
+        let entries = match self.entries.remove_entry(name) {
+            None => DeTable::new(),
+            Some((key, value)) => match value.into_inner() {
+                DeValue::Table(table) => table,
+                other => {
+                    let what = format!("is {}, not a section", kind(&other));
+                    let mend = format!("write [{path}] on a line of its own, its keys below");
+                    self.report.at(key.span(), &path, Complaint { what, mend });
+                    DeTable::new()
+                }
+            },
+        };
+        Section {
+            report: self.report,
+            path,
+            entries,
+        }
+    }
+
+    /// The key's value as `check` has it; `None` when it is not there or has been complained of.
+    pub fn read<T>(
+        &mut self,
+        key: &str,
+        check: impl FnOnce(&DeValue<'t>) -> Checked<T>,
+    ) -> Option<T> {
+        let path = self.full(key);
+        debug_assert!(
+            known_keys().contains(&&*path),
+            "{path} is not in the table of known keys"
+        );
+        let (key, value) = self.entries.remove_entry(key)?;
+        // A secret in an inline table is the worse mistake of the two.
+        if secrets_within(self.report, &path, value.get_ref()) {
+            return None;
+        }
+        match check(value.get_ref()) {
+            Ok(value) => Some(value),
+            Err(complaint) => {
+                self.report.at(key.span(), &path, complaint);
+                None
+            }
+        }
+    }
+
+    /// The key's value if it is there, over the default.
+    pub fn set<T>(
+        &mut self,
+        into: &mut T,
+        key: &str,
+        check: impl FnOnce(&DeValue<'t>) -> Checked<T>,
+    ) {
+        if let Some(value) = self.read(key, check) {
+            *into = value;
+        }
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Reports what nobody asked for.
+    pub fn close(self) {
+        let Section {
+            report,
+            path,
+            entries,
+        } = self;
+        let keys: Vec<_> = entries.into_iter().collect();
+        for (key, value) in keys {
+            unknown(report, &path, &key, &value);
+        }
+    }
+
+    fn full(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+type Key<'t> = Spanned<std::borrow::Cow<'t, str>>;
+
+fn unknown(report: &mut Report<'_>, path: &str, key: &Key<'_>, value: &Spanned<DeValue<'_>>) {
+    let written = key.get_ref();
+    let full = join(path, &name(written));
+    if names_a_secret(written) {
+        let what = "secrets never stand in this file".to_owned();
+        let mend = format!("remove it and {WHERE_SECRETS_GO}");
+        return report.at(key.span(), &full, Complaint { what, mend });
+    }
+    let complaint = match value.get_ref() {
+        DeValue::Table(_) if path.is_empty() => unknown_section(written),
+        _ => unknown_key(path, written),
+    };
+    report.at(key.span(), &full, complaint);
+    secrets_within(report, &full, value.get_ref());
+}
+
+/// Looks for secrets in a table, known or not: each is worth a line of its own.
+fn secrets_within(report: &mut Report<'_>, path: &str, value: &DeValue<'_>) -> bool {
+    let mut found = false;
+    match value {
+        DeValue::Table(table) => {
+            for (key, value) in table.iter() {
+                if names_a_secret(key.get_ref()) {
+                    unknown(report, path, key, value);
+                    found = true;
+                } else {
+                    let path = join(path, &name(key.get_ref()));
+                    found |= secrets_within(report, &path, value.get_ref());
+                }
+            }
+        }
+        DeValue::Array(list) => {
+            for value in list.iter() {
+                found |= secrets_within(report, path, value.get_ref());
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// The section and the name of each known key.
+fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
+    known_keys()
+        .iter()
+        .map(|key| key.rsplit_once('.').unwrap_or(("", key)))
+}
+
+fn unknown_section(written: &str) -> Complaint {
+    let mut sections: Vec<_> = known().map(|(section, _)| section).collect();
+    sections.retain(|section| !section.is_empty() && !section.contains('.'));
+    sections.dedup();
+    let mend = match suggest::nearest(written, sections.iter().copied()) {
+        Some(near) => format!("did you mean [{near}]?"),
+        None => format!("remove it; the sections are [{}]", sections.join("], [")),
+    };
+    Complaint {
+        what: "there is no such section".into(),
+        mend,
+    }
+}
+
+fn unknown_key(path: &str, written: &str) -> Complaint {
+    let here: Vec<_> = known()
+        .filter(|(section, _)| *section == path)
+        .map(|(_, k)| k)
+        .collect();
+    let homes: Vec<_> = known()
+        .filter(|(_, key)| *key == written)
+        .map(|(home, _)| home)
+        .collect();
+    let place = |home: &str| match home {
+        "" => "at the top of the file, before any section".to_owned(),
+        home => format!("in [{home}]"),
+    };
+    let mend = if let [home, more @ ..] = &homes[..] {
+        let others: String = more
+            .iter()
+            .map(|home| format!(" or {}", place(home)))
+            .collect();
+        format!("this key belongs {}{others}", place(home))
+    } else if let Some(near) = suggest::nearest(written, here.iter().copied()) {
+        format!("did you mean {near}?")
+    } else if let Some(near) = suggest::nearest(written, known().map(|(_, key)| key)) {
+        let home = known()
+            .find(|(_, key)| *key == near)
+            .map_or("", |(home, _)| home);
+        format!("did you mean {near} {}?", place(home))
+    } else if path.is_empty() {
+        "remove it".to_owned()
+    } else {
+        format!("remove it; the keys here are {}", here.join(", "))
+    };
+    Complaint {
+        what: "there is no such key".into(),
+        mend,
+    }
+}
