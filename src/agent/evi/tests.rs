@@ -447,7 +447,7 @@ fn a_greeting_from_ready_to_the_end_of_the_turn() {
     let (bytes, segments) = audio(&events);
     assert_eq!(segments, [1, 2]);
     assert!(
-        (2390..=2410).contains(&bytes),
+        (2400..2450).contains(&bytes),
         "300 ms with the filter's tail: {bytes}"
     );
 }
@@ -472,7 +472,10 @@ fn how_speech_was_cut_into_messages_is_not_audible() {
         mulaw
     };
     let whole = listen(48_000);
-    assert_eq!(whole.len(), 8000);
+    assert!(
+        (8000..8100).contains(&whole.len()),
+        "one second and the filter's tail"
+    );
     for chunk in [4800, 4801, 960, 17_003] {
         assert!(listen(chunk) == whole, "chunks of {chunk}");
     }
@@ -493,7 +496,10 @@ fn the_rate_changes_in_mid_sentence_and_nothing_is_lost() {
     events.extend(hear(codec, END));
     let (bytes, segments) = audio(&events);
     assert_eq!(segments, [1]);
-    assert!((2390..=2410).contains(&bytes), "{bytes}");
+    assert!(
+        (2400..2500).contains(&bytes),
+        "300 ms and two tails: {bytes}"
+    );
 }
 
 #[test]
@@ -933,8 +939,9 @@ fn an_error_code_as_long_as_a_novel_is_cut_short() {
 fn a_huge_message_is_played_and_its_room_is_given_back() {
     let codec = &mut codec();
     let samples = vec![0i16; 6_000_000];
-    let events = hear(codec, &audio_output("a", &wav(48_000, &samples)));
-    assert!((990_000..=1_000_000).contains(&audio(&events).0));
+    let message = audio_output("a", &wav(8_000, &samples));
+    assert!(message.len() > 15 << 20);
+    assert_eq!(audio(&hear(codec, &message)).0, samples.len());
     assert!(scratch_kept() <= 4 << 20, "{}", scratch_kept());
 }
 
