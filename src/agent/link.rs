@@ -201,7 +201,9 @@ async fn open(request: &Request, tls: &Tls, deadline: Instant) -> Result<Socket,
     }
 }
 
-/// The upgrade request.
+/// The upgrade request. Marking the secret as sensitive hides it from `Debug`, but the WebSocket
+/// library writes the whole request to the `log` facade at trace level: that target must never be
+/// turned into a log of ours.
 fn handshake(url: &Url, request: &Request) -> Result<http::Request<()>, ConnectError> {
     let mut handshake = url
         .as_str()
