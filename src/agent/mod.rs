@@ -33,7 +33,9 @@ pub enum Command<'a> {
     Say { text: &'a str },
     /// Give the agent something to know.
     AddContext { text: &'a str },
-    /// What the caller heard of an utterance before it was cut off by a clear.
+    /// What the caller heard of an utterance before it was cut off by a clear. Only after a real
+    /// clear: from here on the codec drops what still arrives of this utterance and of older ones
+    /// ([`Ignored::Stale`]), until a new utterance begins. Several cut at once: the newest suffices.
     Heard { segment: SegmentId, heard_ms: u64 },
     /// Keep listening, stop answering.
     Pause,
@@ -68,7 +70,9 @@ pub enum Event<'a> {
     },
     /// Speech: mu-law 8 kHz mono. Comes faster than real time and in bursts.
     Audio { segment: SegmentId, mulaw: &'a [u8] },
-    /// No more audio will come for this utterance.
+    /// No more audio will come for this utterance: it is over, or a newer one has begun. At most
+    /// one for each utterance that had audio. Should an agent break its own order, a straggler is
+    /// still passed on under its own segment, without a second end.
     SegmentEnd { segment: SegmentId },
     /// The agent has finished its turn: generated, not heard.
     TurnDone,
@@ -105,6 +109,10 @@ pub enum Ignored {
     Malformed,
     /// Audio that cannot be played: see the logs' `audio` field for which rule it broke.
     BadAudio(crate::audio::wav::WavError),
+    /// Audio at a sampling rate that cannot be brought to the telephone's.
+    BadRate,
+    /// Audio of an utterance that [`Command::Heard`] has declared cut.
+    Stale,
     /// A binary frame.
     Binary,
 }
@@ -148,7 +156,7 @@ impl fmt::Display for Closed {
 pub struct Capabilities {
     /// The word for logs, `/status` and metrics.
     pub name: &'static str,
-    /// Wants [`Command::Heard`] after an interruption.
+    /// Wants [`Command::Heard`] after an interruption, to tell the agent or to drop stale audio.
     pub heard: bool,
     /// [`Command::Say`] is spoken word for word.
     pub exact_say: bool,
