@@ -83,7 +83,11 @@ pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> 
 async fn drain(house: &mut House, signals: &mut Signals) -> anyhow::Result<()> {
     house.registry.set_draining(true);
     let owed = house.registry.owed(Instant::now());
-    info!(calls = owed, limit_secs = house.drain_limit.as_secs(), "draining");
+    info!(
+        calls = owed,
+        limit_secs = house.drain_limit.as_secs(),
+        "draining"
+    );
     notify::stopping(owed);
     let mut give_up = tokio::time::Instant::now() + house.drain_limit;
     let mut told_to_end = false;

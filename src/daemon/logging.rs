@@ -23,7 +23,10 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
     };
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false);
     match log.target {
         LogTarget::Auto | LogTarget::Stderr => {
             // Set by systemd when stderr is the journal, which keeps the time itself.
@@ -35,7 +38,11 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
         }
         LogTarget::Syslog => {
             let writer = Syslog::connect().context("log.target: no local syslog answers")?;
-            lines.with_writer(writer).without_time().with_level(false).init();
+            lines
+                .with_writer(writer)
+                .without_time()
+                .with_level(false)
+                .init();
         }
     }
     Ok(())
@@ -68,11 +75,18 @@ impl<'a> MakeWriter<'a> for Syslog {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line { logger: self.0.clone(), level: Level::INFO, text: Vec::new() }
+        Line {
+            logger: self.0.clone(),
+            level: Level::INFO,
+            text: Vec::new(),
+        }
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line {
-        Line { level: *meta.level(), ..self.make_writer() }
+        Line {
+            level: *meta.level(),
+            ..self.make_writer()
+        }
     }
 }
 
@@ -91,7 +105,10 @@ impl Drop for Line {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.text);
         let text = text.trim_end();
-        let mut logger = self.logger.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut logger = self
+            .logger
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         // A syslog that is away loses lines; it must not take calls with it.
         _ = match self.level {
             Level::ERROR => logger.err(text),

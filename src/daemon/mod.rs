@@ -9,7 +9,12 @@ mod lifecycle;
 mod logging;
 mod notify;
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -76,7 +81,10 @@ fn serve(run: &RunArgs) -> ExitCode {
 }
 
 fn settle(run: &RunArgs) -> Result<(Config, Credentials), Problems> {
-    let path = run.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
+    let path = run
+        .config
+        .as_deref()
+        .unwrap_or(Path::new(config::DEFAULT_PATH));
     let config = config::load(path, &run.overrides)?;
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
     let directory = directory.as_deref().map(Path::new);
@@ -95,11 +103,16 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> {
     let started = Instant::now();
     let signals = lifecycle::signals()?;
-    let tls = Tls::new();
+    let tls = Arc::new(Tls::new());
     // The REST API of a real Twilio is https: build its TLS now, so that a machine without a
     // certificate store is found out at start and not at the first goodbye.
     let rest_tls = match config.twilio.api_url.starts_with("https://") {
-        true => Some(tls.client_config().context("no TLS for Twilio's REST API")?.as_ref().clone()),
+        true => Some(
+            tls.client_config()
+                .context("no TLS for Twilio's REST API")?
+                .as_ref()
+                .clone(),
+        ),
         false => None,
     };
     let rest = Rest::new(
@@ -121,10 +134,14 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
     };
     let addresses = notify::Addresses {
         http: public.local_addr().context("listen.http")?,
-        ops: private.as_ref().map(TcpListener::local_addr).transpose().context("listen.ops")?,
+        ops: private
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()
+            .context("listen.ops")?,
     };
 
-    let registry = Registry::new(config.calls.max_concurrent);
+    let registry = Registry::new(config.calls.max_concurrent, admission_lifetime(&config));
     let drain_limit = config.calls.drain_limit;
     let ops_state = Arc::new(OpsState::new(
         registry.clone(),
@@ -133,7 +150,13 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
         addresses.http.port(),
         started,
     ));
-    let front = Arc::new(Front::new(Arc::new(config), &credentials, registry.clone(), rest, tls));
+    let front = Arc::new(Front::new(
+        Arc::new(config),
+        &credentials,
+        registry.clone(),
+        rest,
+        tls,
+    ));
     let calls = front.calls.clone();
 
     let hard = CancellationToken::new();
@@ -154,13 +177,32 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
         ));
     }
     if let Some(control) = control {
-        servers.spawn(admin::server::serve(control, registry.clone(), tasks.clone(), hard.clone()));
+        servers.spawn(admin::server::serve(
+            control,
+            registry.clone(),
+            tasks.clone(),
+            hard.clone(),
+        ));
     }
 
     info!(http = %addresses.http, version = env!("CARGO_PKG_VERSION"), "ready");
     notify::ready(&addresses);
-    let house = lifecycle::House { registry, calls, tasks, servers, hard, drain_limit };
+    let house = lifecycle::House {
+        registry,
+        calls,
+        tasks,
+        servers,
+        hard,
+        drain_limit,
+    };
     lifecycle::keep(house, signals).await
+}
+
+/// From the webhook to the media socket: Twilio speaks the greeting first, some ten characters a
+/// second and slower in some tongues.
+fn admission_lifetime(config: &Config) -> Duration {
+    let characters = config.calls.greeting.chars().count() as u32;
+    Duration::from_secs(30) + Duration::from_millis(150) * characters
 }
 
 async fn bind(address: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

@@ -16,8 +16,11 @@ pub fn ready(addresses: &Addresses) {
     // Fields with the prefix X_ are everybody's own (sd_notify(3)).
     let http = format!("X_HTTP={}", addresses.http);
     let ops = addresses.ops.map(|ops| format!("X_OPS={ops}"));
-    let mut states =
-        vec![NotifyState::Ready, NotifyState::Status("no calls"), NotifyState::Custom(&http)];
+    let mut states = vec![
+        NotifyState::Ready,
+        NotifyState::Status("no calls"),
+        NotifyState::Custom(&http),
+    ];
     states.extend(ops.as_deref().map(NotifyState::Custom));
     send(&states);
 }
@@ -37,7 +40,10 @@ pub fn stopping(owed: usize) {
 pub fn draining(owed: usize, extend: Duration) {
     let status = format!("draining, {}", in_words(owed));
     let extend = u32::try_from(extend.as_micros()).unwrap_or(u32::MAX);
-    send(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);
+    send(&[
+        NotifyState::Status(&status),
+        NotifyState::ExtendTimeoutUsec(extend),
+    ]);
 }
 
 fn in_words(calls: usize) -> String {

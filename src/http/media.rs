@@ -69,9 +69,15 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
         Err(refusal) => return *refusal,
     };
     if front.config.twilio.validate_signatures {
-        let path_and_query = request.uri().path_and_query().map_or("/", |both| both.as_str());
+        let path_and_query = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |both| both.as_str());
         let headers = signature_headers(request.headers());
-        if !front.verifier.verify_upgrade(&front.config.public_url, path_and_query, headers) {
+        if !front
+            .verifier
+            .verify_upgrade(&front.config.public_url, path_and_query, headers)
+        {
             warn!(target: "audit", "media socket refused: signature");
             return forbidden();
         }
@@ -83,7 +89,9 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
     let upgraded = hyper::upgrade::on(&mut request);
     let carried = front.clone();
     front.calls.spawn(async move {
-        let Ok(Ok(io)) = timeout(UPGRADE_DEADLINE, upgraded).await else { return };
+        let Ok(Ok(io)) = timeout(UPGRADE_DEADLINE, upgraded).await else {
+            return;
+        };
         let mut socket =
             WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(socket_config()))
                 .await;
@@ -106,7 +114,11 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
         .expect("a constant response with a base64 header")
 }
 
-fn call(front: &Front, claim: Claim, carrier: Socket) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
+fn call(
+    front: &Front,
+    claim: Claim,
+    carrier: Socket,
+) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
     driver::Call {
         claim,
         carrier,
@@ -120,27 +132,51 @@ fn call(front: &Front, claim: Claim, carrier: Socket) -> driver::Call<TokioIo<hy
 
 /// RFC 6455, section 4.2: is this a WebSocket handshake that we can answer?
 fn accept_key<B>(request: &Request<B>) -> Result<String, Box<Response<Body>>> {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let names = |value: Option<&str>, token: &str| {
         value.is_some_and(|value| {
-            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token))
+            value
+                .split(',')
+                .any(|part| part.trim().eq_ignore_ascii_case(token))
         })
     };
-    if !names(header(header::CONNECTION), "upgrade") || !names(header(header::UPGRADE), "websocket") {
-        let mut response = respond(StatusCode::UPGRADE_REQUIRED, "text/plain", "a WebSocket, please\n");
-        response.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+    if !names(header(header::CONNECTION), "upgrade") || !names(header(header::UPGRADE), "websocket")
+    {
+        let mut response = respond(
+            StatusCode::UPGRADE_REQUIRED,
+            "text/plain",
+            "a WebSocket, please\n",
+        );
+        response.headers_mut().insert(
+            header::UPGRADE,
+            header::HeaderValue::from_static("websocket"),
+        );
         return Err(Box::new(response));
     }
     if header(header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        let mut response = respond(StatusCode::UPGRADE_REQUIRED, "text/plain", "WebSocket version 13, please\n");
-        response
-            .headers_mut()
-            .insert(header::SEC_WEBSOCKET_VERSION, header::HeaderValue::from_static("13"));
+        let mut response = respond(
+            StatusCode::UPGRADE_REQUIRED,
+            "text/plain",
+            "WebSocket version 13, please\n",
+        );
+        response.headers_mut().insert(
+            header::SEC_WEBSOCKET_VERSION,
+            header::HeaderValue::from_static("13"),
+        );
         return Err(Box::new(response));
     }
     match header(header::SEC_WEBSOCKET_KEY) {
         Some(key) if key.len() == 24 => Ok(derive_accept_key(key.as_bytes())),
-        _ => Err(Box::new(respond(StatusCode::BAD_REQUEST, "text/plain", "no WebSocket key\n"))),
+        _ => Err(Box::new(respond(
+            StatusCode::BAD_REQUEST,
+            "text/plain",
+            "no WebSocket key\n",
+        ))),
     }
 }
 
@@ -163,7 +199,9 @@ enum Refusal {
 
 /// Waits for `start` and takes the call that its token names.
 async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal> {
-    let start = timeout(START_DEADLINE, start(socket)).await.map_err(|_| Refusal::NoStart)??;
+    let start = timeout(START_DEADLINE, start(socket))
+        .await
+        .map_err(|_| Refusal::NoStart)??;
     start.check_format().map_err(|_| Refusal::Format)?;
     let parameter = |name| start.custom_parameters.get(name).map_or("", String::as_str);
     let (from, to) = (parameter("from"), parameter("to"));
@@ -215,7 +253,10 @@ async fn refuse(mut socket: Socket, refusal: Refusal) {
         return;
     }
     let close = async {
-        let frame = CloseFrame { code: CloseCode::Policy, reason: "".into() };
+        let frame = CloseFrame {
+            code: CloseCode::Policy,
+            reason: "".into(),
+        };
         if socket.send(Message::Close(Some(frame))).await.is_ok() {
             while let Some(Ok(_)) = socket.next().await {}
         }

@@ -35,7 +35,7 @@ pub struct Front {
     verifier: Verifier,
     minter: Minter,
     rest: Rest,
-    tls: Tls,
+    tls: Arc<Tls>,
     unclaimed: Arc<Semaphore>,
 }
 
@@ -45,7 +45,7 @@ impl Front {
         credentials: &Credentials,
         registry: Arc<Registry>,
         rest: Rest,
-        tls: Tls,
+        tls: Arc<Tls>,
     ) -> Self {
         Front {
             agents: Agents::new(&config, credentials),

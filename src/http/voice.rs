@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::Fallback,
     printable::Printable,
-    session::registry::{ADMISSION_LIFETIME, After, Refused},
+    session::registry::{After, Refused},
     twilio::{
         CallSid,
         signature::SignatureHeaders,
@@ -44,24 +44,36 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
         Ok(call) => call,
         Err(error) => {
             warn!(%error, "a signed webhook without a usable call");
-            return respond(StatusCode::BAD_REQUEST, "text/plain", "not a voice webhook\n");
+            return respond(
+                StatusCode::BAD_REQUEST,
+                "text/plain",
+                "not a voice webhook\n",
+            );
         }
     };
     match front.registry.admit(call.call_sid, Instant::now()) {
         Ok(()) => {}
         Err(Refused::Draining) => {
             // Not 200: the number's fallback, or another instance, is to take the call.
-            info!(CALL_SID = call.call_sid.as_str(), "call refused while draining");
+            info!(
+                CALL_SID = call.call_sid.as_str(),
+                "call refused while draining"
+            );
             return respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n");
         }
         Err(Refused::Full) => {
-            warn!(CALL_SID = call.call_sid.as_str(), "call refused, calls.max_concurrent is reached");
+            warn!(
+                CALL_SID = call.call_sid.as_str(),
+                "call refused, calls.max_concurrent is reached"
+            );
             return xml(twiml::reject_busy());
         }
     }
     let public = &front.config.public_url;
-    let expires = unix_now() + ADMISSION_LIFETIME.as_secs();
-    let token = front.minter.mint(&call.call_sid, &call.from, &call.to, expires);
+    let expires = unix_now() + front.registry.admission_lifetime().as_secs();
+    let token = front
+        .minter
+        .mint(&call.call_sid, &call.from, &call.to, expires);
     let greeting = &front.config.calls.greeting;
     let answer = twiml::ConnectStream {
         say: (!greeting.is_empty()).then_some(greeting.as_str()),
@@ -88,8 +100,12 @@ pub async fn after(front: &Front, request: Request<Incoming>) -> Response<Body> 
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
-    let call = form.get("CallSid").and_then(|sid| sid.parse::<CallSid>().ok());
-    let over = form.get("CallStatus").is_some_and(|status| status == "completed");
+    let call = form
+        .get("CallSid")
+        .and_then(|sid| sid.parse::<CallSid>().ok());
+    let over = form
+        .get("CallStatus")
+        .is_some_and(|status| status == "completed");
     if let Some(call) = &call {
         front.registry.forget_admitted(call);
     }
@@ -109,8 +125,12 @@ pub async fn status(front: &Front, request: Request<Incoming>) -> Response<Body>
         Err(refusal) => return refusal,
     };
     const OVER: [&str; 5] = ["completed", "busy", "no-answer", "failed", "canceled"];
-    if let Some(call) = form.get("CallSid").and_then(|sid| sid.parse::<CallSid>().ok())
-        && form.get("CallStatus").is_some_and(|status| OVER.contains(&status))
+    if let Some(call) = form
+        .get("CallSid")
+        .and_then(|sid| sid.parse::<CallSid>().ok())
+        && form
+            .get("CallStatus")
+            .is_some_and(|status| OVER.contains(&status))
     {
         front.registry.forget_admitted(&call);
     }
@@ -137,12 +157,13 @@ pub async fn stream(front: &Front, request: Request<Incoming>) -> Response<Body>
 }
 
 /// The form of a request that is really Twilio's, or the refusal to send.
-async fn signed_form(
-    front: &Front,
-    request: Request<Incoming>,
-) -> Result<Form, Response<Body>> {
+async fn signed_form(front: &Front, request: Request<Incoming>) -> Result<Form, Response<Body>> {
     let (parts, body) = request.into_parts();
-    let path_and_query = parts.uri.path_and_query().map_or("/", |both| both.as_str()).to_owned();
+    let path_and_query = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |both| both.as_str())
+        .to_owned();
     let (form, signed) = match parts.method {
         Method::GET => {
             let query = parts.uri.query().unwrap_or_default();
@@ -168,7 +189,10 @@ async fn signed_form(
         let params = signed.then(|| form.pairs());
         let headers = signature_headers(&parts.headers);
         let public = &front.config.public_url;
-        if !front.verifier.verify_request(public, &path_and_query, params, headers) {
+        if !front
+            .verifier
+            .verify_request(public, &path_and_query, params, headers)
+        {
             warn!(target: "audit", path = %Printable(parts.uri.path()), "webhook refused: signature");
             return Err(forbidden());
         }
@@ -191,10 +215,13 @@ pub fn forbidden() -> Response<Body> {
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        let media_type = value.split(';').next().unwrap_or_default().trim();
-        media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    })
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            let media_type = value.split(';').next().unwrap_or_default().trim();
+            media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        })
 }
 
 fn fallback(front: &Front) -> String {
@@ -211,5 +238,7 @@ fn xml(document: String) -> Response<Body> {
 
 /// Seconds since 1970; a clock before that counts as 1970.
 pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

@@ -10,7 +10,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::atomic::Ordering::Relaxed,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -50,7 +50,7 @@ pub struct Call<S> {
     pub claim: Claim,
     pub carrier: WebSocketStream<S>,
     pub codec: Box<dyn Codec>,
-    pub tls: link::Tls,
+    pub tls: Arc<link::Tls>,
     pub connect_timeout: Duration,
     pub rest: Rest,
     pub settings: Settings,
@@ -97,7 +97,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 enum AgentLeg {
     Idle,
     Connecting(Boxed<Result<link::Socket, link::ConnectError>>),
-    Open(Box<Leg<WebSocketStream<link::Stream>>>),
+    Open(Box<Leg<link::Socket>>),
 }
 
 /// A socket and what is known of its unsent bytes.
@@ -128,7 +128,7 @@ struct Driver<S> {
     writer: media::Writer,
     agent: AgentLeg,
     codec: Box<dyn Codec>,
-    tls: link::Tls,
+    tls: Arc<link::Tls>,
     connect_timeout: Duration,
     rest: Rest,
     hanging_up: Option<Boxed<bool>>,
@@ -151,7 +151,7 @@ where
         Driver {
             machine,
             out,
-            writer: media::Writer::new(&call.claim.view.facts.stream),
+            writer: media::Writer::new(call.claim.view.facts.stream.clone()),
             claim: call.claim,
             carrier: Leg::new(call.carrier),
             agent: AgentLeg::Idle,

@@ -54,7 +54,9 @@ impl Paper {
         let mut paper = Paper::new();
         paper.ready();
         paper.says(1, 1000);
-        paper.agent(agent::Event::SegmentEnd { segment: SegmentId(1) });
+        paper.agent(agent::Event::SegmentEnd {
+            segment: SegmentId(1),
+        });
         paper.agent(agent::Event::TurnDone);
         paper.wait(1000);
         paper.echo_all();
@@ -71,8 +73,14 @@ impl Paper {
                     self.caller_bytes += range.len();
                     continue;
                 }
-                Action::AnswerTool { call_id, answer: Answer::HangingUp } => format!("answer {call_id}"),
-                Action::AnswerTool { call_id, answer: Answer::UnknownTool } => format!("refuse {call_id}"),
+                Action::AnswerTool {
+                    call_id,
+                    answer: Answer::HangingUp,
+                } => format!("answer {call_id}"),
+                Action::AnswerTool {
+                    call_id,
+                    answer: Answer::UnknownTool,
+                } => format!("refuse {call_id}"),
                 Action::AgentHeard(cut) => format!("heard {}:{}", cut.segment.0, cut.heard_ms),
                 Action::CloseAgent => "close agent".into(),
                 Action::Play(range) => format!("play {}", range.len() / 8),
@@ -105,7 +113,10 @@ impl Paper {
 
     fn ready(&mut self) {
         self.event(Event::AgentOpened);
-        self.agent(agent::Event::Ready { chat: "chat", resume: None });
+        self.agent(agent::Event::Ready {
+            chat: "chat",
+            resume: None,
+        });
     }
 
     fn says(&mut self, segment: u32, ms: usize) {
@@ -116,7 +127,10 @@ impl Paper {
             interim: false,
             replace: false,
         });
-        self.agent(agent::Event::Audio { segment: SegmentId(segment), mulaw: &mulaw });
+        self.agent(agent::Event::Audio {
+            segment: SegmentId(segment),
+            mulaw: &mulaw,
+        });
     }
 
     fn caller_speaks(&mut self) {
@@ -129,13 +143,21 @@ impl Paper {
     }
 
     fn calls_tool(&mut self, call_id: &str, name: &str) {
-        self.agent(agent::Event::ToolCall { call_id, name, arguments: "{}", expects_reply: true });
+        self.agent(agent::Event::ToolCall {
+            call_id,
+            name,
+            arguments: "{}",
+            expects_reply: true,
+        });
     }
 
     fn frame(&mut self) {
         self.stamp += 20;
         let timestamp_ms = Some(self.stamp);
-        self.event(Event::Carrier(Carrier::Media { timestamp_ms, mulaw: &[0x55; 160] }));
+        self.event(Event::Carrier(Carrier::Media {
+            timestamp_ms,
+            mulaw: &[0x55; 160],
+        }));
     }
 
     fn echo_all(&mut self) {
@@ -168,7 +190,12 @@ impl Paper {
 
     #[track_caller]
     fn expect(&mut self, expected: &[&str]) {
-        assert_eq!(self.taken(), expected, "{:?} into the call", self.now - self.start);
+        assert_eq!(
+            self.taken(),
+            expected,
+            "{:?} into the call",
+            self.now - self.start
+        );
     }
 }
 
@@ -207,9 +234,13 @@ fn audio_is_played_at_once_and_each_segment_is_marked() {
     paper.taken();
     paper.says(1, 100);
     paper.says(1, 333);
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(1) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(1),
+    });
     paper.says(2, 517);
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(2) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
     paper.agent(agent::Event::TurnDone);
     paper.expect(&["play 100", "play 333", "mark", "play 517", "mark"]);
 }
@@ -234,7 +265,9 @@ fn a_caller_who_interrupts_hears_nothing_of_the_old_reply_any_more() {
     paper.expect(&["play 7000", "clear", "heard 2:1500"]);
     // Late audio and the late mark of the interrupted reply.
     paper.says(2, 400);
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(2) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
     paper.echo_all();
     paper.expect(&[]);
     assert!(paper.notes.contains(&Note::AudioDropped { bytes: 3200 }));
@@ -247,7 +280,9 @@ fn a_caller_who_interrupts_hears_nothing_of_the_old_reply_any_more() {
 fn an_interruption_after_generation_has_finished_still_clears_what_is_playing() {
     let mut paper = Paper::greeted();
     paper.says(2, 7000);
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(2) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
     paper.agent(agent::Event::TurnDone);
     paper.wait(2000);
     paper.taken();
@@ -260,7 +295,9 @@ fn a_farewell_before_the_tool_call_is_heard_to_its_last_word() {
     let mut paper = Paper::greeted();
     paper.says(2, 2000);
     paper.calls_tool("call_1", "hang_up");
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(2) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
     paper.agent(agent::Event::TurnDone);
     paper.expect(&["play 2000", "answer call_1", "mark"]);
     paper.wait(1990);
@@ -284,7 +321,9 @@ fn a_farewell_after_the_answer_is_heard_to_its_last_word() {
     paper.expect(&["answer call_1"]);
     paper.wait(1800);
     paper.says(2, 3000);
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(2) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
     paper.agent(agent::Event::TurnDone);
     paper.wait(2990);
     paper.expect(&["play 3000", "mark"]);
@@ -310,7 +349,9 @@ fn a_farewell_whose_mark_is_lost_still_ends_the_call() {
     let mut paper = Paper::greeted();
     paper.calls_tool("call_1", "hang_up");
     paper.says(2, 3000);
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(2) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
     paper.agent(agent::Event::TurnDone);
     paper.taken();
     paper.wait(4999);
@@ -361,7 +402,9 @@ fn the_caller_speaks_while_the_finished_goodbye_plays() {
     let mut paper = Paper::greeted();
     paper.calls_tool("call_1", "hang_up");
     paper.says(2, 3000);
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(2) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
     paper.agent(agent::Event::TurnDone);
     paper.wait(1000);
     // EVI sends no interruption once it has finished generating, only the words.
@@ -420,7 +463,12 @@ fn a_close_before_the_conversation_began_is_a_failure_not_a_hang_up() {
     let mut paper = Paper::new();
     paper.event(Event::AgentOpened);
     paper.event(Event::AgentClosed(Closed::HungUp));
-    paper.expect(&["connect", "close agent", "after: fallback", "end agent-lost 1000"]);
+    paper.expect(&[
+        "connect",
+        "close agent",
+        "after: fallback",
+        "end agent-lost 1000",
+    ]);
 }
 
 #[test]
@@ -435,7 +483,11 @@ fn in_band_errors_and_ceilings_have_their_own_ends() {
     ] {
         let mut paper = Paper::greeted();
         paper.event(Event::AgentClosed(closed));
-        assert_eq!(paper.taken().last().map(String::as_str), Some(last), "{closed}");
+        assert_eq!(
+            paper.taken().last().map(String::as_str),
+            Some(last),
+            "{closed}"
+        );
     }
 }
 
@@ -527,7 +579,9 @@ fn an_operator_lets_the_current_words_finish_and_no_more() {
     paper.says(2, 1000);
     paper.event(Event::Order(Order::HangUp { now: false }));
     paper.says(2, 1000);
-    paper.agent(agent::Event::SegmentEnd { segment: SegmentId(2) });
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
     paper.agent(agent::Event::TurnDone);
     paper.says(3, 9000);
     paper.expect(&["play 1000", "play 1000", "mark"]);
@@ -544,7 +598,13 @@ fn an_operators_order_is_not_withdrawn_by_the_caller() {
     paper.wait(1000);
     paper.taken();
     paper.agent(agent::Event::Interrupt);
-    paper.expect(&["clear", "heard 2:1000", "close agent", "after: hang up", "hang up"]);
+    paper.expect(&[
+        "clear",
+        "heard 2:1000",
+        "close agent",
+        "after: hang up",
+        "hang up",
+    ]);
 }
 
 #[test]
@@ -615,7 +675,10 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
             let mut playing = None;
             match dice.roll(20) {
                 0 => paper.event(Event::AgentOpened),
-                1 => paper.agent(agent::Event::Ready { chat: "c", resume: None }),
+                1 => paper.agent(agent::Event::Ready {
+                    chat: "c",
+                    resume: None,
+                }),
                 2 | 3 => {
                     segment = segment.max(cleared_through) + dice.roll(2) as u32;
                     playing = Some(segment);
@@ -625,7 +688,9 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
                     playing = Some(cleared_through);
                     paper.says(cleared_through, 100);
                 }
-                5 => paper.agent(agent::Event::SegmentEnd { segment: SegmentId(segment) }),
+                5 => paper.agent(agent::Event::SegmentEnd {
+                    segment: SegmentId(segment),
+                }),
                 6 => paper.agent(agent::Event::TurnDone),
                 7 => paper.agent(agent::Event::Interrupt),
                 8 => paper.caller_speaks(),
@@ -641,16 +706,29 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
                 13 => paper.pong(),
                 14..=16 => paper.frame(),
                 17 if dice.roll(12) == 0 => paper.event(Event::AgentClosed(Closed::HungUp)),
-                18 if dice.roll(12) == 0 => paper.event(Event::Order(Order::HangUp { now: dice.roll(2) == 0 })),
-                19 => paper.event(Event::HangUpAnswered { ended: dice.roll(2) == 0 }),
+                18 if dice.roll(12) == 0 => paper.event(Event::Order(Order::HangUp {
+                    now: dice.roll(2) == 0,
+                })),
+                19 => paper.event(Event::HangUpAnswered {
+                    ended: dice.roll(2) == 0,
+                }),
                 _ => {}
             }
             for done in &paper.done[before..] {
-                if done.starts_with("play") && let Some(playing) = playing {
-                    assert!(playing > cleared_through, "seed {seed}: audio of a cleared generation");
+                if done.starts_with("play")
+                    && let Some(playing) = playing
+                {
+                    assert!(
+                        playing > cleared_through,
+                        "seed {seed}: audio of a cleared generation"
+                    );
                 }
                 if let Some(heard) = done.strip_prefix("heard ") {
-                    let cut = heard.split(':').next().and_then(|id| id.parse().ok()).unwrap_or(0);
+                    let cut = heard
+                        .split(':')
+                        .next()
+                        .and_then(|id| id.parse().ok())
+                        .unwrap_or(0);
                     cleared_through = cleared_through.max(cut);
                 }
             }
@@ -659,12 +737,24 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
         for _ in 0..800 {
             paper.wait(10_000);
         }
-        let ends = paper.done.iter().filter(|done| done.starts_with("end ")).count();
+        let ends = paper
+            .done
+            .iter()
+            .filter(|done| done.starts_with("end "))
+            .count();
         assert_eq!(ends, 1, "seed {seed}: {:?}", paper.done);
-        assert_eq!(paper.done.last().map(|done| done.starts_with("end ")), Some(true), "seed {seed}");
+        assert_eq!(
+            paper.done.last().map(|done| done.starts_with("end ")),
+            Some(true),
+            "seed {seed}"
+        );
         for id in asked {
             let answers = [format!("answer {id}"), format!("refuse {id}")];
-            let times = paper.done.iter().filter(|done| answers.contains(done)).count();
+            let times = paper
+                .done
+                .iter()
+                .filter(|done| answers.contains(done))
+                .count();
             assert_eq!(times, 1, "seed {seed}: answers to {id}");
         }
     }

@@ -19,10 +19,9 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::twilio::{CallSid, StreamSid};
 
-/// How long an admitted call may take to bring its media socket: Twilio speaks the greeting first.
-pub const ADMISSION_LIFETIME: Duration = Duration::from_secs(300);
-/// How long the end of a call is remembered for `/voice/after` and against replayed tokens.
-const ENDED_LIFETIME: Duration = ADMISSION_LIFETIME;
+/// Beyond an admission's own lifetime, how long the end of a call is remembered for `/voice/after`
+/// and against replayed tokens.
+const ENDED_MARGIN: Duration = Duration::from_secs(60);
 /// Orders waiting in one call's mailbox.
 const MAILBOX: usize = 8;
 
@@ -116,15 +115,18 @@ struct Inner {
 pub struct Registry {
     inner: Mutex<Inner>,
     max_concurrent: usize,
+    admission_lifetime: Duration,
     /// Told whenever a call ends.
     ended: Notify,
 }
 
 impl Registry {
-    pub fn new(max_concurrent: usize) -> Arc<Self> {
+    /// `admission_lifetime`: how long an admitted call may take to bring its media socket.
+    pub fn new(max_concurrent: usize, admission_lifetime: Duration) -> Arc<Self> {
         Arc::new(Registry {
             inner: Mutex::default(),
             max_concurrent,
+            admission_lifetime,
             ended: Notify::new(),
         })
     }
@@ -146,7 +148,7 @@ impl Registry {
         if !inner.admitted.contains_key(&call) && inner.taken() >= self.max_concurrent {
             return Err(Refused::Full);
         }
-        inner.admitted.insert(call, now + ADMISSION_LIFETIME);
+        inner.admitted.insert(call, now + self.admission_lifetime);
         Ok(())
     }
 
@@ -248,6 +250,11 @@ impl Registry {
         inner.taken()
     }
 
+    /// How long an admission, and the token that proves it, is good for.
+    pub fn admission_lifetime(&self) -> Duration {
+        self.admission_lifetime
+    }
+
     pub fn draining(&self) -> bool {
         self.lock().draining
     }
@@ -305,9 +312,13 @@ impl Drop for Claim {
             .remove(&call)
             .and_then(|live| live.after)
             .unwrap_or(After::Fallback);
-        inner
-            .ended
-            .insert(call, (Instant::now() + ENDED_LIFETIME, after));
+        inner.ended.insert(
+            call,
+            (
+                Instant::now() + self.registry.admission_lifetime + ENDED_MARGIN,
+                after,
+            ),
+        );
         drop(inner);
         self.registry.ended.notify_waiters();
     }
