@@ -64,6 +64,16 @@ impl Syslog {
     }
 }
 
+impl Syslog {
+    fn line(&self, level: Level) -> Line {
+        Line {
+            logger: self.0.clone(),
+            level,
+            text: Vec::new(),
+        }
+    }
+}
+
 /// One event on its way; sent when it is dropped, whole.
 struct Line {
     logger: Arc<Mutex<Logger>>,
@@ -75,18 +85,11 @@ impl<'a> MakeWriter<'a> for Syslog {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line {
-            logger: self.0.clone(),
-            level: Level::INFO,
-            text: Vec::new(),
-        }
+        self.line(Level::INFO)
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line {
-        Line {
-            level: *meta.level(),
-            ..self.make_writer()
-        }
+        self.line(*meta.level())
     }
 }
 

@@ -29,7 +29,11 @@ use crate::{
         args::{self, Invocation, RunArgs},
         credentials,
     },
-    http::{self, Front, listener, ops::OpsState},
+    http::{
+        self, Front,
+        listener::{self, Limits},
+        ops::{ConfigFacts, OpsState},
+    },
     session::registry::Registry,
     sim,
     twilio::rest::Rest,
@@ -129,7 +133,7 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
         None => None,
     };
     let control = match &config.admin.socket {
-        Some(path) => Some(admin::server::bind(path, &config.admin.group)?),
+        Some(path) => Some(admin::server::bind(path, &config.admin.group).await?),
         None => None,
     };
     let addresses = notify::Addresses {
@@ -143,13 +147,16 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
 
     let registry = Registry::new(config.calls.max_concurrent, admission_lifetime(&config));
     let drain_limit = config.calls.drain_limit;
-    let ops_state = Arc::new(OpsState::new(
-        registry.clone(),
-        &config,
-        credentials.twilio_phone_number.as_deref(),
-        addresses.http.port(),
+    let ops_state = Arc::new(OpsState {
+        registry: registry.clone(),
+        config: ConfigFacts {
+            port: addresses.http.port(),
+            agent: config.agent.default.as_str(),
+            hume_config_id: config.hume.config_id.clone(),
+            twilio_number: credentials.twilio_phone_number.clone(),
+        },
         started,
-    ));
+    });
     let front = Arc::new(Front::new(
         Arc::new(config),
         &credentials,
@@ -164,6 +171,7 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
     let mut servers = tokio::task::JoinSet::new();
     servers.spawn(listener::serve(
         public,
+        Limits::default(),
         move |request, _peer| http::router::route(front.clone(), request),
         tasks.clone(),
         hard.clone(),
@@ -171,7 +179,8 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
     if let Some(private) = private {
         servers.spawn(listener::serve(
             private,
-            move |request, _peer| http::ops::route(ops_state.clone(), request),
+            Limits::default(),
+            move |request, _peer| std::future::ready(http::ops::respond_to(&ops_state, &request)),
             tasks.clone(),
             hard.clone(),
         ));

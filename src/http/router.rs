@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use hyper::{Method, Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming};
 
 use super::{
     Front,
-    listener::{Body, method_not_allowed, not_found},
+    listener::{Body, not_found},
     media, ops, voice,
 };
 
@@ -33,10 +33,7 @@ pub async fn route(front: Arc<Front>, request: Request<Incoming>) -> Response<Bo
         STREAM => voice::stream(&front, request).await,
         // Twilio's troubleshooting notes speak of a trailing slash on the upgrade.
         MEDIA | "/media-stream/" => media::upgrade(front, request),
-        "/health" => match *request.method() {
-            Method::GET | Method::HEAD => ops::public_health(&front.registry),
-            _ => method_not_allowed("GET, HEAD"),
-        },
+        "/health" => ops::public_health(&front.registry, request.method()),
         _ => not_found(),
     }
 }

@@ -4,7 +4,7 @@
 //! says nothing but 403. Both POST with a form and GET with a query are taken, as a number may be
 //! set to either.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Front,
-    listener::{self, Body, method_not_allowed, respond},
+    listener::{self, Body, BodyError, FORM_DEADLINE, FORM_LIMIT, method_not_allowed, respond},
     router,
 };
 use crate::{
@@ -24,15 +24,11 @@ use crate::{
     session::registry::{After, Refused},
     twilio::{
         CallSid,
-        signature::SignatureHeaders,
+        signature::{SignatureHeaders, is_form},
         twiml,
         webhook::{CallRequest, Form},
     },
 };
-
-/// No webhook of Twilio's is longer.
-const MAX_FORM: usize = 64 * 1024;
-const FORM_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A call comes in: a place for it, and the way to the media socket.
 pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Body> {
@@ -157,29 +153,31 @@ pub async fn stream(front: &Front, request: Request<Incoming>) -> Response<Body>
 }
 
 /// The form of a request that is really Twilio's, or the refusal to send.
-async fn signed_form(front: &Front, request: Request<Incoming>) -> Result<Form, Response<Body>> {
-    let (parts, body) = request.into_parts();
-    let path_and_query = parts
-        .uri
+async fn signed_form(
+    front: &Front,
+    mut request: Request<Incoming>,
+) -> Result<Form, Response<Body>> {
+    let path_and_query = request
+        .uri()
         .path_and_query()
         .map_or("/", |both| both.as_str())
         .to_owned();
-    let (form, signed) = match parts.method {
+    let (form, signed) = match *request.method() {
         Method::GET => {
-            let query = parts.uri.query().unwrap_or_default();
+            let query = request.uri().query().unwrap_or_default();
             (Form::parse(query.as_bytes()), false)
         }
         Method::POST => {
-            if !is_form(&parts.headers) {
+            if !content_type(request.headers()).is_some_and(is_form) {
                 return Err(respond(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "text/plain",
                     "application/x-www-form-urlencoded, please\n",
                 ));
             }
-            let body = listener::read_form_body(&parts.headers, body, MAX_FORM, FORM_DEADLINE)
+            let body = listener::read_form_body(&mut request, FORM_LIMIT, FORM_DEADLINE)
                 .await
-                .map_err(|error| error.into_response())?;
+                .map_err(BodyError::response)?;
             (Form::parse(&body), true)
         }
         _ => return Err(method_not_allowed("GET, POST")),
@@ -187,13 +185,13 @@ async fn signed_form(front: &Front, request: Request<Incoming>) -> Result<Form, 
     let form = form.map_err(|_| respond(StatusCode::BAD_REQUEST, "text/plain", "not a form\n"))?;
     if front.config.twilio.validate_signatures {
         let params = signed.then(|| form.pairs());
-        let headers = signature_headers(&parts.headers);
+        let headers = signature_headers(request.headers());
         let public = &front.config.public_url;
         if !front
             .verifier
             .verify_request(public, &path_and_query, params, headers)
         {
-            warn!(target: "audit", path = %Printable(parts.uri.path()), "webhook refused: signature");
+            warn!(target: "audit", path = %Printable(request.uri().path()), "webhook refused: signature");
             return Err(forbidden());
         }
     }
@@ -214,14 +212,10 @@ pub fn forbidden() -> Response<Body> {
     respond(StatusCode::FORBIDDEN, "text/plain", "")
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
+fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| {
-            let media_type = value.split(';').next().unwrap_or_default().trim();
-            media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        })
 }
 
 fn fallback(front: &Front) -> String {
