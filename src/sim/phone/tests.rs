@@ -516,7 +516,11 @@ async fn the_bridge_hangs_up_and_the_action_says_what_comes_next() {
         Event::StreamOver { unplayed, .. } => Some(unplayed),
         _ => None,
     });
-    assert_eq!(unplayed.unwrap() + is_tone(&report.heard), 800, "what a close cuts off is not hidden");
+    assert_eq!(
+        unplayed.unwrap() + is_tone(&report.heard),
+        800,
+        "what a close cuts off is not hidden"
+    );
     assert_eq!(
         report.count(
             |event| matches!(event, Event::Dialled { numbers } if numbers == &["+61255550100"])
