@@ -43,7 +43,7 @@ impl Daemon {
     async fn with(limits: Limits) -> Daemon {
         let daemon = Daemon {
             dir: TempDir::new().unwrap(),
-            registry: Registry::new(2000),
+            registry: Registry::new(2000, std::time::Duration::from_secs(30)),
             tracker: TaskTracker::new(),
             token: CancellationToken::new(),
         };

@@ -12,7 +12,7 @@ const STREAM: &str = "MZ0123456789abcdef0123456789abcdef";
 
 fn state() -> OpsState {
     OpsState {
-        registry: Registry::new(10),
+        registry: Registry::new(10, std::time::Duration::from_secs(30)),
         config: ConfigFacts {
             port: 3000,
             agent: "hume",
@@ -63,7 +63,7 @@ async fn text(response: Response<Body>) -> String {
 
 #[tokio::test]
 async fn a_stranger_learns_only_that_somebody_is_at_home() {
-    let registry = Registry::new(1);
+    let registry = Registry::new(1, std::time::Duration::from_secs(30));
     let healthy = public_health(&registry, &Method::GET);
     assert_eq!(healthy.status(), 200);
     assert_eq!(healthy.headers()["cache-control"], "no-store");

@@ -92,11 +92,14 @@ where
     );
 }
 
+/// What connecting to the agent comes to.
+type Connected = Result<Box<Leg<link::Socket>>, link::ConnectError>;
+
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 enum AgentLeg {
     Idle,
-    Connecting(Boxed<Result<link::Socket, link::ConnectError>>),
+    Connecting(Boxed<Connected>),
     Open(Box<Leg<link::Socket>>),
 }
 
@@ -114,7 +117,7 @@ enum Wake {
     CarrierStalled,
     Agent(Option<Result<Message, WsError>>),
     AgentStalled,
-    Connected(Result<link::Socket, link::ConnectError>),
+    Connected(Connected),
     HungUp(bool),
     Order(Order),
     Tick,
@@ -243,8 +246,7 @@ where
             Wake::CarrierStalled => self.tell(now, Event::Carrier(Carrier::Stalled)),
             Wake::Agent(message) => self.feed_agent(now, message),
             Wake::AgentStalled => self.tell(now, Event::AgentClosed(Closed::Lost)),
-            Wake::Connected(Ok(socket)) => {
-                let mut leg = Box::new(Leg::new(socket));
+            Wake::Connected(Ok(mut leg)) => {
                 self.codec
                     .opened(&mut |frame| _ = leg.feed(Message::text(frame)));
                 self.agent = AgentLeg::Open(leg);
@@ -351,7 +353,8 @@ where
                     let (request, tls, limit) =
                         (self.codec.request(), self.tls.clone(), self.connect_timeout);
                     self.agent = AgentLeg::Connecting(Box::pin(async move {
-                        link::connect(&request, &tls, limit).await
+                        let socket = link::connect(&request, &tls, limit).await?;
+                        Ok(Box::new(Leg::new(socket)))
                     }));
                 }
                 Action::PingAgent => {
