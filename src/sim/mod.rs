@@ -1,4 +1,11 @@
-//! Simulators.
+//! The simulated world: a telephone ([`phone`]), an EVI ([`evi`]) and Twilio's REST API ([`rest`]).
+//!
+//! Part of the product: `hume-bridge demo` ([`demo`]) carries a whole call without an account, and
+//! `hume-bridge load` ([`load`]) measures. The simulators are written from the vendors'
+//! documentation and share no codec with the bridge: strict about what they receive, faithful in
+//! what hurts. Stories ([`scenario`]) put them around a real daemon ([`bridge`]) and listen
+//! ([`ear`]) to what came of it.
+
 pub mod bridge;
 pub mod demo;
 pub mod ear;
@@ -8,3 +15,32 @@ pub mod phone;
 pub mod rest;
 pub mod scenario;
 pub mod speech;
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// The body of a plain GET to a loopback listener of ours, whatever its status.
+pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = timeout(Duration::from_secs(5), exchange)
+        .await
+        .context("no answer in time")??;
+    let (_, body) = answer
+        .split_once("\r\n\r\n")
+        .context("not an HTTP answer")?;
+    Ok(body.to_owned())
+}

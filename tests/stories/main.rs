@@ -1,0 +1,3 @@
+//! Telephone stories on the real program, between strict simulators.
+
+mod told;
