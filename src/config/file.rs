@@ -120,7 +120,8 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
     top.close();
 
     // In a broken file the key may well stand there, unseen.
-    if !has_url && !(broken && text.contains("public_url")) {
+    let hidden = broken && text.contains("public_url");
+    if !has_url && !hidden {
         report.add(
             None,
             "public_url",
