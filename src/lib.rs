@@ -20,7 +20,7 @@
 //! - [`admin`]: the control socket: its protocol, server and client.
 //! - [`config`]: the TOML file, credentials, command lines; every default in one place.
 //! - [`daemon`]: puts it all together; start, drain, exit.
-//! - [`ctl`]: `humebridgectl`.
+//! - `humebridgectl`: [`ctl`].
 //! - [`sim`]: a telephone, an EVI and a Twilio REST API, strict and faithful; demo and load.
 
 pub mod admin;
@@ -30,6 +30,7 @@ pub mod config;
 pub mod ctl;
 pub mod daemon;
 pub mod http;
+mod printable;
 pub mod session;
 pub mod sim;
 pub mod twilio;

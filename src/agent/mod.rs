@@ -11,7 +11,9 @@
 pub mod evi;
 pub mod link;
 
-use std::fmt;
+use std::{fmt, time::Duration};
+
+use crate::config::{self, Secret};
 
 /// One utterance of the agent. Opaque to the host; later utterances compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,12 +25,17 @@ pub enum Command<'a> {
     /// The caller's voice: mu-law 8 kHz mono, usually 20 ms (160 bytes).
     AudioIn(&'a [u8]),
     /// The answer to a [`Event::ToolCall`]; each call is answered exactly once.
-    ToolResult { call_id: &'a str, result: ToolResult<'a> },
+    ToolResult {
+        call_id: &'a str,
+        result: ToolResult<'a>,
+    },
     /// Have the agent speak this text.
     Say { text: &'a str },
     /// Give the agent something to know.
     AddContext { text: &'a str },
-    /// What the caller heard of an utterance before it was cut off by a clear.
+    /// What the caller heard of an utterance before it was cut off by a clear. Only after a real
+    /// clear: from here on the codec drops what still arrives of this utterance and of older ones
+    /// ([`Ignored::Stale`]), until a new utterance begins. Several cut at once: the newest suffices.
     Heard { segment: SegmentId, heard_ms: u64 },
     /// Keep listening, stop answering.
     Pause,
@@ -57,19 +64,34 @@ pub enum Role {
 pub enum Event<'a> {
     /// The agent listens and may be given audio. `chat` names the conversation in the vendor's
     /// own words, for logs; `resume` is what a reconnect would present.
-    Ready { chat: &'a str, resume: Option<&'a str> },
+    Ready {
+        chat: &'a str,
+        resume: Option<&'a str>,
+    },
     /// Speech: mu-law 8 kHz mono. Comes faster than real time and in bursts.
     Audio { segment: SegmentId, mulaw: &'a [u8] },
-    /// No more audio will come for this utterance.
+    /// No more audio will come for this utterance: it is over, or a newer one has begun. At most
+    /// one for each utterance that had audio. Should an agent break its own order, a straggler is
+    /// still passed on under its own segment, without a second end.
     SegmentEnd { segment: SegmentId },
     /// The agent has finished its turn: generated, not heard.
     TurnDone,
     /// The caller speaks over the agent: what is queued should not be heard.
     Interrupt,
     /// Words. `replace`: an improved version of the same utterance's earlier transcript.
-    Transcript { role: Role, text: &'a str, interim: bool, replace: bool },
+    Transcript {
+        role: Role,
+        text: &'a str,
+        interim: bool,
+        replace: bool,
+    },
     /// A tool is called. `expects_reply` is false for tools that the agent runs itself.
-    ToolCall { call_id: &'a str, name: &'a str, arguments: &'a str, expects_reply: bool },
+    ToolCall {
+        call_id: &'a str,
+        name: &'a str,
+        arguments: &'a str,
+        expects_reply: bool,
+    },
     /// The agent no longer waits for this call's answer.
     ToolCancelled { call_id: &'a str },
     /// The agent reports an error in band. It may or may not close afterwards.
@@ -87,6 +109,10 @@ pub enum Ignored {
     Malformed,
     /// Audio that cannot be played: see the logs' `audio` field for which rule it broke.
     BadAudio(crate::audio::wav::WavError),
+    /// Audio at a sampling rate that cannot be brought to the telephone's.
+    BadRate,
+    /// Audio of an utterance that [`Command::Heard`] has declared cut.
+    Stale,
     /// A binary frame.
     Binary,
 }
@@ -130,7 +156,7 @@ impl fmt::Display for Closed {
 pub struct Capabilities {
     /// The word for logs, `/status` and metrics.
     pub name: &'static str,
-    /// Wants [`Command::Heard`] after an interruption.
+    /// Wants [`Command::Heard`] after an interruption, to tell the agent or to drop stale audio.
     pub heard: bool,
     /// [`Command::Say`] is spoken word for word.
     pub exact_say: bool,
@@ -147,7 +173,7 @@ pub struct Request {
     /// `ws://` or `wss://`; never carries a secret.
     pub url: String,
     /// Header name and secret value.
-    pub auth: (&'static str, crate::config::Secret),
+    pub auth: (&'static str, Secret),
     /// Upper bound for one message of the agent, in bytes.
     pub max_message: usize,
 }
@@ -166,4 +192,54 @@ pub trait Codec: Send {
     fn message(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>));
     /// Says what a close means, in the light of what came before. `None`: lost without a close frame.
     fn closed(&mut self, code: Option<u16>) -> Closed;
+}
+
+/// The deadlines of an agent's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub connect_timeout: Duration,
+    pub ready_timeout: Duration,
+    pub ping_interval: Duration,
+    pub pong_timeout: Duration,
+}
+
+/// The agents that the config and the credentials allow: the one place that knows their vendors.
+pub struct Agents {
+    hume: config::Hume,
+    hume_api_key: Secret,
+}
+
+impl Agents {
+    pub fn new(config: &config::Config, credentials: &config::Credentials) -> Self {
+        match config.agent.default {
+            config::AgentKind::Hume => Agents {
+                hume: config.hume.clone(),
+                hume_api_key: credentials.hume_api_key.clone(),
+            },
+        }
+    }
+
+    /// A codec for one new connection.
+    pub fn codec(&self) -> Box<dyn Codec> {
+        Box::new(evi::Codec::new(evi::Settings {
+            url: self.hume.url.clone(),
+            api_key: self.hume_api_key.clone(),
+            config_id: self.hume.config_id.clone(),
+            declare_hang_up: self.hume.declare_hang_up,
+            resume: None,
+        }))
+    }
+
+    pub fn capabilities(&self) -> &'static Capabilities {
+        &evi::CAPABILITIES
+    }
+
+    pub fn timing(&self) -> Timing {
+        Timing {
+            connect_timeout: self.hume.connect_timeout,
+            ready_timeout: self.hume.ready_timeout,
+            ping_interval: self.hume.ping_interval,
+            pong_timeout: self.hume.pong_timeout,
+        }
+    }
 }

@@ -120,8 +120,7 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
     top.close();
 
     // In a broken file the key may well stand there, unseen.
-    let hidden = broken && text.contains("public_url");
-    if !has_url && !hidden {
+    if !(has_url || broken && text.contains("public_url")) {
         report.add(
             None,
             "public_url",

@@ -140,6 +140,15 @@ pub enum AgentKind {
     Hume,
 }
 
+impl AgentKind {
+    /// The word in the config, in logs and in `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AgentKind::Hume => "hume",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agent {
     pub default: AgentKind,

@@ -1,1 +1,265 @@
-//! stub
+//! The media socket: from the upgrade to the moment when it is known whose call it is.
+//!
+//! The upgrade is signed; after it the socket is nobody's until Twilio's `start` brings the token
+//! that the webhook minted for this very call, within [`START_DEADLINE`]. Then the call's own task
+//! carries it ([`driver::run`]). A socket that cannot show its call is closed with 1008 and leaves
+//! no trace but a log line.
+
+use std::{sync::Arc, time::Duration, time::Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::{Request, Response, StatusCode, body::Incoming, header};
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error as WsError, Message,
+        handshake::derive_accept_key,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+use tracing::{info, warn};
+
+use super::{
+    Front,
+    listener::{Body, method_not_allowed, respond},
+    voice::{forbidden, signature_headers, unix_now},
+};
+use crate::{
+    session::{
+        driver,
+        registry::{CallFacts, Claim},
+    },
+    twilio::{CallSid, media},
+};
+
+/// From the upgrade to `start`.
+const START_DEADLINE: Duration = Duration::from_secs(5);
+/// For hyper to hand over the socket after its 101.
+const UPGRADE_DEADLINE: Duration = Duration::from_secs(5);
+/// For the close frame of a refusal to leave.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// Senseless messages before `start`.
+const MAX_GARBAGE: usize = 16;
+
+/// A media frame is about 400 bytes; nothing of Twilio's comes near the limit.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+fn socket_config() -> WebSocketConfig {
+    // The library's 128 KiB read buffer is allocated for every socket; these are measured to be
+    // as fast and thirty times smaller. What may wait for a slow Twilio is about a minute of audio.
+    WebSocketConfig::default()
+        .read_buffer_size(2 * 1024)
+        .write_buffer_size(2 * 1024)
+        .max_write_buffer_size(1024 * 1024)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+}
+
+type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+
+/// Answers the upgrade; the call goes on in a task of its own.
+pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Body> {
+    if request.method() != hyper::Method::GET {
+        return method_not_allowed("GET");
+    }
+    let accept = match accept_key(&request) {
+        Ok(accept) => accept,
+        Err(refusal) => return *refusal,
+    };
+    if front.config.twilio.validate_signatures {
+        let path_and_query = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |both| both.as_str());
+        let headers = signature_headers(request.headers());
+        if !front
+            .verifier
+            .verify_upgrade(&front.config.public_url, path_and_query, headers)
+        {
+            warn!(target: "audit", "media socket refused: signature");
+            return forbidden();
+        }
+    }
+    let Ok(unclaimed) = front.unclaimed.clone().try_acquire_owned() else {
+        warn!("media socket refused: too many without a call");
+        return respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "");
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let carried = front.clone();
+    front.calls.spawn(async move {
+        let Ok(Ok(io)) = timeout(UPGRADE_DEADLINE, upgraded).await else {
+            return;
+        };
+        let mut socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(socket_config()))
+                .await;
+        match Box::pin(whose(&carried, &mut socket)).await {
+            Ok(claim) => {
+                drop(unclaimed);
+                let call = call(&carried, claim, socket);
+                drop(carried);
+                driver::run(call).await;
+            }
+            Err(refusal) => refuse(socket, refusal).await,
+        }
+    });
+    Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept)
+        .body(Body::default())
+        .expect("a constant response with a base64 header")
+}
+
+fn call(
+    front: &Front,
+    claim: Claim,
+    carrier: Socket,
+) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
+    driver::Call {
+        claim,
+        carrier,
+        codec: front.agents.codec(),
+        tls: front.tls.clone(),
+        connect_timeout: front.agents.timing().connect_timeout,
+        rest: front.rest.clone(),
+        settings: front.call_settings(),
+    }
+}
+
+/// RFC 6455, section 4.2: is this a WebSocket handshake that we can answer?
+fn accept_key<B>(request: &Request<B>) -> Result<String, Box<Response<Body>>> {
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let names = |value: Option<&str>, token: &str| {
+        value.is_some_and(|value| {
+            value
+                .split(',')
+                .any(|part| part.trim().eq_ignore_ascii_case(token))
+        })
+    };
+    if !names(header(header::CONNECTION), "upgrade") || !names(header(header::UPGRADE), "websocket")
+    {
+        let mut response = respond(
+            StatusCode::UPGRADE_REQUIRED,
+            "text/plain",
+            "a WebSocket, please\n",
+        );
+        response.headers_mut().insert(
+            header::UPGRADE,
+            header::HeaderValue::from_static("websocket"),
+        );
+        return Err(Box::new(response));
+    }
+    if header(header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        let mut response = respond(
+            StatusCode::UPGRADE_REQUIRED,
+            "text/plain",
+            "WebSocket version 13, please\n",
+        );
+        response.headers_mut().insert(
+            header::SEC_WEBSOCKET_VERSION,
+            header::HeaderValue::from_static("13"),
+        );
+        return Err(Box::new(response));
+    }
+    match header(header::SEC_WEBSOCKET_KEY) {
+        Some(key) if key.len() == 24 => Ok(derive_accept_key(key.as_bytes())),
+        _ => Err(Box::new(respond(
+            StatusCode::BAD_REQUEST,
+            "text/plain",
+            "no WebSocket key\n",
+        ))),
+    }
+}
+
+/// Why a media socket does not become a call, and how it is closed.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("no start within five seconds")]
+    NoStart,
+    #[error("closed before start")]
+    Gone,
+    #[error("messages that make no sense")]
+    Garbage,
+    #[error("an audio format that is not mu-law, 8 kHz, mono")]
+    Format,
+    #[error("no valid token")]
+    Token,
+    #[error("{0}")]
+    Claim(#[from] crate::session::registry::ClaimError),
+}
+
+/// Waits for `start` and takes the call that its token names.
+async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal> {
+    let start = timeout(START_DEADLINE, start(socket))
+        .await
+        .map_err(|_| Refusal::NoStart)??;
+    start.check_format().map_err(|_| Refusal::Format)?;
+    let parameter = |name| start.custom_parameters.get(name).map_or("", String::as_str);
+    let (from, to) = (parameter("from"), parameter("to"));
+    let call: CallSid = start.call_sid;
+    front
+        .minter
+        .check(parameter("token"), &call, from, to, unix_now())
+        .map_err(|error| {
+            warn!(target: "audit", CALL_SID = call.as_str(), %error, "media socket refused: token");
+            Refusal::Token
+        })?;
+    let facts = CallFacts {
+        call,
+        stream: start.stream_sid.clone(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        agent: front.agents.capabilities().name,
+    };
+    Ok(front.registry.claim(facts, Instant::now())?)
+}
+
+async fn start(socket: &mut Socket) -> Result<media::Start, Refusal> {
+    let mut garbage = 0;
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) => match media::parse(&text) {
+                Ok(media::Inbound::Start(start)) => return Ok(*start),
+                Ok(media::Inbound::Stop) => return Err(Refusal::Gone),
+                Ok(media::Inbound::Connected) => continue,
+                Ok(_) | Err(_) => garbage += 1,
+            },
+            Some(Ok(Message::Binary(_))) => garbage += 1,
+            Some(Ok(Message::Close(_))) | None => return Err(Refusal::Gone),
+            Some(Ok(_)) => {}
+            Some(Err(WsError::Capacity(_) | WsError::Utf8(_) | WsError::Protocol(_))) => {
+                return Err(Refusal::Garbage);
+            }
+            Some(Err(_)) => return Err(Refusal::Gone),
+        }
+        if garbage > MAX_GARBAGE {
+            return Err(Refusal::Garbage);
+        }
+    }
+}
+
+async fn refuse(mut socket: Socket, refusal: Refusal) {
+    info!(%refusal, "media socket closed without a call");
+    if matches!(refusal, Refusal::Gone) {
+        return;
+    }
+    let close = async {
+        let frame = CloseFrame {
+            code: CloseCode::Policy,
+            reason: "".into(),
+        };
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    _ = timeout(CLOSE_DEADLINE, close).await;
+}

@@ -1,6 +1,72 @@
-//! The listeners.
+//! What the two listeners serve.
+//!
+//! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed,
+//! plus a bare health check. The private one is for operators and monitors ([`ops`]). [`listener`]
+//! keeps both from being held up, filled up or brought down by a client.
+
 pub mod listener;
 pub mod media;
 pub mod ops;
 pub mod router;
 pub mod voice;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    agent::{Agents, link::Tls},
+    config::{Config, Credentials},
+    session::{machine, registry::Registry},
+    twilio::{rest::Rest, signature::Verifier, token::Minter},
+};
+
+/// Media sockets that have not yet shown whose they are.
+const MAX_UNCLAIMED: usize = 256;
+
+/// Everything the public listener works with.
+pub struct Front {
+    pub config: Arc<Config>,
+    pub registry: Arc<Registry>,
+    /// Every call's task: what a stopping daemon waits for.
+    pub calls: TaskTracker,
+    agents: Agents,
+    verifier: Verifier,
+    minter: Minter,
+    rest: Rest,
+    tls: Arc<Tls>,
+    unclaimed: Arc<Semaphore>,
+}
+
+impl Front {
+    pub fn new(
+        config: Arc<Config>,
+        credentials: &Credentials,
+        registry: Arc<Registry>,
+        rest: Rest,
+        tls: Arc<Tls>,
+    ) -> Self {
+        Front {
+            agents: Agents::new(&config, credentials),
+            verifier: Verifier::new(&credentials.twilio_auth_token),
+            minter: Minter::new(&credentials.twilio_auth_token),
+            config,
+            registry,
+            calls: TaskTracker::new(),
+            rest,
+            tls,
+            unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
+        }
+    }
+
+    fn call_settings(&self) -> machine::Settings {
+        let link = self.agents.timing();
+        machine::Settings {
+            ready_timeout: link.ready_timeout,
+            ping_interval: link.ping_interval,
+            pong_timeout: link.pong_timeout,
+            max_duration: self.config.calls.max_duration,
+        }
+    }
+}

@@ -1,1 +1,599 @@
-//! stub
+//! The I/O half of a call: one task, both sockets, one timer. Boring on purpose.
+//!
+//! What arrives is handed to the [`Machine`], what it answers is done; nothing is decided here. No
+//! channel, lock or second task stands between a caller's frame and the agent's socket. Messages
+//! are fed as they come and flushed once nothing more can be read, so a backlog costs one system
+//! call and an idle line no delay. A peer that reads slowly stalls only its own leg: its queue is
+//! bounded by the WebSocket's write buffer, beyond which audio is dropped and counted, and a leg
+//! that takes nothing at all for [`STALL_LIMIT`] is given up.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error as WsError, Message, Utf8Bytes,
+        error::ProtocolError,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    machine::{Action, Answer, Carrier, Cause, Event, Garbage, Machine, Note, Outbox, Settings},
+    registry::{Claim, Order},
+    uplink::FRAME,
+};
+use crate::{
+    agent::{self, Closed, Codec, Command, ToolResult, link},
+    printable::Printable,
+    twilio::{CallSid, media, rest::Rest},
+};
+
+/// A leg whose bytes do not move for this long is lost.
+const STALL_LIMIT: Duration = Duration::from_secs(10);
+/// Both sides' closing handshakes together.
+const CLOSE_LIMIT: Duration = Duration::from_millis(800);
+/// The REST API's whole time to end a call.
+const REST_LIMIT: Duration = Duration::from_secs(3);
+
+/// Everything a call needs from outside.
+pub struct Call<S> {
+    pub claim: Claim,
+    pub carrier: WebSocketStream<S>,
+    pub codec: Box<dyn Codec>,
+    pub tls: Arc<link::Tls>,
+    pub connect_timeout: Duration,
+    pub rest: Rest,
+    pub settings: Settings,
+}
+
+/// Carries a call from its stream's start to its end. Returns when nothing of it is left.
+pub async fn run<S>(call: Call<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let facts = call.claim.view.facts.clone();
+    info!(
+        CALL_SID = facts.call.as_str(),
+        STREAM_SID = facts.stream.as_str(),
+        AGENT = facts.agent,
+        "session created"
+    );
+    let mut driver = Driver::new(call);
+    let (cause, close_code) = loop {
+        if let Some(end) = driver.perform() {
+            break end;
+        }
+        let wake = driver.next().await;
+        driver.feed(wake);
+    };
+    driver.close(close_code).await;
+    let view = &driver.claim.view;
+    info!(
+        CALL_SID = facts.call.as_str(),
+        STREAM_SID = facts.stream.as_str(),
+        AGENT = facts.agent,
+        cause = cause.as_str(),
+        seconds = view.started.elapsed().as_secs(),
+        frames_in = view.frames_in.load(Relaxed),
+        audio_out = view.audio_out.load(Relaxed),
+        frames_dropped = view.frames_dropped.load(Relaxed),
+        barge_ins = view.barge_ins.load(Relaxed),
+        "session ended"
+    );
+}
+
+/// What connecting to the agent comes to.
+type Connected = Result<Box<Leg<link::Socket>>, link::ConnectError>;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+enum AgentLeg {
+    Idle,
+    Connecting(Boxed<Connected>),
+    Open(Box<Leg<link::Socket>>),
+}
+
+/// A socket and what is known of its unsent bytes.
+struct Leg<W> {
+    socket: W,
+    /// Since when bytes have been waiting to leave.
+    waiting: Option<Instant>,
+    /// Something was fed since the last complete flush.
+    dirty: bool,
+}
+
+enum Wake {
+    Carrier(Option<Result<Message, WsError>>),
+    CarrierStalled,
+    Agent(Option<Result<Message, WsError>>),
+    AgentStalled,
+    Connected(Connected),
+    HungUp(bool),
+    Order(Order),
+    Tick,
+}
+
+struct Driver<S> {
+    claim: Claim,
+    machine: Machine,
+    out: Outbox,
+    carrier: Leg<WebSocketStream<S>>,
+    writer: media::Writer,
+    agent: AgentLeg,
+    codec: Box<dyn Codec>,
+    tls: Arc<link::Tls>,
+    connect_timeout: Duration,
+    rest: Rest,
+    hanging_up: Option<Boxed<bool>>,
+    /// The closing handshake with an agent that is no longer needed.
+    closing: Option<Boxed<()>>,
+    timer: Pin<Box<tokio::time::Sleep>>,
+    /// The frame just decoded; reused.
+    frame: Vec<u8>,
+    /// Whose turn it is to be read first.
+    agent_first: bool,
+}
+
+impl<S> Driver<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    fn new(call: Call<S>) -> Self {
+        let mut out = Outbox::default();
+        let machine = Machine::new(call.settings, Instant::now(), &mut out);
+        Driver {
+            machine,
+            out,
+            writer: media::Writer::new(call.claim.view.facts.stream.clone()),
+            claim: call.claim,
+            carrier: Leg::new(call.carrier),
+            agent: AgentLeg::Idle,
+            codec: call.codec,
+            tls: call.tls,
+            connect_timeout: call.connect_timeout,
+            rest: call.rest,
+            hanging_up: None,
+            closing: None,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            frame: Vec::new(),
+            agent_first: false,
+        }
+    }
+
+    /// The next thing that happens, whatever it is.
+    async fn next(&mut self) -> Wake {
+        let agent_stalls = match &self.agent {
+            AgentLeg::Open(leg) => leg.stalls_at(),
+            _ => None,
+        };
+        let deadlines = [
+            self.machine.next_deadline(),
+            self.carrier.stalls_at(),
+            agent_stalls,
+        ];
+        if let Some(deadline) = deadlines.into_iter().flatten().min() {
+            let deadline = tokio::time::Instant::from_std(deadline);
+            // Moving a timer costs a lock; an early tick costs nothing.
+            if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(deadline);
+            }
+        }
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Poll::Ready(Some(order)) = self.claim.mailbox.poll_recv(cx) {
+            return Poll::Ready(Wake::Order(order));
+        }
+        self.agent_first = !self.agent_first;
+        for agent in [self.agent_first, !self.agent_first] {
+            let polled = if agent {
+                self.poll_agent(cx)
+            } else {
+                self.carrier.poll_read(cx).map(Wake::Carrier)
+            };
+            if polled.is_ready() {
+                return polled;
+            }
+        }
+        if let Some(hanging_up) = &mut self.hanging_up
+            && let Poll::Ready(ended) = hanging_up.as_mut().poll(cx)
+        {
+            self.hanging_up = None;
+            return Poll::Ready(Wake::HungUp(ended));
+        }
+        if let Some(closing) = &mut self.closing
+            && closing.as_mut().poll(cx).is_ready()
+        {
+            self.closing = None;
+        }
+        // Nothing more can be read now: what has been fed leaves, in one go.
+        if self.carrier.poll_flush(cx).is_ready() {
+            return Poll::Ready(Wake::CarrierStalled);
+        }
+        if let AgentLeg::Open(leg) = &mut self.agent
+            && leg.poll_flush(cx).is_ready()
+        {
+            return Poll::Ready(Wake::AgentStalled);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(Wake::Tick)
+    }
+
+    fn poll_agent(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        match &mut self.agent {
+            AgentLeg::Idle => Poll::Pending,
+            AgentLeg::Connecting(connecting) => connecting.as_mut().poll(cx).map(Wake::Connected),
+            AgentLeg::Open(leg) => leg.poll_read(cx).map(Wake::Agent),
+        }
+    }
+
+    /// Hands what happened to the machine.
+    fn feed(&mut self, wake: Wake) {
+        let now = Instant::now();
+        match wake {
+            Wake::Carrier(message) => self.feed_carrier(now, message),
+            Wake::CarrierStalled => self.tell(now, Event::Carrier(Carrier::Stalled)),
+            Wake::Agent(message) => self.feed_agent(now, message),
+            Wake::AgentStalled => self.tell(now, Event::AgentClosed(Closed::Lost)),
+            Wake::Connected(Ok(mut leg)) => {
+                self.codec
+                    .opened(&mut |frame| _ = leg.feed(Message::text(frame)));
+                self.agent = AgentLeg::Open(leg);
+                self.tell(now, Event::AgentOpened);
+            }
+            Wake::Connected(Err(error)) => {
+                self.agent = AgentLeg::Idle;
+                warn!(CALL_SID = self.call().as_str(), %error, "no connection to the agent");
+                self.tell(now, Event::AgentClosed(error.class()));
+            }
+            Wake::HungUp(ended) => self.tell(now, Event::HangUpAnswered { ended }),
+            Wake::Order(order) => self.tell(now, Event::Order(order)),
+            Wake::Tick => self.tell(now, Event::Tick),
+        }
+    }
+
+    fn tell(&mut self, now: Instant, event: Event<'_>) {
+        self.machine.handle(now, event, &mut self.out);
+    }
+
+    fn feed_carrier(&mut self, now: Instant, message: Option<Result<Message, WsError>>) {
+        let event = match &message {
+            Some(Ok(Message::Text(text))) => match media::parse(text) {
+                Ok(media::Inbound::Media {
+                    timestamp_ms,
+                    track_inbound,
+                    payload,
+                    ..
+                }) => {
+                    if !track_inbound {
+                        return;
+                    }
+                    self.frame.clear();
+                    match media::decode_payload(&payload, &mut self.frame) {
+                        Ok(()) => {
+                            self.claim.view.frames_in.fetch_add(1, Relaxed);
+                            let carrier = Carrier::Media {
+                                timestamp_ms,
+                                mulaw: &self.frame,
+                            };
+                            self.machine
+                                .handle(now, Event::Carrier(carrier), &mut self.out);
+                            return;
+                        }
+                        Err(_) => Carrier::Garbage(Garbage::Malformed),
+                    }
+                }
+                Ok(media::Inbound::Mark { name }) => {
+                    let event = Event::Carrier(Carrier::Mark { name: &name });
+                    return self.machine.handle(now, event, &mut self.out);
+                }
+                Ok(media::Inbound::Dtmf { .. }) => Carrier::Key,
+                Ok(media::Inbound::Stop) => Carrier::Stop,
+                Ok(_) => Carrier::Unknown,
+                Err(_) => Carrier::Garbage(Garbage::Malformed),
+            },
+            Some(Ok(Message::Binary(_))) => Carrier::Garbage(Garbage::Binary),
+            Some(Ok(Message::Close(_))) | None => Carrier::Closed,
+            Some(Ok(_)) => return,
+            Some(Err(error)) => broken(error),
+        };
+        self.tell(now, Event::Carrier(event));
+    }
+
+    fn feed_agent(&mut self, now: Instant, message: Option<Result<Message, WsError>>) {
+        let Driver {
+            machine,
+            out,
+            codec,
+            ..
+        } = self;
+        let closed = match message {
+            Some(Ok(message)) => {
+                machine.handle(now, Event::AgentAlive, out);
+                match message {
+                    Message::Text(text) => {
+                        codec.message(&text, &mut |event| {
+                            machine.handle(now, Event::Agent(event), out);
+                        });
+                        return;
+                    }
+                    Message::Binary(_) => {
+                        let event = agent::Event::Ignored {
+                            why: agent::Ignored::Binary,
+                        };
+                        return machine.handle(now, Event::Agent(event), out);
+                    }
+                    Message::Close(frame) => codec.closed(frame.map(|frame| frame.code.into())),
+                    _ => return,
+                }
+            }
+            Some(Err(_)) | None => codec.closed(None),
+        };
+        machine.handle(now, Event::AgentClosed(closed), out);
+    }
+
+    /// Does what the machine asked for. `Some` when the call is over.
+    fn perform(&mut self) -> Option<(Cause, u16)> {
+        let mut out = std::mem::take(&mut self.out);
+        let mut end = None;
+        for action in out.actions.drain(..) {
+            match action {
+                Action::ConnectAgent => {
+                    let (request, tls, limit) =
+                        (self.codec.request(), self.tls.clone(), self.connect_timeout);
+                    self.agent = AgentLeg::Connecting(Box::pin(async move {
+                        let socket = link::connect(&request, &tls, limit).await?;
+                        Ok(Box::new(Leg::new(socket)))
+                    }));
+                }
+                Action::PingAgent => {
+                    if let AgentLeg::Open(leg) = &mut self.agent {
+                        _ = leg.feed(Message::Ping(Default::default()));
+                    }
+                }
+                Action::ToAgent(range) => self.command(Command::AudioIn(&out.audio[range])),
+                Action::AnswerTool { call_id, answer } => self.command(Command::ToolResult {
+                    call_id: &call_id,
+                    result: answer_text(answer),
+                }),
+                Action::AgentHeard(cut) => self.command(Command::Heard {
+                    segment: cut.segment,
+                    heard_ms: cut.heard_ms,
+                }),
+                Action::CloseAgent => self.close_agent(),
+                Action::Play(range) => {
+                    let message = self.writer.media(&out.audio[range.clone()]);
+                    if self.carrier.feed(Message::text(message)) {
+                        self.claim.view.audio_out.fetch_add(1, Relaxed);
+                    } else {
+                        debug!(
+                            CALL_SID = self.call().as_str(),
+                            bytes = range.len(),
+                            "agent audio dropped"
+                        );
+                    }
+                }
+                Action::Mark(name) => _ = self.carrier.feed(Message::text(self.writer.mark(&name))),
+                Action::Clear => _ = self.carrier.feed(Message::text(self.writer.clear())),
+                Action::HangUp => {
+                    let (rest, call) = (self.rest.clone(), self.call());
+                    self.hanging_up = Some(Box::pin(async move { end_by_rest(rest, call).await }));
+                }
+                Action::Decide(after) => self.claim.decide(after),
+                Action::End { cause, close_code } => end = Some((cause, close_code)),
+                Action::Note(note) => self.note(note),
+            }
+        }
+        out.clear();
+        self.out = out;
+        end
+    }
+
+    fn command(&mut self, command: Command<'_>) {
+        let AgentLeg::Open(leg) = &mut self.agent else {
+            return;
+        };
+        let dropped = &self.claim.view.frames_dropped;
+        self.codec.command(command, &mut |frame| {
+            if !leg.feed(Message::text(frame)) {
+                dropped.fetch_add(1, Relaxed);
+            }
+        });
+    }
+
+    fn call(&self) -> CallSid {
+        self.claim.view.facts.call
+    }
+}
+
+impl<S> Driver<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    fn close_agent(&mut self) {
+        if let AgentLeg::Open(leg) = std::mem::replace(&mut self.agent, AgentLeg::Idle) {
+            self.closing = Some(Box::pin(close(leg.socket, 1000)));
+        }
+    }
+
+    /// Closes both sides and waits, within bounds, until they have taken notice.
+    async fn close(&mut self, close_code: u16) {
+        let agent = async {
+            if let Some(closing) = &mut self.closing {
+                closing.await;
+            }
+        };
+        tokio::join!(close(&mut self.carrier.socket, close_code), agent);
+    }
+
+    fn note(&self, note: Note) {
+        let facts = &self.claim.view.facts;
+        let (call, stream, agent) = (facts.call.as_str(), facts.stream.as_str(), facts.agent);
+        let view = &self.claim.view;
+        // Every line of a call carries the same three fields, so that it can be found by any of them.
+        macro_rules! say {
+            ($level:ident, $($rest:tt)*) => {
+                tracing::$level!(CALL_SID = call, STREAM_SID = stream, AGENT = agent, $($rest)*)
+            };
+        }
+        match note {
+            Note::AgentReady { chat } => {
+                view.agent_connected.store(true, Relaxed);
+                let ready_ms = view.started.elapsed().as_millis() as u64;
+                say!(info, chat = %Printable(&chat), ready_ms, "connected to agent");
+            }
+            Note::AgentError { code } => {
+                say!(warn, code = %Printable(&code), "agent reports an error")
+            }
+            Note::AgentIgnored(why) => say!(debug, ?why, "agent message skipped"),
+            Note::AgentClosed(closed) => {
+                view.agent_connected.store(false, Relaxed);
+                say!(info, %closed, "agent closed");
+            }
+            Note::ToolCall { name, answered } => {
+                say!(info, tool = %Printable(&name), answered, "tool call")
+            }
+            Note::BargeIn { unheard } => {
+                view.barge_ins.fetch_add(1, Relaxed);
+                say!(
+                    debug,
+                    unheard_ms = unheard.as_millis() as u64,
+                    "caller interrupts"
+                );
+            }
+            Note::SpuriousInterruption => say!(debug, "interruption without unheard audio"),
+            Note::HangingUp(cause) => {
+                view.ending.store(true, Relaxed);
+                say!(info, cause = cause.as_str(), "hanging up");
+            }
+            Note::GoodbyeWithdrawn => {
+                view.ending.store(false, Relaxed);
+                say!(info, "goodbye withdrawn, the caller speaks");
+            }
+            Note::AudioDropped { bytes } => say!(debug, bytes, "late agent audio dropped"),
+            Note::CallerAudioDropped { bytes } => {
+                view.frames_dropped
+                    .fetch_add(bytes.div_ceil(FRAME) as u64, Relaxed);
+            }
+            Note::SilenceFilled { bytes } => say!(debug, bytes, "gap in the caller's audio filled"),
+            Note::RestFailed => say!(warn, "closing the stream instead of the call"),
+        }
+    }
+}
+
+impl<W> Leg<W>
+where
+    W: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
+{
+    fn new(socket: W) -> Self {
+        Leg {
+            socket,
+            waiting: None,
+            dirty: true,
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, WsError>>> {
+        // Reading may queue a pong or the answer to a close.
+        self.dirty = true;
+        Pin::new(&mut self.socket).poll_next(cx)
+    }
+
+    /// Queues a message; `false` when the queue is full or the socket is gone.
+    fn feed(&mut self, message: Message) -> bool {
+        self.dirty = true;
+        // Without poll_ready on purpose: the WebSocket queues up to its max_write_buffer_size.
+        Pin::new(&mut self.socket).start_send(message).is_ok()
+    }
+
+    /// Sends what is queued. Ready only when that has been stuck for too long.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.dirty {
+            return Poll::Pending;
+        }
+        match Pin::new(&mut self.socket).poll_flush(cx) {
+            Poll::Ready(_) => {
+                // An error here shows again when reading, which is where ends are told apart.
+                self.dirty = false;
+                self.waiting = None;
+                Poll::Pending
+            }
+            Poll::Pending => {
+                let since = *self.waiting.get_or_insert_with(Instant::now);
+                if since.elapsed() >= STALL_LIMIT {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            }
+        }
+    }
+
+    fn stalls_at(&self) -> Option<Instant> {
+        self.waiting.map(|since| since + STALL_LIMIT)
+    }
+}
+
+/// The closing handshake, bounded.
+async fn close<W>(mut socket: W, code: u16)
+where
+    W: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
+{
+    let handshake = async {
+        let frame = CloseFrame {
+            code: CloseCode::from(code),
+            reason: Utf8Bytes::default(),
+        };
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    // A peer that does not answer has had its chance.
+    _ = tokio::time::timeout(CLOSE_LIMIT, handshake).await;
+}
+
+async fn end_by_rest(rest: Rest, call: CallSid) -> bool {
+    match rest.complete_call(&call, REST_LIMIT).await {
+        Ok(_) => true,
+        Err(error) => {
+            warn!(CALL_SID = call.as_str(), %error, "Twilio's REST API did not end the call");
+            false
+        }
+    }
+}
+
+/// What the agent's language model gets to read.
+fn answer_text(answer: Answer) -> ToolResult<'static> {
+    match answer {
+        Answer::HangingUp => ToolResult::Ok(
+            "The call ends as soon as you have finished speaking. \
+             If you have not said goodbye yet, do so now in one short sentence.",
+        ),
+        Answer::UnknownTool => ToolResult::Failed {
+            error: "unknown tool",
+            content: "This tool is not available on this call.",
+        },
+    }
+}
+
+/// What a failed read of the carrier's socket means.
+fn broken(error: &WsError) -> Carrier<'static> {
+    match error {
+        WsError::Capacity(_) => Carrier::Broken { close_code: 1009 },
+        WsError::Utf8(_) => Carrier::Broken { close_code: 1007 },
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Carrier::Closed,
+        WsError::Protocol(_) => Carrier::Broken { close_code: 1002 },
+        _ => Carrier::Closed,
+    }
+}

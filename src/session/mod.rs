@@ -1,5 +1,14 @@
-//! One call.
+//! One call, and all of them.
+//!
+//! [`machine`] decides, [`driver`] does, [`registry`] knows who is there. The machine's parts have
+//! rooms of their own: [`playback`] (what the caller has heard), [`uplink`] (the caller's voice
+//! before the agent listens) and [`goodbye`] (when everything has been said).
+
 pub mod driver;
+pub mod goodbye;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
 pub mod playback;
 pub mod registry;
+pub mod uplink;

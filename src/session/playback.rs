@@ -1,1 +1,280 @@
-//! stub
+//! What has been sent to the caller's ear, and how much of it was heard.
+//!
+//! Twilio plays what it is given in order and in real time, and echoes a mark when everything
+//! before it has been played. So: heard is what marks say, bounded by added-up duration; bytes sent
+//! say nothing. A clear opens a new *generation*: Twilio then echoes every pending mark at once, so
+//! a mark's name carries its generation and an echo of an older one means "flushed", not "heard".
+//! (Twilio docs, Media Streams: mark and clear.)
+//!
+//! Pure bookkeeping: time is handed in, memory is bounded by [`MAX_QUEUED`].
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use crate::agent::SegmentId;
+
+/// Twilio discards what is queued beyond ten minutes (warning 31931); we stop short of that.
+pub const MAX_QUEUED: Duration = Duration::from_secs(9 * 60);
+/// More unheard segments than this are kept as one.
+const MAX_SEGMENTS: usize = 256;
+/// How much later than the sums say the last sample may be heard: Twilio's own way to the caller.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Audio on its way to the caller.
+#[derive(Debug, Default)]
+pub struct Playback {
+    generation: u32,
+    marks: u32,
+    /// When the last sample sent will have been played, if Twilio began at once.
+    plays_until: Option<Instant>,
+    /// Sent and not yet known to be heard, oldest first.
+    unheard: VecDeque<Sent>,
+    /// Audio of this segment and older ones belongs to an interrupted generation.
+    cut: Option<SegmentId>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    segment: SegmentId,
+    duration: Duration,
+    /// The mark that follows the segment's last sample so far.
+    mark: Option<u32>,
+}
+
+/// What a clear took away from the caller, segment by segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    pub segment: SegmentId,
+    pub heard_ms: u64,
+}
+
+/// What an echoed mark means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// Everything up to the mark has been heard.
+    Heard,
+    /// A mark of a generation that was cleared, or one we never sent.
+    Stale,
+}
+
+/// Mu-law at 8 kHz: eight bytes a millisecond.
+pub fn duration(mulaw_bytes: usize) -> Duration {
+    Duration::from_micros(mulaw_bytes as u64 * 125)
+}
+
+impl Playback {
+    /// May this segment's audio be sent, and is there room for it?
+    pub fn accepts(&self, now: Instant, segment: SegmentId) -> bool {
+        self.cut.is_none_or(|cut| segment > cut) && self.queued(now) < MAX_QUEUED
+    }
+
+    /// Notes audio that is being sent.
+    pub fn sent(&mut self, now: Instant, segment: SegmentId, mulaw_bytes: usize) {
+        let duration = duration(mulaw_bytes);
+        let begins = self.plays_until.map_or(now, |until| until.max(now));
+        self.plays_until = Some(begins + duration);
+        let merge = self.unheard.len() >= MAX_SEGMENTS;
+        match self.unheard.back_mut() {
+            Some(last) if last.segment == segment || merge => {
+                last.segment = segment;
+                last.duration += duration;
+                last.mark = None;
+            }
+            _ => self.unheard.push_back(Sent {
+                segment,
+                duration,
+                mark: None,
+            }),
+        }
+    }
+
+    /// The name of a mark to send now, unless everything sent is already followed by one.
+    pub fn mark(&mut self) -> Option<String> {
+        let last = self.unheard.back_mut().filter(|last| last.mark.is_none())?;
+        self.marks = self.marks.wrapping_add(1);
+        last.mark = Some(self.marks);
+        Some(format!("{}.{}", self.generation, self.marks))
+    }
+
+    /// Twilio echoes a mark.
+    pub fn echoed(&mut self, name: &str) -> Echo {
+        let Some((generation, mark)) = name.split_once('.') else {
+            return Echo::Stale;
+        };
+        let (Ok(generation), Ok(mark)) = (generation.parse::<u32>(), mark.parse::<u32>()) else {
+            return Echo::Stale;
+        };
+        if generation != self.generation {
+            return Echo::Stale;
+        }
+        // A merged segment may have lost an earlier mark; everything older is heard all the same.
+        match self.unheard.iter().position(|sent| sent.mark == Some(mark)) {
+            Some(position) => {
+                self.unheard.drain(..=position);
+                Echo::Heard
+            }
+            None => Echo::Stale,
+        }
+    }
+
+    /// Is there audio that the caller has not heard to its end?
+    ///
+    /// Audio whose mark is lost counts as heard a second after the sums say it must have been.
+    pub fn unheard(&self, now: Instant) -> bool {
+        !self.unheard.is_empty() && self.plays_until.is_some_and(|until| now < until + SLACK)
+    }
+
+    /// Everything sent has been marked and every mark echoed.
+    pub fn drained(&self) -> bool {
+        self.unheard.is_empty()
+    }
+
+    /// How much longer what has been sent will play, by added-up duration.
+    pub fn queued(&self, now: Instant) -> Duration {
+        self.plays_until
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// A clear is being sent: a new generation begins. Returns what was cut, oldest first.
+    pub fn clear(&mut self, now: Instant) -> Vec<Cut> {
+        let mut remaining = self.queued(now);
+        let mut cuts: Vec<Cut> = self
+            .unheard
+            .drain(..)
+            .rev()
+            .map(|sent| {
+                let lost = remaining.min(sent.duration);
+                remaining -= lost;
+                Cut {
+                    segment: sent.segment,
+                    heard_ms: (sent.duration - lost).as_millis() as u64,
+                }
+            })
+            .collect();
+        cuts.reverse();
+        self.cut = cuts.last().map(|cut| cut.segment).max(self.cut);
+        self.generation = self.generation.wrapping_add(1);
+        self.plays_until = None;
+        cuts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: SegmentId = SegmentId(1);
+    const B: SegmentId = SegmentId(2);
+    const SECOND: usize = 8000;
+
+    fn at(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_segment_is_heard_when_its_mark_comes_back() {
+        let start = Instant::now();
+        let mut playback = Playback::default();
+        playback.sent(start, A, SECOND);
+        playback.sent(start, A, SECOND);
+        let mark = playback.mark().expect("a mark follows the segment");
+        assert_eq!(playback.mark(), None, "one mark is enough");
+        assert!(playback.unheard(at(start, 1000)));
+        assert_eq!(playback.queued(at(start, 500)), Duration::from_millis(1500));
+        assert_eq!(playback.echoed(&mark), Echo::Heard);
+        assert!(playback.drained());
+        assert!(!playback.unheard(at(start, 1000)));
+        assert_eq!(playback.echoed(&mark), Echo::Stale, "a mark counts once");
+    }
+
+    #[test]
+    fn a_clear_tells_how_much_of_each_segment_was_heard() {
+        let start = Instant::now();
+        let mut playback = Playback::default();
+        playback.sent(start, A, 2 * SECOND);
+        let mark_a = playback.mark().unwrap();
+        playback.sent(start, B, 2 * SECOND);
+        let mark_b = playback.mark().unwrap();
+        assert_eq!(
+            playback.clear(at(start, 1500)),
+            [
+                Cut {
+                    segment: A,
+                    heard_ms: 1500
+                },
+                Cut {
+                    segment: B,
+                    heard_ms: 0
+                }
+            ]
+        );
+        // Twilio now echoes both marks; neither means that anything was heard.
+        assert_eq!(playback.echoed(&mark_a), Echo::Stale);
+        assert_eq!(playback.echoed(&mark_b), Echo::Stale);
+        assert!(
+            !playback.accepts(at(start, 1500), B),
+            "late audio of the interrupted reply"
+        );
+        assert!(playback.accepts(at(start, 1500), SegmentId(3)));
+    }
+
+    #[test]
+    fn later_audio_of_a_marked_segment_needs_a_new_mark() {
+        let start = Instant::now();
+        let mut playback = Playback::default();
+        playback.sent(start, A, SECOND);
+        let early = playback.mark().unwrap();
+        playback.sent(start, A, SECOND);
+        assert_eq!(playback.echoed(&early), Echo::Stale);
+        let late = playback.mark().unwrap();
+        assert_eq!(playback.echoed(&late), Echo::Heard);
+        assert!(playback.drained());
+    }
+
+    #[test]
+    fn a_lost_mark_does_not_leave_audio_unheard_for_ever() {
+        let start = Instant::now();
+        let mut playback = Playback::default();
+        playback.sent(start, A, SECOND);
+        playback.mark().unwrap();
+        assert!(playback.unheard(at(start, 1900)));
+        assert!(!playback.unheard(at(start, 2001)));
+    }
+
+    #[test]
+    fn names_that_are_not_ours_are_harmless() {
+        let mut playback = Playback::default();
+        playback.sent(Instant::now(), A, SECOND);
+        for name in [
+            "",
+            ".",
+            "0",
+            "0.",
+            ".1",
+            "0.1",
+            "99999999999.1",
+            "x.y",
+            "0.1.2",
+            "💥",
+        ] {
+            assert_eq!(playback.echoed(name), Echo::Stale, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_queued_is_bounded() {
+        let start = Instant::now();
+        let mut playback = Playback::default();
+        for n in 0..2000 {
+            let segment = SegmentId(n);
+            if playback.accepts(start, segment) {
+                playback.sent(start, segment, SECOND);
+                playback.mark();
+            }
+        }
+        assert_eq!(playback.queued(start), MAX_QUEUED);
+        assert!(playback.unheard.len() <= MAX_SEGMENTS);
+    }
+}

@@ -1,1 +1,331 @@
-//! stub
+//! The register of calls: who was admitted, who is live, who has just ended.
+//!
+//! A call is *admitted* by its webhook, *claimed* by the media socket that brings its token, and
+//! *ended* when that claim is dropped. One socket a call: a second claim for a live call is
+//! refused, and so is a token that has already opened a stream. Everything here is bounded: by
+//! `max_concurrent`, and by the lifetime of what is remembered. Locks are short and never held
+//! across an await. The register knows no socket; orders reach a call through its mailbox.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::twilio::{CallSid, StreamSid};
+
+/// Beyond an admission's own lifetime, how long the end of a call is remembered for `/voice/after`
+/// and against replayed tokens.
+const ENDED_MARGIN: Duration = Duration::from_secs(60);
+/// Orders waiting in one call's mailbox.
+const MAILBOX: usize = 8;
+
+/// What an operator, or the daemon itself, tells a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End the call; unless `now`, the agent's current words are heard first.
+    HangUp { now: bool },
+    /// The daemon's patience with draining is over.
+    DrainExpired,
+}
+
+/// What happens to the caller after the media stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    HangUp,
+    /// The configured fallback: a sentence or another number.
+    Fallback,
+}
+
+/// Why a new call is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("draining")]
+    Draining,
+    #[error("at calls.max_concurrent")]
+    Full,
+}
+
+/// Why a media socket does not get the call it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    #[error("the call already has a media socket")]
+    Live,
+    #[error("the call's token has been used")]
+    Spent,
+    #[error("at calls.max_concurrent")]
+    Full,
+}
+
+/// Why an order does not reach a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    #[error("no such call")]
+    NoSuchCall,
+    #[error("the call has too many orders waiting")]
+    Busy,
+}
+
+/// What is known of a call when its stream starts.
+#[derive(Clone)]
+pub struct CallFacts {
+    pub call: CallSid,
+    pub stream: StreamSid,
+    pub from: String,
+    pub to: String,
+    pub agent: &'static str,
+}
+
+/// A live call as others may see it. Written by the call's own task only.
+pub struct View {
+    pub facts: CallFacts,
+    pub started: Instant,
+    pub started_at: SystemTime,
+    pub agent_connected: AtomicBool,
+    pub ending: AtomicBool,
+    /// Caller frames received and agent audio messages forwarded.
+    pub frames_in: AtomicU64,
+    pub audio_out: AtomicU64,
+    /// Caller audio given up because the agent was not ready or too slow, in frames.
+    pub frames_dropped: AtomicU64,
+    pub barge_ins: AtomicU64,
+}
+
+struct Live {
+    view: Arc<View>,
+    orders: mpsc::Sender<Order>,
+    /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
+    after: Option<After>,
+}
+
+#[derive(Default)]
+struct Inner {
+    admitted: HashMap<CallSid, Instant>,
+    live: HashMap<CallSid, Live>,
+    ended: HashMap<CallSid, (Instant, After)>,
+    draining: bool,
+}
+
+/// Shared by the listeners, the calls and the control socket.
+pub struct Registry {
+    inner: Mutex<Inner>,
+    max_concurrent: usize,
+    admission_lifetime: Duration,
+    /// Told whenever a call ends.
+    ended: Notify,
+}
+
+impl Registry {
+    /// `admission_lifetime`: how long an admitted call may take to bring its media socket.
+    pub fn new(max_concurrent: usize, admission_lifetime: Duration) -> Arc<Self> {
+        Arc::new(Registry {
+            inner: Mutex::default(),
+            max_concurrent,
+            admission_lifetime,
+            ended: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while holding the lock cannot leave the maps half-written: no call-out happens inside.
+        self.inner
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A webhook asks for a place. Asking again for the same call changes nothing.
+    pub fn admit(&self, call: CallSid, now: Instant) -> Result<(), Refused> {
+        let mut inner = self.lock();
+        inner.forget_old(now);
+        if inner.draining {
+            return Err(Refused::Draining);
+        }
+        if !inner.admitted.contains_key(&call) && inner.taken() >= self.max_concurrent {
+            return Err(Refused::Full);
+        }
+        inner.admitted.insert(call, now + self.admission_lifetime);
+        Ok(())
+    }
+
+    /// A media socket with a valid token takes its call. Works for calls that another instance
+    /// admitted, and while draining: whoever was admitted may come.
+    pub fn claim(self: &Arc<Self>, facts: CallFacts, now: Instant) -> Result<Claim, ClaimError> {
+        let mut inner = self.lock();
+        inner.forget_old(now);
+        let call = facts.call;
+        if inner.live.contains_key(&call) {
+            return Err(ClaimError::Live);
+        }
+        if inner.ended.contains_key(&call) {
+            return Err(ClaimError::Spent);
+        }
+        let expected = inner.admitted.remove(&call).is_some();
+        if !expected && inner.taken() >= self.max_concurrent {
+            return Err(ClaimError::Full);
+        }
+        let (orders, mailbox) = mpsc::channel(MAILBOX);
+        let view = Arc::new(View {
+            facts,
+            started: now,
+            started_at: SystemTime::now(),
+            agent_connected: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            frames_in: AtomicU64::new(0),
+            audio_out: AtomicU64::new(0),
+            frames_dropped: AtomicU64::new(0),
+            barge_ins: AtomicU64::new(0),
+        });
+        inner.live.insert(
+            call,
+            Live {
+                view: view.clone(),
+                orders,
+                after: None,
+            },
+        );
+        Ok(Claim {
+            registry: self.clone(),
+            view,
+            mailbox,
+        })
+    }
+
+    /// What `/voice/after` should answer for a call, if this instance carried it.
+    pub fn after(&self, call: &CallSid) -> Option<After> {
+        let inner = self.lock();
+        match inner.live.get(call) {
+            Some(live) => live.after,
+            None => inner.ended.get(call).map(|(_, after)| *after),
+        }
+    }
+
+    /// Gives an order to a live call.
+    pub fn order(&self, call: &CallSid, order: Order) -> Result<(), OrderError> {
+        let inner = self.lock();
+        let live = inner.live.get(call).ok_or(OrderError::NoSuchCall)?;
+        match live.orders.try_send(order) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(OrderError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(OrderError::NoSuchCall),
+        }
+    }
+
+    /// Gives an order to every live call; returns how many there were.
+    pub fn order_all(&self, order: Order) -> usize {
+        let inner = self.lock();
+        for live in inner.live.values() {
+            // A full mailbox means that the call has been told to end many times already.
+            let _ = live.orders.try_send(order.clone());
+        }
+        inner.live.len()
+    }
+
+    /// The live calls, oldest first.
+    pub fn views(&self) -> Vec<Arc<View>> {
+        let mut views: Vec<_> = self
+            .lock()
+            .live
+            .values()
+            .map(|live| live.view.clone())
+            .collect();
+        views.sort_by_key(|view| view.started);
+        views
+    }
+
+    /// Live calls.
+    pub fn active(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// Calls that a stopping daemon still owes something: live ones, and admitted ones whose media
+    /// socket is on its way.
+    pub fn owed(&self, now: Instant) -> usize {
+        let mut inner = self.lock();
+        inner.forget_old(now);
+        inner.taken()
+    }
+
+    /// How long an admission, and the token that proves it, is good for.
+    pub fn admission_lifetime(&self) -> Duration {
+        self.admission_lifetime
+    }
+
+    pub fn draining(&self) -> bool {
+        self.lock().draining
+    }
+
+    /// Admit no more (or again).
+    pub fn set_draining(&self, draining: bool) {
+        self.lock().draining = draining;
+    }
+
+    /// Twilio says that an admitted call is over before its stream began.
+    pub fn forget_admitted(&self, call: &CallSid) {
+        self.lock().admitted.remove(call);
+        self.ended.notify_waiters();
+    }
+
+    /// Resolves at the next end of a call.
+    pub fn next_end(&self) -> impl Future<Output = ()> + '_ {
+        self.ended.notified()
+    }
+}
+
+impl Inner {
+    fn taken(&self) -> usize {
+        self.admitted.len() + self.live.len()
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        self.admitted.retain(|_, expires| *expires > now);
+        self.ended.retain(|_, (expires, _)| *expires > now);
+    }
+}
+
+/// A call's place in the register; dropping it, in whatever way the call ended, frees the place.
+pub struct Claim {
+    registry: Arc<Registry>,
+    pub view: Arc<View>,
+    pub mailbox: mpsc::Receiver<Order>,
+}
+
+impl Claim {
+    /// Says what the caller meets after the stream. A call that ends without having said so failed.
+    pub fn decide(&self, after: After) {
+        if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
+            live.after = Some(after);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let call = self.view.facts.call;
+        let mut inner = self.registry.lock();
+        let after = inner
+            .live
+            .remove(&call)
+            .and_then(|live| live.after)
+            .unwrap_or(After::Fallback);
+        inner.ended.insert(
+            call,
+            (
+                Instant::now() + self.registry.admission_lifetime + ENDED_MARGIN,
+                after,
+            ),
+        );
+        drop(inner);
+        self.registry.ended.notify_waiters();
+    }
+}
+
+impl View {
+    pub fn agent_connected(&self) -> bool {
+        self.agent_connected.load(Relaxed)
+    }
+}

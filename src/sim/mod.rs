@@ -1,5 +1,7 @@
 //! Simulators.
+pub mod bridge;
 pub mod demo;
+pub mod ear;
 pub mod evi;
 pub mod load;
 pub mod phone;

@@ -1,1 +1,677 @@
-//! stub
+//! Twilio's REST API, as much of it as ends a call and looks at one.
+//!
+//! Strict about what it is sent: what Twilio would refuse is refused with Twilio's status and error JSON, and
+//! recorded as a [`Violation`]; so is what Twilio would take and a bridge should not send. It ends calls of the
+//! [`Switchboard`] that it shares with the telephones. Faults are played one a request, in order; then it is
+//! well again. It listens on loopback, without TLS, and stops when its handle is dropped.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::phone::{CallResource, Switchboard, Violation, sid};
+
+const LARGEST_FORM: usize = 64 * 1024;
+/// Longer than any sensible client waits, and still an end.
+const STALL: Duration = Duration::from_secs(120);
+
+/// How the API misbehaves.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestScript {
+    /// Consumed by the requests in their order.
+    pub fail: VecDeque<Failure>,
+    /// What the end of a call that has ended is answered with; both have been seen in the field.
+    pub ended: EndedAnswer,
+}
+
+/// What happens to one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// Nothing: the request is served. For failures further on.
+    Ok,
+    #[serde(rename = "429")]
+    TooManyRequests,
+    #[serde(rename = "500")]
+    InternalError,
+    #[serde(rename = "503")]
+    Unavailable,
+    /// 401, as if the auth token had been rotated.
+    Auth,
+    /// The request is taken and never answered.
+    Stall,
+    /// The request is carried out and the connection is cut before the answer.
+    Cut,
+    /// The answer of a proxy in between: HTML where JSON belongs.
+    Html,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum EndedAnswer {
+    #[default]
+    #[serde(rename = "404/20404")]
+    NotFound,
+    #[serde(rename = "400/21220")]
+    NotInProgress,
+}
+
+/// A request as it was served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestRequest {
+    pub method: String,
+    pub path: String,
+    pub form: Vec<(String, String)>,
+    /// `None`: there was no answer, by design.
+    pub status: Option<u16>,
+}
+
+/// The API itself; only [`start`](Rest::start) is needed.
+pub struct Rest {
+    switchboard: Arc<Switchboard>,
+    account_sid: String,
+    auth_token: String,
+    script: Mutex<RestScript>,
+    log: Mutex<Log>,
+}
+
+#[derive(Default)]
+struct Log {
+    requests: Vec<RestRequest>,
+    violations: Vec<Violation>,
+}
+
+/// A running API. Dropped, it is gone.
+pub struct RestHandle {
+    pub addr: SocketAddr,
+    rest: Arc<Rest>,
+    _server: JoinSet<()>,
+}
+
+impl RestHandle {
+    /// For `twilio.api_url`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub fn requests(&self) -> Vec<RestRequest> {
+        self.rest.log().requests.clone()
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        self.rest.log().violations.clone()
+    }
+
+    /// More failures for the requests to come.
+    pub fn fail(&self, failures: impl IntoIterator<Item = Failure>) {
+        self.rest.script().fail.extend(failures);
+    }
+}
+
+/// An answer, before it is one of hyper's.
+struct Answer {
+    status: StatusCode,
+    body: Value,
+}
+
+/// Twilio's error JSON.
+fn error(status: StatusCode, code: u32, message: impl Into<String>) -> Answer {
+    let body = json!({
+        "code": code,
+        "message": message.into(),
+        "more_info": format!("https://www.twilio.com/docs/errors/{code}"),
+        "status": status.as_u16(),
+    });
+    Answer { status, body }
+}
+
+impl Rest {
+    /// Serves on a free loopback port.
+    pub async fn start(
+        switchboard: Arc<Switchboard>,
+        account_sid: &str,
+        auth_token: &str,
+        script: RestScript,
+    ) -> std::io::Result<RestHandle> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let addr = listener.local_addr()?;
+        let rest = Arc::new(Self {
+            switchboard,
+            account_sid: account_sid.to_owned(),
+            auth_token: auth_token.to_owned(),
+            script: Mutex::new(script),
+            log: Mutex::default(),
+        });
+        let mut server = JoinSet::new();
+        server.spawn(rest.clone().serve(listener));
+        Ok(RestHandle {
+            addr,
+            rest,
+            _server: server,
+        })
+    }
+
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        // Dropped with this task, and every connection with it.
+        let mut connections = JoinSet::new();
+        loop {
+            let Ok((tcp, _)) = listener.accept().await else {
+                // Out of descriptors, most likely: give some back before the next.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let rest = self.clone();
+            connections.spawn(async move {
+                let service = service_fn(|request| {
+                    let rest = rest.clone();
+                    async move { rest.answer(request).await }
+                });
+                // A client that breaks off is its own affair.
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_secs(30))
+                    .serve_connection(TokioIo::new(tcp), service)
+                    .await;
+            });
+            while connections.try_join_next().is_some() {}
+        }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn script(&self) -> MutexGuard<'_, RestScript> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn violation(&self, what: impl Into<String>) {
+        self.log().violations.push(Violation(what.into()));
+    }
+
+    /// `Err` cuts the connection.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, std::io::Error> {
+        let (parts, body) = request.into_parts();
+        let body = Limited::new(body, LARGEST_FORM)
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_else(|_| {
+                self.violation("a request body of more than 64 kB, or one that broke off");
+                Bytes::new()
+            });
+        let form: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
+        let failure = self.script().fail.pop_front().unwrap_or(Failure::Ok);
+        let answer = match failure {
+            Failure::Stall => None,
+            Failure::TooManyRequests => Some(error(
+                StatusCode::TOO_MANY_REQUESTS,
+                20429,
+                "Too Many Requests",
+            )),
+            Failure::InternalError => Some(error(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                20500,
+                "An internal server error has occurred",
+            )),
+            Failure::Unavailable => Some(error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                20503,
+                "Service unavailable",
+            )),
+            Failure::Auth => Some(error(StatusCode::UNAUTHORIZED, 20003, "Authenticate")),
+            Failure::Html => Some(Answer {
+                status: StatusCode::BAD_GATEWAY,
+                body: Value::Null,
+            }),
+            Failure::Ok | Failure::Cut => Some(self.route(&parts, &form)),
+        };
+        let answer = answer.filter(|_| failure != Failure::Cut);
+        self.log().requests.push(RestRequest {
+            method: parts.method.to_string(),
+            path: parts.uri.path().to_owned(),
+            form,
+            status: answer.as_ref().map(|answer| answer.status.as_u16()),
+        });
+        match answer {
+            Some(answer) => Ok(respond(answer)),
+            None if failure == Failure::Cut => Err(std::io::Error::other("cut, as the story says")),
+            None => {
+                tokio::time::sleep(STALL).await;
+                Err(std::io::Error::other("stalled, as the story says"))
+            }
+        }
+    }
+
+    fn route(&self, parts: &hyper::http::request::Parts, form: &[(String, String)]) -> Answer {
+        let not_found = |path: &str| {
+            error(
+                StatusCode::NOT_FOUND,
+                20404,
+                format!("The requested resource {path} was not found"),
+            )
+        };
+        let path = parts.uri.path();
+        if let Err(what) = self.authorised(parts) {
+            self.violation(what);
+            return error(StatusCode::UNAUTHORIZED, 20003, "Authenticate");
+        }
+        if parts.uri.query().is_some() {
+            self.violation(format!("a query on {path}"));
+        }
+        let call_sid = path
+            .strip_prefix("/2010-04-01/Accounts/")
+            .and_then(|rest| rest.strip_prefix(&self.account_sid))
+            .and_then(|rest| rest.strip_prefix("/Calls/"))
+            .and_then(|rest| rest.strip_suffix(".json"))
+            .filter(|call_sid| is_sid(call_sid, "CA"));
+        let Some(call_sid) = call_sid else {
+            self.violation(format!(
+                "{} {path:?} is no resource of this account",
+                parts.method
+            ));
+            return not_found(path);
+        };
+        match parts.method {
+            Method::GET => match self.switchboard.call(call_sid) {
+                Some(call) => Answer {
+                    status: StatusCode::OK,
+                    body: self.resource(&call),
+                },
+                None => not_found(path),
+            },
+            Method::POST => self.update(parts, call_sid, form),
+            _ => {
+                self.violation(format!("{} on a call", parts.method));
+                error(StatusCode::METHOD_NOT_ALLOWED, 20004, "Method not allowed")
+            }
+        }
+    }
+
+    fn authorised(&self, parts: &hyper::http::request::Parts) -> Result<(), String> {
+        let header = parts.headers.get(AUTHORIZATION).ok_or("no Authorization")?;
+        let encoded = header
+            .to_str()
+            .ok()
+            .and_then(|text| text.strip_prefix("Basic "))
+            .ok_or("not Basic auth")?;
+        let decoded = base64_simd::STANDARD
+            .decode_to_vec(encoded.as_bytes())
+            .map_err(|_| "Basic auth is not base64")?;
+        if decoded == format!("{}:{}", self.account_sid, self.auth_token).as_bytes() {
+            Ok(())
+        } else {
+            Err("Basic auth with the wrong AccountSid or auth token".to_owned())
+        }
+    }
+
+    fn update(
+        &self,
+        parts: &hyper::http::request::Parts,
+        call_sid: &str,
+        form: &[(String, String)],
+    ) -> Answer {
+        let content_type = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
+        let media_type = content_type.split(';').next().unwrap_or("").trim();
+        if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            self.violation(format!("a call update with content type {content_type:?}"));
+            return error(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                20415,
+                "Unsupported Media Type",
+            );
+        }
+        match form {
+            [(name, value)]
+                if name == "Status" && ["completed", "canceled"].contains(&value.as_str()) => {}
+            _ => {
+                let names: Vec<&str> = form.iter().map(|(name, _)| name.as_str()).collect();
+                self.violation(format!(
+                    "a call update with {names:?}, not with one Status of completed or canceled"
+                ));
+                return error(
+                    StatusCode::BAD_REQUEST,
+                    20001,
+                    "Status must be completed or canceled",
+                );
+            }
+        }
+        match self.switchboard.complete(call_sid) {
+            Some((call, true)) => Answer {
+                status: StatusCode::OK,
+                body: self.resource(&call),
+            },
+            // Not a violation: the caller may have hung up a moment ago.
+            Some((_, false)) if self.script().ended == EndedAnswer::NotInProgress => error(
+                StatusCode::BAD_REQUEST,
+                21220,
+                "Call is not in-progress. Cannot redirect.",
+            ),
+            _ => error(
+                StatusCode::NOT_FOUND,
+                20404,
+                format!("The requested resource {} was not found", parts.uri.path()),
+            ),
+        }
+    }
+
+    /// A Call as version 2010-04-01 shows it: numbers are strings, what is not known yet is null.
+    fn resource(&self, call: &CallResource) -> Value {
+        let path = format!(
+            "/2010-04-01/Accounts/{}/Calls/{}",
+            self.account_sid, call.call_sid
+        );
+        json!({
+            "sid": call.call_sid,
+            "account_sid": self.account_sid,
+            "parent_call_sid": null,
+            "from": call.from,
+            "from_formatted": call.from,
+            "to": call.to,
+            "to_formatted": call.to,
+            "phone_number_sid": null,
+            "status": call.status.as_str(),
+            "direction": "inbound",
+            "api_version": "2010-04-01",
+            "answered_by": null,
+            "caller_name": null,
+            "forwarded_from": null,
+            "group_sid": null,
+            "trunk_sid": "",
+            "annotation": null,
+            "date_created": null,
+            "date_updated": null,
+            "start_time": null,
+            "end_time": null,
+            "duration": if call.status.is_live() { Value::Null } else { "1".into() },
+            "price": null,
+            "price_unit": "USD",
+            "queue_time": "0",
+            "uri": format!("{path}.json"),
+            "subresource_uris": {"streams": format!("{path}/Streams.json")},
+        })
+    }
+}
+
+fn is_sid(text: &str, prefix: &str) -> bool {
+    text.len() == 34
+        && text
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn respond(answer: Answer) -> Response<Full<Bytes>> {
+    let (content_type, body) = if answer.body.is_null() {
+        (
+            "text/html",
+            "<html><body><h1>502 Bad Gateway</h1></body></html>".to_owned(),
+        )
+    } else {
+        ("application/json", answer.body.to_string())
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if answer.status == StatusCode::UNAUTHORIZED {
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"Twilio API\""),
+        );
+    }
+    let id = HeaderValue::from_str(&sid("RQ")).expect("a SID is ASCII");
+    headers.insert(HeaderName::from_static("twilio-request-id"), id);
+    headers.insert(
+        HeaderName::from_static("twilio-concurrent-requests"),
+        HeaderValue::from_static("1"),
+    );
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::phone::{CallSetup, Ended, Event, Phone};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
+    const CALL: &str = "CA0123456789abcdef0123456789abcdef";
+    const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
+
+    async fn api(script: RestScript) -> (RestHandle, Arc<Switchboard>) {
+        let switchboard = Switchboard::new();
+        (
+            Rest::start(switchboard.clone(), ACCOUNT, "12345", script)
+                .await
+                .unwrap(),
+            switchboard,
+        )
+    }
+
+    /// Status and JSON of one exchange; `None` if the connection ended without an answer.
+    async fn exchange(
+        api: &RestHandle,
+        method: &str,
+        path: &str,
+        token: &str,
+        header: &str,
+        body: &str,
+    ) -> Option<(u16, Value)> {
+        let mut tcp = tokio::net::TcpStream::connect(api.addr).await.unwrap();
+        let basic = base64_simd::STANDARD.encode_to_string(format!("{ACCOUNT}:{token}"));
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {basic}\r\n{header}\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        assert!(head.contains("twilio-request-id: RQ"), "{head}");
+        Some((
+            head[9..12].parse().unwrap(),
+            serde_json::from_str(body).unwrap_or(Value::Null),
+        ))
+    }
+
+    fn path() -> String {
+        format!("/2010-04-01/Accounts/{ACCOUNT}/Calls/{CALL}.json")
+    }
+
+    async fn complete(api: &RestHandle) -> Option<(u16, Value)> {
+        exchange(api, "POST", &path(), "12345", FORM, "Status=completed").await
+    }
+
+    /// A call on a line where nobody speaks, until the API ends it.
+    fn calling(
+        switchboard: &Arc<Switchboard>,
+        webhook: SocketAddr,
+    ) -> crate::sim::phone::OngoingCall {
+        let mut phone = Phone::new("https://bridge.example.com", webhook, ACCOUNT, "12345");
+        phone.pace = 10.0;
+        phone.switchboard = switchboard.clone();
+        phone.start(CallSetup {
+            call_sid: CALL.into(),
+            ..CallSetup::new(vec![])
+        })
+    }
+
+    /// Answers one webhook with a long pause.
+    async fn pausing() -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = tcp.read(&mut request).await.unwrap();
+            let body = "<Response><Pause length='600'/></Response>";
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            tcp.write_all(answer.as_bytes()).await.unwrap();
+        });
+        (addr, task)
+    }
+
+    #[tokio::test]
+    async fn a_live_call_is_ended_once() {
+        for (ended, expected) in [
+            (EndedAnswer::NotFound, (404, 20404)),
+            (EndedAnswer::NotInProgress, (400, 21220)),
+        ] {
+            let (api, switchboard) = api(RestScript {
+                ended,
+                ..RestScript::default()
+            })
+            .await;
+            let (webhook, _task) = pausing().await;
+            let call = calling(&switchboard, webhook);
+            let paused = call
+                .until(Duration::from_secs(60), |event| {
+                    matches!(event, Event::Paused { .. })
+                })
+                .await;
+            assert!(paused.is_some());
+            let (status, resource) = exchange(&api, "GET", &path(), "12345", "X: y", "")
+                .await
+                .unwrap();
+            assert_eq!((status, &resource["status"]), (200, &"in-progress".into()));
+            let (status, resource) = complete(&api).await.unwrap();
+            assert_eq!(
+                (status, &resource["status"], &resource["sid"]),
+                (200, &"completed".into(), &CALL.into())
+            );
+            assert_eq!(call.finish().await.ended, Ended::RestCompleted);
+            let (status, error) = complete(&api).await.unwrap();
+            assert_eq!((status, error["code"].as_u64().unwrap()), expected);
+            assert_eq!(error["status"], status);
+            assert_eq!(api.violations(), []);
+            let statuses: Vec<_> = api
+                .requests()
+                .iter()
+                .map(|request| request.status.unwrap())
+                .collect();
+            assert_eq!(statuses, [200, 200, expected.0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn refuses_what_twilio_refuses() {
+        let (api, _) = api(RestScript::default()).await;
+        let path = path();
+        let json = "Content-Type: application/json";
+        let elsewhere = format!(
+            "/2010-04-01/Accounts/AC{}/Calls/{CALL}.json",
+            "0".repeat(32)
+        );
+        let requests = [
+            (
+                "POST",
+                &*path,
+                "wrong",
+                FORM,
+                "Status=completed",
+                (401, 20003),
+            ),
+            (
+                "POST",
+                &path,
+                "12345",
+                json,
+                "{\"Status\":\"completed\"}",
+                (415, 20415),
+            ),
+            ("POST", &path, "12345", FORM, "Status=done", (400, 20001)),
+            (
+                "POST",
+                &path,
+                "12345",
+                FORM,
+                "Status=completed&Twiml=x",
+                (400, 20001),
+            ),
+            (
+                "POST",
+                &elsewhere,
+                "12345",
+                FORM,
+                "Status=completed",
+                (404, 20404),
+            ),
+            ("DELETE", &path, "12345", FORM, "", (405, 20004)),
+        ];
+        let count = requests.len();
+        for (method, path, token, header, body, (status, code)) in requests {
+            let (found, error) = exchange(&api, method, path, token, header, body)
+                .await
+                .unwrap();
+            assert_eq!(
+                (found, error["code"].as_u64()),
+                (status, Some(code)),
+                "{method} {path} {body}"
+            );
+            assert_eq!(
+                error["more_info"],
+                format!("https://www.twilio.com/docs/errors/{code}")
+            );
+        }
+        assert_eq!(api.violations().len(), count);
+        // Nobody's fault: there is no such call.
+        assert_eq!(complete(&api).await.unwrap().0, 404);
+        assert_eq!(api.violations().len(), count);
+    }
+
+    #[tokio::test]
+    async fn fails_as_the_story_says_and_is_well_again() {
+        let script: RestScript =
+            toml::from_str(r#"fail = ["429", "500", "503", "auth", "html", "cut", "ok"]"#).unwrap();
+        let (api, _) = api(script).await;
+        let mut statuses = Vec::new();
+        for _ in 0..7 {
+            statuses.push(complete(&api).await.map(|(status, _)| status));
+        }
+        assert_eq!(
+            statuses,
+            [
+                Some(429),
+                Some(500),
+                Some(503),
+                Some(401),
+                Some(502),
+                None,
+                Some(404)
+            ]
+        );
+        assert_eq!(api.violations(), []);
+        api.fail([Failure::Stall]);
+        let stalled = tokio::spawn(async move {
+            let _ = complete(&api).await;
+            api
+        });
+        tokio::task::yield_now().await;
+        assert!(!stalled.is_finished());
+        stalled.abort();
+        assert!(toml::from_str::<RestScript>(r#"fail = ["418"]"#).is_err());
+    }
+}

@@ -1,1 +1,456 @@
-//! stub
+//! The translation between EVI's messages and the seam, for one connection.
+//!
+//! Takes every type of the SDK types' subscribe union; skips and reports the rest. One resampler
+//! lives across messages, since a filter that starts anew with each WAV clicks at every edge; it is
+//! replaced only after an interruption or a cut, at the end of a turn (where its tail is played
+//! out), and when the rate changes.
+//!
+//! Bodies are decoded in a scratch that belongs to the thread, not to the call: with thousands of
+//! calls a per-call buffer would be most of their memory. What a huge message needed is given back.
+
+use std::cell::Cell;
+
+use super::closing;
+use super::memory::{Calls, Placed, Segments, Utterance};
+use super::messages::{
+    AUDIO, AssistantMessage, ChatMetadata, Context, Envelope, ErrorMessage, HANG_UP, Publish,
+    ToolCall, ToolSettled, UserMessage, audio_input,
+};
+use super::{CAPABILITIES, Settings};
+use crate::agent::{Capabilities, Closed, Command, Event, Ignored, Request, Role, ToolResult};
+use crate::audio::resample::Downsampler;
+use crate::audio::{g711, wav};
+
+/// One message may have 16 MB (EVI docs).
+const MAX_MESSAGE: usize = 16 << 20;
+/// The host keeps ids; a longer one is not an id.
+const MAX_ID: usize = 512;
+/// How much context is sent again with an addition.
+const MAX_CONTEXT: usize = 4096;
+
+/// EVI's [`Codec`](crate::agent::Codec).
+pub struct Codec {
+    settings: Settings,
+    ready: bool,
+    segments: Segments,
+    resampler: Option<Downsampler>,
+    utterance: Utterance,
+    calls: Calls,
+    /// What a close would mean; forgotten when the conversation goes on.
+    error: Option<Closed>,
+    /// What the host has added so far, at most [`MAX_CONTEXT`] bytes.
+    context: String,
+}
+
+impl Codec {
+    /// A codec for one connection. Segments are numbered from 1.
+    pub fn new(settings: Settings) -> Codec {
+        Codec {
+            settings,
+            ready: false,
+            segments: Segments::default(),
+            resampler: None,
+            utterance: Utterance::default(),
+            calls: Calls::default(),
+            error: None,
+            context: String::new(),
+        }
+    }
+
+    fn chat_metadata(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) -> Handled {
+        let metadata: ChatMetadata = parse(text)?;
+        let chat = id(&metadata.chat_id.0)?;
+        let resume = metadata
+            .chat_group_id
+            .as_ref()
+            .map(|group| id(&group.0))
+            .transpose()?;
+        // Once a chat; a repetition has nothing to tell.
+        if !std::mem::replace(&mut self.ready, true) {
+            event(Event::Ready { chat, resume });
+        }
+        Ok(())
+    }
+
+    fn audio_output(
+        &mut self,
+        id: Option<&str>,
+        data: Option<&str>,
+        event: &mut dyn FnMut(Event<'_>),
+    ) -> Handled {
+        let data = data.ok_or(Ignored::Malformed)?;
+        self.error = None;
+        let Placed { segment, ended } = self.segments.audio(id);
+        if let Some(segment) = ended {
+            event(Event::SegmentEnd { segment });
+        }
+        if self.segments.is_stale(segment) {
+            return Err(Ignored::Stale);
+        }
+        with_scratch(|scratch| {
+            let Scratch {
+                bytes,
+                wide,
+                narrow,
+                mulaw,
+            } = scratch;
+            base64_simd::STANDARD
+                .decode_append(data.as_bytes(), bytes)
+                .map_err(|_| Ignored::Malformed)?;
+            let wav = wav::parse(bytes).map_err(Ignored::BadAudio)?;
+            wav.samples_into(wide);
+            let same = self
+                .resampler
+                .as_mut()
+                .filter(|r| r.from_rate() == wav.rate);
+            match same {
+                Some(resampler) => resampler.push(wide, narrow),
+                None => {
+                    let mut new = Downsampler::new(wav.rate).map_err(|_| Ignored::BadRate)?;
+                    if let Some(mut old) = self.resampler.take() {
+                        old.flush(narrow);
+                    }
+                    new.push(wide, narrow);
+                    self.resampler = Some(new);
+                }
+            }
+            self.segments.fed(segment);
+            g711::encode_into(narrow, mulaw);
+            if !mulaw.is_empty() {
+                event(Event::Audio { segment, mulaw });
+            }
+            Ok(())
+        })
+    }
+
+    fn assistant_message(
+        &mut self,
+        id: Option<&str>,
+        text: &str,
+        event: &mut dyn FnMut(Event<'_>),
+    ) -> Handled {
+        let message: AssistantMessage = parse(text)?;
+        self.error = None;
+        if let Some(segment) = self.segments.text(id).ended {
+            event(Event::SegmentEnd { segment });
+        }
+        if let Some(text) = &message.message.content {
+            event(Event::Transcript {
+                role: Role::Agent,
+                text: &text.0,
+                interim: false,
+                replace: false,
+            });
+        }
+        Ok(())
+    }
+
+    fn assistant_end(&mut self, event: &mut dyn FnMut(Event<'_>)) {
+        let resampler = self.resampler.take();
+        if let Some((segment, mut resampler)) = self.segments.sounding().zip(resampler) {
+            with_scratch(|Scratch { narrow, mulaw, .. }| {
+                resampler.flush(narrow);
+                g711::encode_into(narrow, mulaw);
+                if !mulaw.is_empty() {
+                    event(Event::Audio { segment, mulaw });
+                }
+            });
+        }
+        if let Some(segment) = self.segments.end() {
+            event(Event::SegmentEnd { segment });
+        }
+        event(Event::TurnDone);
+    }
+
+    fn user_message(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) -> Handled {
+        let message: UserMessage = parse(text)?;
+        self.error = None;
+        let Some(text) = &message.message.content else {
+            return Ok(());
+        };
+        let replace = if message.from_text == Some(true) {
+            // Typed by someone, not an utterance: it improves nothing and nothing improves it.
+            self.utterance.forget();
+            false
+        } else {
+            self.utterance.heard(&text.0, message.time)
+        };
+        event(Event::Transcript {
+            role: Role::Caller,
+            text: &text.0,
+            interim: message.interim == Some(true),
+            replace,
+        });
+        Ok(())
+    }
+
+    fn tool_call(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) -> Handled {
+        let call: ToolCall = parse(text)?;
+        let call_id = id(&call.tool_call_id.0)?;
+        let name = id(&call.name.0)?;
+        let builtin = call.tool_type.is_some_and(|kind| kind.0 == "builtin");
+        let expects_reply = call.response_required != Some(false) && !builtin;
+        if expects_reply && !self.calls.open(call_id) {
+            return Ok(());
+        }
+        let arguments = call.parameters.as_ref().map_or("{}", |p| &p.0);
+        event(Event::ToolCall {
+            call_id,
+            name,
+            arguments,
+            expects_reply,
+        });
+        Ok(())
+    }
+
+    fn tool_settled(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) -> Handled {
+        let settled: ToolSettled = parse(text)?;
+        let call_id = id(&settled.tool_call_id.0)?;
+        // A built-in tool's result or an echo of our own answer is no news.
+        if self.calls.settle(call_id) {
+            event(Event::ToolCancelled { call_id });
+        }
+        Ok(())
+    }
+
+    fn error(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) -> Handled {
+        let error: ErrorMessage = parse(text)?;
+        let slug = error.slug.as_ref().map_or("", |slug| &slug.0);
+        let code = error.code.as_ref().map_or(slug, |code| &code.0);
+        if let Some(meaning) = closing::meaning(code, slug) {
+            self.error = Some(meaning);
+        }
+        let end = code.floor_char_boundary(64);
+        event(Event::Error { code: &code[..end] });
+        Ok(())
+    }
+
+    /// EVI has one field for context, which the EVI docs only ever set or clear, so an addition is
+    /// sent together with the earlier ones; the oldest go when it gets too long.
+    fn add_context(&mut self, text: &str) -> String {
+        while !self.context.is_empty() && self.context.len() + 1 + text.len() > MAX_CONTEXT {
+            let oldest = self
+                .context
+                .find('\n')
+                .map_or(self.context.len(), |at| at + 1);
+            self.context.drain(..oldest);
+        }
+        let joined;
+        let all = if self.context.is_empty() {
+            text
+        } else {
+            joined = format!("{}\n{text}", self.context);
+            &joined
+        };
+        let frame = Publish::SessionSettings {
+            audio: None,
+            // A temporary context serves a single answer, a persistent one the rest of the chat
+            // (EVI docs); what an operator wants known stays true for the rest of the call.
+            context: Some(Context {
+                text: all,
+                kind: "persistent",
+            }),
+            tools: None,
+        }
+        .to_frame();
+        if all.len() <= MAX_CONTEXT {
+            self.context = all.to_owned();
+        }
+        frame
+    }
+}
+
+impl crate::agent::Codec for Codec {
+    fn capabilities(&self) -> &'static Capabilities {
+        &CAPABILITIES
+    }
+
+    fn request(&self) -> Request {
+        // The audio format goes into the query as well as into the first frame: a relay that had
+        // audio arrive before its settings got a greeting and then a deaf agent (seen in the field).
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if let Some(config) = &self.settings.config_id {
+            query.append_pair("config_id", config);
+        }
+        if let Some(group) = &self.settings.resume {
+            query.append_pair("resumed_chat_group_id", group);
+        }
+        query.append_pair("session_settings[audio][encoding]", AUDIO.encoding);
+        query.append_pair(
+            "session_settings[audio][sample_rate]",
+            &AUDIO.sample_rate.to_string(),
+        );
+        query.append_pair(
+            "session_settings[audio][channels]",
+            &AUDIO.channels.to_string(),
+        );
+        let url = self.settings.url.trim_end_matches(['?', '&']);
+        let joint = if url.contains('?') { '&' } else { '?' };
+        Request {
+            url: format!("{url}{joint}{}", query.finish()),
+            // EVI would take the key as a query parameter too, where it ends up in logs.
+            auth: ("X-Hume-Api-Key", self.settings.api_key.clone()),
+            max_message: MAX_MESSAGE,
+        }
+    }
+
+    fn opened(&mut self, send: &mut dyn FnMut(String)) {
+        let tools = self.settings.declare_hang_up.then_some([HANG_UP]);
+        send(
+            Publish::SessionSettings {
+                audio: Some(AUDIO),
+                context: None,
+                tools,
+            }
+            .to_frame(),
+        );
+    }
+
+    fn command(&mut self, command: Command<'_>, send: &mut dyn FnMut(String)) {
+        match command {
+            Command::AudioIn([]) => {}
+            Command::AudioIn(mulaw) => send(with_scratch(|Scratch { bytes, .. }| {
+                g711::decode_le_into(mulaw, bytes);
+                audio_input(bytes)
+            })),
+            Command::ToolResult { call_id, result } => {
+                self.calls.settle(call_id);
+                send(
+                    match result {
+                        ToolResult::Ok(content) => Publish::ToolResponse {
+                            tool_call_id: call_id,
+                            content,
+                        },
+                        ToolResult::Failed { error, content } => Publish::ToolError {
+                            tool_call_id: call_id,
+                            error,
+                            content,
+                            // The only level there is (SDK types).
+                            level: "warn",
+                        },
+                    }
+                    .to_frame(),
+                );
+            }
+            Command::Say { text } => send(Publish::AssistantInput { text }.to_frame()),
+            Command::AddContext { text } => send(self.add_context(text)),
+            Command::Heard { segment, .. } => {
+                self.segments.cut(segment);
+                // A host may cut without an interruption from EVI, which sends none once it has
+                // generated the whole turn (EVI docs). If what was in the filter has been cut, so
+                // is its tail; a newer utterance keeps its own.
+                if self.segments.sounding().is_none() {
+                    self.resampler = None;
+                }
+            }
+            Command::Pause => send(Publish::PauseAssistantMessage {}.to_frame()),
+            Command::Resume => send(Publish::ResumeAssistantMessage {}.to_frame()),
+        }
+    }
+
+    fn message(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) {
+        let handled = parse::<Envelope>(text).and_then(|envelope| {
+            let id = envelope.id.0.as_deref();
+            match &*envelope.kind.0 {
+                "audio_output" => self.audio_output(id, envelope.data.0.as_deref(), event),
+                "assistant_message" => self.assistant_message(id, text, event),
+                "assistant_end" => {
+                    self.assistant_end(event);
+                    Ok(())
+                }
+                "user_message" => self.user_message(text, event),
+                "user_interruption" => {
+                    self.segments.interrupted();
+                    self.resampler = None;
+                    event(Event::Interrupt);
+                    Ok(())
+                }
+                "tool_call" => self.tool_call(text, event),
+                "tool_response" | "tool_error" => self.tool_settled(text, event),
+                "chat_metadata" => self.chat_metadata(text, event),
+                "error" => self.error(text, event),
+                // Known, and nothing to a telephone call.
+                "assistant_prosody" | "session_settings" => Ok(()),
+                _ => Err(Ignored::UnknownType),
+            }
+        });
+        if let Err(why) = handled {
+            event(Event::Ignored { why });
+        }
+    }
+
+    fn closed(&mut self, code: Option<u16>) -> Closed {
+        closing::closed(code, self.error)
+    }
+}
+
+type Handled = Result<(), Ignored>;
+
+fn parse<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Ignored> {
+    // serde would take an array for a struct, field by field.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(Ignored::Malformed);
+    }
+    serde_json::from_str(text).map_err(|_| Ignored::Malformed)
+}
+
+fn id(text: &str) -> Result<&str, Ignored> {
+    if text.is_empty() || text.len() > MAX_ID {
+        Err(Ignored::Malformed)
+    } else {
+        Ok(text)
+    }
+}
+
+/// Room to decode one message in; empty at the start of each use.
+#[derive(Default)]
+struct Scratch {
+    /// A WAV file, or little-endian samples.
+    bytes: Vec<u8>,
+    /// Samples as they came.
+    wide: Vec<i16>,
+    /// Samples at 8 kHz.
+    narrow: Vec<i16>,
+    mulaw: Vec<u8>,
+}
+
+impl Scratch {
+    /// What a thread keeps of each buffer, in elements: some seconds of 48 kHz audio, which is what
+    /// a burst brings.
+    const KEEP: usize = 512 << 10;
+
+    fn clear(&mut self) {
+        fn clear<T>(buffer: &mut Vec<T>) {
+            buffer.clear();
+            buffer.shrink_to(Scratch::KEEP);
+        }
+        clear(&mut self.bytes);
+        clear(&mut self.wide);
+        clear(&mut self.narrow);
+        clear(&mut self.mulaw);
+    }
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// Lends this thread's scratch. It is taken, not borrowed: an event handler that calls back into
+/// a codec gets a fresh one instead of a panic.
+fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
+    let mut scratch = SCRATCH.take().unwrap_or_default();
+    let result = work(&mut scratch);
+    scratch.clear();
+    SCRATCH.set(Some(scratch));
+    result
+}
+
+#[cfg(test)]
+pub(super) fn scratch_kept() -> usize {
+    let scratch = SCRATCH.take().unwrap_or_default();
+    let kept = scratch.bytes.capacity()
+        + 2 * (scratch.wide.capacity() + scratch.narrow.capacity())
+        + scratch.mulaw.capacity();
+    SCRATCH.set(Some(scratch));
+    kept
+}

@@ -1,1 +1,253 @@
-//! stub
+//! EVI's messages, both ways.
+//!
+//! What arrives is parsed in two steps: an [`Envelope`], which is all that audio needs, and then
+//! the one type that it names. Both borrow from the frame; a `Value` or an internally tagged enum
+//! would copy every base64 body once more. Unknown fields are ignored, since Hume adds some with
+//! every release; a known field of another shape makes the message malformed.
+//!
+//! What is sent has exactly the fields of the SDK types and never an optional one without need:
+//! EVI answers an unknown or misspelt field with E0101 and closes (seen in the field).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// A string, borrowed where it has no escapes. (`Option<Cow<str>>` would always be copied.)
+pub(super) struct Text<'a>(pub Cow<'a, str>);
+
+/// A string if it is one; any other value passes as nothing. For fields whose meaning depends on
+/// a type that may be unknown.
+#[derive(Default)]
+pub(super) struct Loose<'a>(pub Option<Cow<'a, str>>);
+
+/// The part that all messages share, and the body of `audio_output`.
+#[derive(Deserialize)]
+pub(super) struct Envelope<'a> {
+    #[serde(rename = "type", borrow)]
+    pub kind: Text<'a>,
+    #[serde(borrow, default)]
+    pub id: Loose<'a>,
+    #[serde(borrow, default)]
+    pub data: Loose<'a>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ChatMetadata<'a> {
+    #[serde(borrow)]
+    pub chat_id: Text<'a>,
+    #[serde(borrow)]
+    pub chat_group_id: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AssistantMessage<'a> {
+    #[serde(borrow)]
+    pub message: ChatMessage<'a>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct UserMessage<'a> {
+    pub from_text: Option<bool>,
+    pub interim: Option<bool>,
+    #[serde(borrow)]
+    pub message: ChatMessage<'a>,
+    pub time: Option<Span>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ChatMessage<'a> {
+    #[serde(borrow)]
+    pub content: Option<Text<'a>>,
+}
+
+/// When something was said, in milliseconds of the chat. Documented as integers.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Span {
+    pub begin: f64,
+    pub end: f64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ToolCall<'a> {
+    #[serde(borrow)]
+    pub tool_call_id: Text<'a>,
+    #[serde(borrow)]
+    pub name: Text<'a>,
+    /// JSON in a string.
+    #[serde(borrow)]
+    pub parameters: Option<Text<'a>>,
+    pub response_required: Option<bool>,
+    /// Missing in a sample of the EVI docs, where it is a function.
+    #[serde(borrow)]
+    pub tool_type: Option<Text<'a>>,
+}
+
+/// A `tool_response` or `tool_error` that the server sent itself.
+#[derive(Deserialize)]
+pub(super) struct ToolSettled<'a> {
+    #[serde(borrow)]
+    pub tool_call_id: Text<'a>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ErrorMessage<'a> {
+    #[serde(borrow)]
+    pub code: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub slug: Option<Text<'a>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E: de::Error>(self, v: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(v)))
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(v.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(V)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Loose<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("anything")
+            }
+            fn visit_borrowed_str<E: de::Error>(self, v: &'de str) -> Result<Loose<'de>, E> {
+                Ok(Loose(Some(Cow::Borrowed(v))))
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Loose<'de>, E> {
+                Ok(Loose(Some(Cow::Owned(v.to_owned()))))
+            }
+            fn visit_unit<E>(self) -> Result<Loose<'de>, E> {
+                Ok(Loose(None))
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Loose<'de>, E> {
+                Ok(Loose(None))
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Loose<'de>, E> {
+                Ok(Loose(None))
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Loose<'de>, E> {
+                Ok(Loose(None))
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Loose<'de>, E> {
+                Ok(Loose(None))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Loose<'de>, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Loose(None))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose<'de>, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Loose(None))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+const AUDIO_INPUT: (&str, &str) = (r#"{"type":"audio_input","data":""#, r#""}"#);
+
+/// `audio_input` for little-endian 16-bit samples: the hot path, one exactly sized allocation.
+pub(super) fn audio_input(pcm: &[u8]) -> String {
+    let (prefix, suffix) = AUDIO_INPUT;
+    let base64 = base64_simd::STANDARD.encoded_length(pcm.len());
+    let mut frame = String::with_capacity(prefix.len() + base64 + suffix.len());
+    frame.push_str(prefix);
+    base64_simd::STANDARD.encode_append(pcm, &mut frame);
+    frame.push_str(suffix);
+    frame
+}
+
+/// Everything else that is sent.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Publish<'a> {
+    SessionSettings {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        audio: Option<AudioSettings>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        context: Option<Context<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tools: Option<[Tool; 1]>,
+    },
+    AssistantInput {
+        text: &'a str,
+    },
+    ToolResponse {
+        tool_call_id: &'a str,
+        content: &'a str,
+    },
+    /// `content` is what the language model gets, `error` is not shown to it (EVI docs).
+    ToolError {
+        tool_call_id: &'a str,
+        error: &'a str,
+        content: &'a str,
+        level: &'static str,
+    },
+    PauseAssistantMessage {},
+    ResumeAssistantMessage {},
+}
+
+/// All three are needed: the server refuses audio settings without `encoding`, though the SDK
+/// types let it be left out.
+#[derive(Serialize)]
+pub(super) struct AudioSettings {
+    pub encoding: &'static str,
+    pub sample_rate: u32,
+    pub channels: u32,
+}
+
+#[derive(Serialize)]
+pub(super) struct Context<'a> {
+    pub text: &'a str,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+#[derive(Serialize)]
+pub(super) struct Tool {
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub name: &'static str,
+    pub description: &'static str,
+    /// A JSON Schema, serialised as a string.
+    pub parameters: &'static str,
+}
+
+/// What the bridge sends: 16-bit, because EVI takes nothing else; 8 kHz, because the telephone has
+/// no more.
+pub(super) const AUDIO: AudioSettings = AudioSettings {
+    encoding: "linear16",
+    sample_rate: 8000,
+    channels: 1,
+};
+
+/// The function tool that ends a call.
+pub(super) const HANG_UP: Tool = Tool {
+    kind: "function",
+    name: "hang_up",
+    description: "End the phone call. Use it when the conversation is over: the caller has said \
+                  goodbye, or asks to end the call. Say goodbye first.",
+    parameters: r#"{"type":"object","properties":{"reason":{"type":"string","description":"Why the call ends, in a few words."}},"required":[]}"#,
+};
+
+impl Publish<'_> {
+    pub fn to_frame(&self) -> String {
+        serde_json::to_string(self).expect("strings and numbers always have a JSON form")
+    }
+}

@@ -1,3 +1,53 @@
 //! Hume's Empathic Voice Interface.
+//!
+//! EVI wants linear16 and is told 8 kHz mono, so the caller's mu-law is only decoded, never
+//! upsampled. What it says comes as complete WAV files at a rate of its choosing, usually 48 kHz,
+//! faster than real time. Its errors come in band, and nearly every close is 1000, so the last
+//! error is what tells a hang-up from a failure.
+//!
+//! [`Codec`] translates one connection. It promises that nothing a peer sends panics, that its
+//! memory is bounded (ids are kept as hashes, a handful at a time), that unknown messages are
+//! skipped and reported, and that no transcript is kept. It never decides whether an interruption
+//! was real: it reports it, and drops late audio only when the host confirms the cut with
+//! [`Command::Heard`](super::Command::Heard).
+//!
+//! Protocol facts are cited as "SDK types" (Python `hume` 0.14.1, npm `hume` 0.16.0), "EVI docs"
+//! (dev.hume.ai) or "seen in the field" (observations by other bridges).
+
+mod closing;
 mod codec;
+mod memory;
 mod messages;
+#[cfg(test)]
+mod tests;
+
+pub use codec::Codec;
+
+use super::Capabilities;
+use crate::config::Secret;
+
+/// How to reach EVI, and as whom.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The chat endpoint, `wss://api.hume.ai/v0/evi/chat` unless it is elsewhere.
+    pub url: String,
+    pub api_key: Secret,
+    /// Which EVI configuration answers; `None` is Hume's default one.
+    pub config_id: Option<String>,
+    /// Offer the agent a function tool `hang_up`. For configurations without the built-in one:
+    /// a function is announced and answered, the built-in simply closes.
+    pub declare_hang_up: bool,
+    /// The `resume` of an earlier [`Event::Ready`](super::Event::Ready): continue that conversation.
+    pub resume: Option<String>,
+}
+
+/// What EVI can do.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    name: "hume",
+    // EVI itself is told nothing; the codec uses it to drop stale audio.
+    heard: true,
+    exact_say: true,
+    mid_context: true,
+    pause: true,
+    turn_events: true,
+};

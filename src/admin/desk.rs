@@ -1,0 +1,199 @@
+//! Where an operator's requests are answered. No sockets.
+//!
+//! It looks things up in the register and gives orders to it; the register hands them to the calls.
+//! Every order goes to the audit log with the peer's uid, whether it was carried out or refused, and
+//! no telephone number goes with it. Looking is logged at debug: `sessions` is asked every second by
+//! those who watch.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Instant, SystemTime},
+};
+
+use super::protocol::{
+    Answer, Code, Drain, Failure, HungUp, Request, Session, Sessions, Status, excerpt,
+};
+use crate::{
+    session::registry::{Order, OrderError, Registry, View},
+    twilio::CallSid,
+};
+
+/// Shared by all clients.
+pub(super) struct Desk {
+    registry: Arc<Registry>,
+    started: Instant,
+}
+
+impl Desk {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        Desk {
+            registry,
+            started: Instant::now(),
+        }
+    }
+
+    /// One request's line from the client with this uid.
+    pub(super) fn answer(&self, line: &[u8], uid: u32) -> Result<Answer, Failure> {
+        let request = Request::from_line(line).inspect_err(|failure| {
+            tracing::info!(target: "audit", uid, code = ?failure.code, "control request refused");
+        })?;
+        match request {
+            Request::Status {} | Request::Sessions {} | Request::Show { .. } => {
+                tracing::debug!(target: "audit", uid, op = request.op(), "control request");
+            }
+            // These write a line of their own, with what came of it.
+            Request::Hangup { .. } | Request::Drain {} | Request::Undrain {} => {}
+        }
+        match request {
+            Request::Status {} => Ok(Answer::Status(self.status())),
+            Request::Sessions {} => Ok(Answer::Sessions(self.sessions())),
+            Request::Show { call } => Ok(Answer::Show(session(&*self.find(&call)?))),
+            Request::Hangup {
+                call, now, reason, ..
+            } => {
+                let reason = reason.unwrap_or_default();
+                self.hang_up(call.as_deref(), now, &reason, uid)
+                    .map(Answer::HungUp)
+            }
+            Request::Drain {} => Ok(Answer::Drain(self.set_draining(true, uid))),
+            Request::Undrain {} => Ok(Answer::Drain(self.set_draining(false, uid))),
+        }
+    }
+
+    fn sessions(&self) -> Sessions {
+        let views = self.registry.views();
+        Sessions {
+            sessions: views.iter().map(|view| session(view)).collect(),
+        }
+    }
+
+    /// One call by its prefix, or all of them.
+    fn hang_up(
+        &self,
+        call: Option<&str>,
+        now: bool,
+        reason: &str,
+        uid: u32,
+    ) -> Result<HungUp, Failure> {
+        let all = call.is_none();
+        let outcome = match call {
+            Some(call) => self.hang_up_one(call, now),
+            None => Ok(self.hang_up_all(now)),
+        };
+        let calls = outcome.inspect_err(|failure| {
+            tracing::info!(target: "audit", uid, now, code = ?failure.code, "hang-up refused");
+        })?;
+        // `?` escapes: a reason must not write a line of its own.
+        tracing::info!(target: "audit", uid, all, now, ?reason, calls = calls.len(), "hang-up");
+        for call in &calls {
+            tracing::info!(target: "audit", uid, CALL_SID = call.as_str(), "hang-up ordered");
+        }
+        let calls = calls.iter().map(|call| call.as_str().to_owned()).collect();
+        Ok(HungUp { calls, now })
+    }
+
+    /// Live calls and those on their way.
+    fn counts(&self) -> (usize, usize) {
+        let active = self.registry.active();
+        (
+            active,
+            self.registry.owed(Instant::now()).saturating_sub(active),
+        )
+    }
+
+    fn status(&self) -> Status {
+        let (active_sessions, expected_sessions) = self.counts();
+        Status {
+            draining: self.registry.draining(),
+            active_sessions,
+            expected_sessions,
+            uptime_seconds: self.started.elapsed().as_secs(),
+            pid: std::process::id(),
+        }
+    }
+
+    fn set_draining(&self, draining: bool, uid: u32) -> Drain {
+        let changed = self.registry.draining() != draining;
+        self.registry.set_draining(draining);
+        tracing::info!(target: "audit", uid, draining, changed, "draining set");
+        let (active_sessions, expected_sessions) = self.counts();
+        Drain {
+            draining,
+            changed,
+            active_sessions,
+            expected_sessions,
+        }
+    }
+
+    fn find(&self, call: &str) -> Result<Arc<View>, Failure> {
+        let mut views = self.registry.views();
+        views.retain(|view| view.facts.call.as_str().starts_with(call));
+        match views.len() {
+            0 => Err(no_such_call(call)),
+            1 => Ok(views.remove(0)),
+            n => {
+                let message = format!(
+                    "\"{}\" begins {n} live calls; give more of it",
+                    excerpt(call)
+                );
+                Err(Failure::new(Code::Ambiguous, message))
+            }
+        }
+    }
+
+    fn hang_up_one(&self, call: &str, now: bool) -> Result<Vec<CallSid>, Failure> {
+        let sid = self.find(call)?.facts.call;
+        match self.registry.order(&sid, Order::HangUp { now }) {
+            Ok(()) => Ok(vec![sid]),
+            // It ended while we looked.
+            Err(OrderError::NoSuchCall) => Err(no_such_call(call)),
+            Err(error @ OrderError::Busy) => Err(Failure::new(Code::Busy, error.to_string())),
+        }
+    }
+
+    fn hang_up_all(&self, now: bool) -> Vec<CallSid> {
+        let mut calls: Vec<_> = self
+            .registry
+            .views()
+            .iter()
+            .map(|view| view.facts.call)
+            .collect();
+        // A call that ended meanwhile needs nothing; one with a full mailbox has been told already.
+        calls.retain(|call| {
+            self.registry.order(call, Order::HangUp { now }) != Err(OrderError::NoSuchCall)
+        });
+        calls
+    }
+}
+
+fn no_such_call(call: &str) -> Failure {
+    Failure::new(
+        Code::NoSuchCall,
+        format!("no live call \"{}\"", excerpt(call)),
+    )
+}
+
+fn session(view: &View) -> Session {
+    let facts = &view.facts;
+    Session {
+        call_sid: facts.call.as_str().into(),
+        stream_sid: facts.stream.as_str().into(),
+        agent: facts.agent.into(),
+        agent_connected: view.agent_connected(),
+        from: facts.from.clone(),
+        to: facts.to.clone(),
+        started_at: rfc3339(view.started_at),
+        duration_seconds: view.started.elapsed().as_secs(),
+        ending: view.ending.load(Relaxed),
+        frames_in: view.frames_in.load(Relaxed),
+        audio_out: view.audio_out.load(Relaxed),
+        frames_dropped: view.frames_dropped.load(Relaxed),
+        barge_ins: view.barge_ins.load(Relaxed),
+    }
+}
+
+/// UTC with milliseconds.
+fn rfc3339(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.3}")
+}

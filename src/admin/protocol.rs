@@ -1,0 +1,366 @@
+//! The control socket's own types; protocol 1.
+//!
+//! ```text
+//! {"protocol":1,"op":"hangup","call":"CA12","reason":"caller asked"}
+//! {"protocol":1,"version":"0.1.0","ok":{"calls":["CA12..."],"now":false}}
+//! {"protocol":1,"version":"0.1.0","error":{"code":"no-such-call","message":"..."}}
+//! ```
+//!
+//! A request is read strictly: an unknown op, a missing or unknown field is an error, because an
+//! order that is half understood must not be carried out. A reply is read leniently: a newer daemon
+//! may say more. The number changes only when an old peer would misunderstand; everything else is
+//! told apart by `version`, which is in every reply. Pure: bytes in, values out.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+/// What both ends must speak.
+pub const PROTOCOL: u64 = 1;
+/// A request's line, in bytes.
+pub const MAX_REQUEST: usize = 64 * 1024;
+/// A reply's line: `sessions` of a full house is longer than any request.
+pub const MAX_REPLY: usize = 16 * 1024 * 1024;
+/// A hang-up's reason, in characters; it is for a log line.
+pub const MAX_REASON: usize = 200;
+/// Where the socket is when nobody says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/hume-bridge/control.sock";
+/// This program's version, as every reply carries it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What an operator may ask for. The empty braces are not decoration: serde refuses unknown fields
+/// on a variant with a body only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    Status {},
+    Sessions {},
+    Show {
+        /// A CallSid or a prefix that only one live call has.
+        call: String,
+    },
+    /// Exactly one of `call` and `all`.
+    Hangup {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
+        #[serde(default, skip_serializing_if = "is_false")]
+        all: bool,
+        /// Do not let the agent finish its words.
+        #[serde(default, skip_serializing_if = "is_false")]
+        now: bool,
+        /// For the log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    Drain {},
+    Undrain {},
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Request {
+    /// Every op there is.
+    pub const OPS: [&str; 6] = ["status", "sessions", "show", "hangup", "drain", "undrain"];
+
+    pub fn op(&self) -> &'static str {
+        match self {
+            Request::Status {} => "status",
+            Request::Sessions {} => "sessions",
+            Request::Show { .. } => "show",
+            Request::Hangup { .. } => "hangup",
+            Request::Drain {} => "drain",
+            Request::Undrain {} => "undrain",
+        }
+    }
+
+    /// One line, newline included.
+    pub fn to_line(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            protocol: u64,
+            #[serde(flatten)]
+            request: &'a Request,
+        }
+        line(&Line {
+            protocol: PROTOCOL,
+            request: self,
+        })
+    }
+
+    /// Reads a request's line. The protocol's number comes first: another protocol may mean
+    /// something else by every other word.
+    pub fn from_line(line: &[u8]) -> Result<Request, Failure> {
+        let bad = |what: String| Failure::new(Code::BadRequest, what);
+        let mut fields: Map<String, Value> = serde_json::from_slice(line)
+            .map_err(|error| bad(format!("a request is one JSON object on a line: {error}")))?;
+        match fields.remove("protocol") {
+            None => {
+                return Err(bad(format!(
+                    "`protocol` is missing; this is protocol {PROTOCOL}"
+                )));
+            }
+            Some(number) if number == PROTOCOL => {}
+            Some(other) => {
+                return Err(Failure::new(
+                    Code::ProtocolMismatch,
+                    format!(
+                        "the request speaks protocol {}, hume-bridge {VERSION} speaks protocol \
+                         {PROTOCOL}; use the humebridgectl that came with it",
+                        excerpt(&other.to_string())
+                    ),
+                ));
+            }
+        }
+        match fields.get("op") {
+            Some(Value::String(op)) if Request::OPS.contains(&op.as_str()) => {}
+            Some(Value::String(op)) => {
+                return Err(Failure::new(
+                    Code::UnknownOp,
+                    format!("hume-bridge {VERSION} has no op \"{}\"", excerpt(op)),
+                ));
+            }
+            _ => return Err(bad("`op` is missing or not a string".into())),
+        }
+        let request: Request = serde_json::from_value(Value::Object(fields))
+            .map_err(|error| bad(excerpt(&error.to_string())))?;
+        request.check()?;
+        Ok(request)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let bad = |what: &str| Err(Failure::new(Code::BadRequest, what));
+        let (call, all, reason) = match self {
+            Request::Show { call } => (Some(call), false, &None),
+            Request::Hangup {
+                call, all, reason, ..
+            } => (call.as_ref(), *all, reason),
+            _ => return Ok(()),
+        };
+        match call {
+            Some(call) if call.is_empty() => return bad("`call` is empty"),
+            Some(_) if all => return bad("`call` and `all` exclude one another"),
+            None if !all => return bad("`hangup` needs `call`, or `all`: true"),
+            _ => {}
+        }
+        if reason
+            .as_ref()
+            .is_some_and(|reason| reason.chars().count() > MAX_REASON)
+        {
+            return bad(&format!("`reason` is longer than {MAX_REASON} characters"));
+        }
+        Ok(())
+    }
+}
+
+/// A stranger's words, short and on one line, for a message.
+pub fn excerpt(text: &str) -> String {
+    const LENGTH: usize = 120;
+    let mut short: String = text
+        .chars()
+        .take(LENGTH)
+        .flat_map(char::escape_default)
+        .collect();
+    if text.chars().nth(LENGTH).is_some() {
+        short.push_str("...");
+    }
+    short
+}
+
+/// Why nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// Not JSON, not this shape, or too long.
+    BadRequest,
+    ProtocolMismatch,
+    UnknownOp,
+    NoSuchCall,
+    /// The prefix fits more than one live call.
+    Ambiguous,
+    /// The call has too many orders waiting, or the socket too many clients.
+    Busy,
+    /// A code of a daemon newer than this.
+    #[serde(other)]
+    Other,
+}
+
+/// An error reply's content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub code: Code,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Failure {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// What a request was answered with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Status(Status),
+    Sessions(Sessions),
+    Show(Session),
+    HungUp(HungUp),
+    Drain(Drain),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub draining: bool,
+    /// Live calls.
+    pub active_sessions: usize,
+    /// Admitted calls whose media socket is still to come.
+    pub expected_sessions: usize,
+    pub uptime_seconds: u64,
+    pub pid: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// Oldest first.
+    pub sessions: Vec<Session>,
+}
+
+/// One live call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    pub call_sid: String,
+    pub stream_sid: String,
+    pub agent: String,
+    pub agent_connected: bool,
+    pub from: String,
+    pub to: String,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    pub duration_seconds: u64,
+    pub ending: bool,
+    /// Caller frames (20 ms) received.
+    pub frames_in: u64,
+    /// Agent audio messages forwarded.
+    pub audio_out: u64,
+    /// Caller frames given up.
+    pub frames_dropped: u64,
+    pub barge_ins: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HungUp {
+    /// CallSids that were told to end.
+    pub calls: Vec<String>,
+    pub now: bool,
+}
+
+/// After `drain` and `undrain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    pub draining: bool,
+    /// False when it was so already.
+    pub changed: bool,
+    pub active_sessions: usize,
+    pub expected_sessions: usize,
+}
+
+/// A reply's line, newline included.
+pub fn reply_line(outcome: &Result<Answer, Failure>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        protocol: u64,
+        version: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ok: Option<&'a Answer>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a Failure>,
+    }
+    let (ok, error) = (outcome.as_ref().ok(), outcome.as_ref().err());
+    line(&Line {
+        protocol: PROTOCOL,
+        version: VERSION,
+        ok,
+        error,
+    })
+}
+
+/// A reply as the client keeps it: `ok` stays JSON until somebody wants it as a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// The daemon's.
+    pub version: String,
+    pub outcome: Result<Value, Failure>,
+}
+
+/// Why a reply's line is not one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    #[error(
+        "hume-bridge {version} speaks protocol {theirs}, humebridgectl {VERSION} speaks {PROTOCOL}"
+    )]
+    Protocol { theirs: u64, version: String },
+    #[error("the reply is not understood: {0}")]
+    Garbled(String),
+}
+
+impl Reply {
+    pub fn from_line(line: &[u8]) -> Result<Reply, ReplyError> {
+        #[derive(Deserialize)]
+        struct Line {
+            protocol: u64,
+            version: String,
+            ok: Option<Value>,
+            error: Option<Failure>,
+        }
+        // The number first, by itself: the rest of another protocol may look different.
+        #[derive(Deserialize)]
+        struct Number {
+            protocol: u64,
+            #[serde(default)]
+            version: String,
+        }
+        let garbled = |error: serde_json::Error| ReplyError::Garbled(excerpt(&error.to_string()));
+        let number: Number = serde_json::from_slice(line).map_err(garbled)?;
+        if number.protocol != PROTOCOL {
+            let (theirs, version) = (number.protocol, number.version);
+            return Err(ReplyError::Protocol { theirs, version });
+        }
+        let line: Line = serde_json::from_slice(line).map_err(garbled)?;
+        debug_assert_eq!(line.protocol, PROTOCOL);
+        let outcome = match (line.ok, line.error) {
+            (Some(ok), None) => Ok(ok),
+            (None, Some(error)) => Err(error),
+            _ => {
+                return Err(ReplyError::Garbled(
+                    "neither `ok` nor `error`, or both".into(),
+                ));
+            }
+        };
+        Ok(Reply {
+            version: line.version,
+            outcome,
+        })
+    }
+}
+
+/// `ok` as the type that belongs to the op.
+pub fn decode<T: DeserializeOwned>(ok: &Value) -> Result<T, ReplyError> {
+    T::deserialize(ok).map_err(|error| ReplyError::Garbled(excerpt(&error.to_string())))
+}
+
+fn line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("strings and numbers always serialise");
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+#[path = "protocol_tests.rs"]
+mod tests;

@@ -1,0 +1,224 @@
+//! Answers for people: aligned columns and short sentences.
+//!
+//! Pure; scripts use `--json` instead, so any of this may be made nicer at any time. What came from
+//! a caller is shown with its control characters escaped: a terminal obeys them.
+
+use crate::admin::protocol::{Drain, HungUp, Session, Sessions, Status};
+
+pub fn status(status: &Status, version: &str) -> String {
+    fields(&[
+        ("version", version.to_owned()),
+        ("state", state(status.draining).into()),
+        ("live calls", status.active_sessions.to_string()),
+        ("expected calls", status.expected_sessions.to_string()),
+        ("uptime", duration(status.uptime_seconds)),
+        ("pid", status.pid.to_string()),
+    ])
+}
+
+fn state(draining: bool) -> &'static str {
+    if draining {
+        "draining"
+    } else {
+        "admitting calls"
+    }
+}
+
+pub fn sessions(sessions: &Sessions) -> String {
+    if sessions.sessions.is_empty() {
+        return String::new();
+    }
+    let head = [
+        "CALL",
+        "STATE",
+        "AGENT",
+        "FROM",
+        "TO",
+        "TIME",
+        "BARGE-INS",
+        "DROPPED",
+    ];
+    let mut rows = vec![head.map(String::from)];
+    rows.extend(sessions.sessions.iter().map(|session| {
+        [
+            clean(&session.call_sid),
+            call_state(session).into(),
+            clean(&session.agent),
+            clean(&session.from),
+            clean(&session.to),
+            duration(session.duration_seconds),
+            session.barge_ins.to_string(),
+            session.frames_dropped.to_string(),
+        ]
+    }));
+    table(&rows)
+}
+
+pub fn session(session: &Session) -> String {
+    fields(&[
+        ("call", clean(&session.call_sid)),
+        ("stream", clean(&session.stream_sid)),
+        ("state", call_state(session).into()),
+        ("agent", clean(&session.agent)),
+        ("from", clean(&session.from)),
+        ("to", clean(&session.to)),
+        ("started", clean(&session.started_at)),
+        ("time", duration(session.duration_seconds)),
+        ("frames in", session.frames_in.to_string()),
+        ("frames dropped", session.frames_dropped.to_string()),
+        ("audio out", session.audio_out.to_string()),
+        ("barge-ins", session.barge_ins.to_string()),
+    ])
+}
+
+fn call_state(session: &Session) -> &'static str {
+    match (session.ending, session.agent_connected) {
+        (true, _) => "ending",
+        (false, true) => "talking",
+        (false, false) => "connecting",
+    }
+}
+
+pub fn hung_up(hung_up: &HungUp) -> String {
+    hung_up
+        .calls
+        .iter()
+        .map(|call| format!("{}\n", clean(call)))
+        .collect()
+}
+
+pub fn drain(drain: &Drain) -> String {
+    fields(&[
+        ("state", state(drain.draining).into()),
+        ("live calls", drain.active_sessions.to_string()),
+        ("expected calls", drain.expected_sessions.to_string()),
+    ])
+}
+
+fn fields(fields: &[(&str, String)]) -> String {
+    let rows: Vec<_> = fields
+        .iter()
+        .map(|(name, value)| [format!("{name}:"), value.clone()])
+        .collect();
+    table(&rows)
+}
+
+/// Columns as wide as their widest cell, two spaces between, none at the end of a line.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            line += &format!("{cell:<width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// `7s`, `3m05s`, `2h00m`, `3d04h`.
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+pub fn clean(text: &str) -> String {
+    text.chars().flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(from: &str, seconds: u64) -> Session {
+        Session {
+            call_sid: "CA1".into(),
+            stream_sid: "MZ1".into(),
+            agent: "hume".into(),
+            agent_connected: true,
+            from: from.into(),
+            to: "+61200000002".into(),
+            started_at: "2026-01-02T03:04:05.678Z".into(),
+            duration_seconds: seconds,
+            ending: false,
+            frames_in: 50,
+            audio_out: 2,
+            frames_dropped: 0,
+            barge_ins: 1,
+        }
+    }
+
+    #[test]
+    fn calls_stand_in_columns() {
+        let mut late = call("+1", 3725);
+        late.agent_connected = false;
+        let table = sessions(&Sessions {
+            sessions: vec![call("+61400000001", 7), late],
+        });
+        assert_eq!(
+            table,
+            "\
+CALL  STATE       AGENT  FROM          TO            TIME   BARGE-INS  DROPPED
+CA1   talking     hume   +61400000001  +61200000002  7s     1          0
+CA1   connecting  hume   +1            +61200000002  1h02m  1          0
+"
+        );
+        assert_eq!(sessions(&Sessions { sessions: vec![] }), "");
+    }
+
+    #[test]
+    fn a_caller_cannot_write_on_the_operators_terminal() {
+        let shown = session(&call("\u{1b}[2J\u{202e}evil", 125));
+        assert!(
+            shown.contains("from:            \\u{1b}[2J\\u{202e}evil\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("time:            2m05s\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_daemon_in_a_few_lines() {
+        let shown = Status {
+            draining: true,
+            active_sessions: 2,
+            expected_sessions: 1,
+            uptime_seconds: 180_000,
+            pid: 42,
+        };
+        assert_eq!(
+            status(&shown, "0.1.0"),
+            "\
+version:         0.1.0
+state:           draining
+live calls:      2
+expected calls:  1
+uptime:          2d02h
+pid:             42
+"
+        );
+        let shown = Drain {
+            draining: false,
+            changed: true,
+            active_sessions: 0,
+            expected_sessions: 0,
+        };
+        assert!(drain(&shown).starts_with("state:           admitting calls\n"));
+        let ended = HungUp {
+            calls: vec!["CA1".into(), "CA2".into()],
+            now: false,
+        };
+        assert_eq!(hung_up(&ended), "CA1\nCA2\n");
+    }
+}

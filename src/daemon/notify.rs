@@ -1,0 +1,61 @@
+//! What systemd is told. Without a NOTIFY_SOCKET nothing happens, and nothing here can fail a call.
+
+use std::{net::SocketAddr, time::Duration};
+
+use sd_notify::NotifyState;
+use tracing::debug;
+
+/// Where the listeners really are: with port 0 only the daemon knows.
+pub struct Addresses {
+    pub http: SocketAddr,
+    pub ops: Option<SocketAddr>,
+}
+
+/// Everything is checked and bound.
+pub fn ready(addresses: &Addresses) {
+    // Fields with the prefix X_ are everybody's own (sd_notify(3)).
+    let http = format!("X_HTTP={}", addresses.http);
+    let ops = addresses.ops.map(|ops| format!("X_OPS={ops}"));
+    let mut states = vec![
+        NotifyState::Ready,
+        NotifyState::Status("no calls"),
+        NotifyState::Custom(&http),
+    ];
+    states.extend(ops.as_deref().map(NotifyState::Custom));
+    send(&states);
+}
+
+/// How many calls there are.
+pub fn calls(calls: usize) {
+    send(&[NotifyState::Status(&in_words(calls))]);
+}
+
+/// The daemon is leaving; `owed` calls are waited for.
+pub fn stopping(owed: usize) {
+    let status = format!("draining, {}", in_words(owed));
+    send(&[NotifyState::Stopping, NotifyState::Status(&status)]);
+}
+
+/// Still leaving: the drain is making use of its time.
+pub fn draining(owed: usize, extend: Duration) {
+    let status = format!("draining, {}", in_words(owed));
+    let extend = u32::try_from(extend.as_micros()).unwrap_or(u32::MAX);
+    send(&[
+        NotifyState::Status(&status),
+        NotifyState::ExtendTimeoutUsec(extend),
+    ]);
+}
+
+fn in_words(calls: usize) -> String {
+    match calls {
+        0 => "no calls".to_owned(),
+        1 => "1 call".to_owned(),
+        calls => format!("{calls} calls"),
+    }
+}
+
+fn send(states: &[NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        debug!(%error, "systemd does not listen");
+    }
+}

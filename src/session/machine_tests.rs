@@ -1,0 +1,761 @@
+//! Calls as lists of events: what the machine does is written down in words and compared.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    machine::{Action, Answer, Carrier, Cause, Event, Garbage, Machine, Note, Outbox, Settings},
+    registry::{After, Order},
+};
+use crate::agent::{self, Closed, Role, SegmentId};
+
+/// One call on paper.
+struct Paper {
+    machine: Machine,
+    start: Instant,
+    now: Instant,
+    out: Outbox,
+    /// Everything done so far, in words.
+    done: Vec<String>,
+    notes: Vec<Note>,
+    /// Marks sent and not yet echoed.
+    marks: Vec<String>,
+    caller_bytes: usize,
+    stamp: u64,
+}
+
+impl Paper {
+    fn new() -> Self {
+        let start = Instant::now();
+        let mut out = Outbox::default();
+        let settings = Settings {
+            ready_timeout: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(20),
+            pong_timeout: Duration::from_secs(10),
+            max_duration: Duration::from_secs(7200),
+        };
+        let machine = Machine::new(settings, start, &mut out);
+        let mut paper = Paper {
+            machine,
+            start,
+            now: start,
+            out,
+            done: Vec::new(),
+            notes: Vec::new(),
+            marks: Vec::new(),
+            caller_bytes: 0,
+            stamp: 100,
+        };
+        paper.write_down();
+        paper
+    }
+
+    /// A call whose agent is ready and has greeted with a second of audio.
+    fn greeted() -> Self {
+        let mut paper = Paper::new();
+        paper.ready();
+        paper.says(1, 1000);
+        paper.agent(agent::Event::SegmentEnd {
+            segment: SegmentId(1),
+        });
+        paper.agent(agent::Event::TurnDone);
+        paper.wait(1000);
+        paper.echo_all();
+        paper.taken();
+        paper
+    }
+
+    fn write_down(&mut self) {
+        for action in self.out.actions.drain(..) {
+            self.done.push(match action {
+                Action::ConnectAgent => "connect".into(),
+                Action::PingAgent => "ping".into(),
+                Action::ToAgent(range) => {
+                    self.caller_bytes += range.len();
+                    continue;
+                }
+                Action::AnswerTool {
+                    call_id,
+                    answer: Answer::HangingUp,
+                } => format!("answer {call_id}"),
+                Action::AnswerTool {
+                    call_id,
+                    answer: Answer::UnknownTool,
+                } => format!("refuse {call_id}"),
+                Action::AgentHeard(cut) => format!("heard {}:{}", cut.segment.0, cut.heard_ms),
+                Action::CloseAgent => "close agent".into(),
+                Action::Play(range) => format!("play {}", range.len() / 8),
+                Action::Mark(name) => {
+                    self.marks.push(name);
+                    "mark".into()
+                }
+                Action::Clear => "clear".into(),
+                Action::HangUp => "hang up".into(),
+                Action::Decide(After::HangUp) => "after: hang up".into(),
+                Action::Decide(After::Fallback) => "after: fallback".into(),
+                Action::End { cause, close_code } => format!("end {} {close_code}", cause.as_str()),
+                Action::Note(note) => {
+                    self.notes.push(note);
+                    continue;
+                }
+            });
+        }
+        self.out.clear();
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.machine.handle(self.now, event, &mut self.out);
+        self.write_down();
+    }
+
+    fn agent(&mut self, event: agent::Event<'_>) {
+        self.event(Event::Agent(event));
+    }
+
+    fn ready(&mut self) {
+        self.event(Event::AgentOpened);
+        self.agent(agent::Event::Ready {
+            chat: "chat",
+            resume: None,
+        });
+    }
+
+    fn says(&mut self, segment: u32, ms: usize) {
+        let mulaw = vec![0x20; ms * 8];
+        self.agent(agent::Event::Transcript {
+            role: Role::Agent,
+            text: "words",
+            interim: false,
+            replace: false,
+        });
+        self.agent(agent::Event::Audio {
+            segment: SegmentId(segment),
+            mulaw: &mulaw,
+        });
+    }
+
+    fn caller_speaks(&mut self) {
+        self.agent(agent::Event::Transcript {
+            role: Role::Caller,
+            text: "words",
+            interim: false,
+            replace: false,
+        });
+    }
+
+    fn calls_tool(&mut self, call_id: &str, name: &str) {
+        self.agent(agent::Event::ToolCall {
+            call_id,
+            name,
+            arguments: "{}",
+            expects_reply: true,
+        });
+    }
+
+    fn frame(&mut self) {
+        self.stamp += 20;
+        let timestamp_ms = Some(self.stamp);
+        self.event(Event::Carrier(Carrier::Media {
+            timestamp_ms,
+            mulaw: &[0x55; 160],
+        }));
+    }
+
+    fn echo_all(&mut self) {
+        for name in std::mem::take(&mut self.marks) {
+            self.event(Event::Carrier(Carrier::Mark { name: &name }));
+        }
+    }
+
+    /// Time passes; ticks come exactly when the machine asked for them.
+    fn wait(&mut self, ms: u64) {
+        let until = self.now + Duration::from_millis(ms);
+        let mut ticks = 0;
+        while let Some(deadline) = self.machine.next_deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(deadline);
+            self.event(Event::Tick);
+            ticks += 1;
+            assert!(ticks < 1000, "a deadline that has passed must move");
+        }
+        self.now = until;
+    }
+
+    fn pong(&mut self) {
+        self.event(Event::AgentAlive);
+    }
+
+    /// What has been done since the last look.
+    fn taken(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.done)
+    }
+
+    #[track_caller]
+    fn expect(&mut self, expected: &[&str]) {
+        assert_eq!(
+            self.taken(),
+            expected,
+            "{:?} into the call",
+            self.now - self.start
+        );
+    }
+}
+
+#[test]
+fn the_agent_is_connected_as_soon_as_the_stream_starts() {
+    Paper::new().expect(&["connect"]);
+}
+
+#[test]
+fn a_caller_who_speaks_before_the_agent_is_ready_is_heard_from_the_first_word() {
+    let mut paper = Paper::new();
+    for _ in 0..30 {
+        paper.frame();
+    }
+    assert_eq!(paper.caller_bytes, 0);
+    paper.ready();
+    assert_eq!(paper.caller_bytes, 30 * 160);
+    paper.frame();
+    assert_eq!(paper.caller_bytes, 31 * 160);
+}
+
+#[test]
+fn a_gap_in_the_callers_audio_is_filled_with_silence() {
+    let mut paper = Paper::greeted();
+    paper.frame();
+    paper.stamp += 200;
+    paper.frame();
+    assert_eq!(paper.caller_bytes, (20 + 200 + 20) * 8);
+    assert!(paper.notes.contains(&Note::SilenceFilled { bytes: 1600 }));
+}
+
+#[test]
+fn audio_is_played_at_once_and_each_segment_is_marked() {
+    let mut paper = Paper::new();
+    paper.ready();
+    paper.taken();
+    paper.says(1, 100);
+    paper.says(1, 333);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(1),
+    });
+    paper.says(2, 517);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.expect(&["play 100", "play 333", "mark", "play 517", "mark"]);
+}
+
+#[test]
+fn an_interruption_before_any_audio_is_harmless() {
+    let mut paper = Paper::new();
+    paper.ready();
+    paper.taken();
+    paper.agent(agent::Event::Interrupt);
+    paper.says(1, 500);
+    paper.expect(&["play 500"]);
+    assert!(paper.notes.contains(&Note::SpuriousInterruption));
+}
+
+#[test]
+fn a_caller_who_interrupts_hears_nothing_of_the_old_reply_any_more() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 7000);
+    paper.wait(1500);
+    paper.agent(agent::Event::Interrupt);
+    paper.expect(&["play 7000", "clear", "heard 2:1500"]);
+    // Late audio and the late mark of the interrupted reply.
+    paper.says(2, 400);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.echo_all();
+    paper.expect(&[]);
+    assert!(paper.notes.contains(&Note::AudioDropped { bytes: 3200 }));
+    // The next reply is heard.
+    paper.says(3, 100);
+    paper.expect(&["play 100"]);
+}
+
+#[test]
+fn an_interruption_after_generation_has_finished_still_clears_what_is_playing() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 7000);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(2000);
+    paper.taken();
+    paper.agent(agent::Event::Interrupt);
+    paper.expect(&["clear", "heard 2:2000"]);
+}
+
+#[test]
+fn a_farewell_before_the_tool_call_is_heard_to_its_last_word() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 2000);
+    paper.calls_tool("call_1", "hang_up");
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.expect(&["play 2000", "answer call_1", "mark"]);
+    paper.wait(1990);
+    paper.expect(&[]);
+    paper.wait(10);
+    paper.echo_all();
+    paper.expect(&[]);
+    // Nothing more comes after the answer: after a thinking pause the call ends.
+    paper.wait(600);
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+    paper.event(Event::HangUpAnswered { ended: true });
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.expect(&["end agent-hung-up 1000"]);
+}
+
+#[test]
+fn a_farewell_after_the_answer_is_heard_to_its_last_word() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("call_1", "hang_up");
+    paper.agent(agent::Event::TurnDone);
+    paper.expect(&["answer call_1"]);
+    paper.wait(1800);
+    paper.says(2, 3000);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(2990);
+    paper.expect(&["play 3000", "mark"]);
+    paper.wait(10);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn a_farewell_whose_end_is_never_announced_still_ends_the_call() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("call_1", "hang_up");
+    paper.says(2, 1000);
+    paper.taken();
+    paper.wait(4000);
+    paper.expect(&["mark"]);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn a_farewell_whose_mark_is_lost_still_ends_the_call() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("call_1", "hang_up");
+    paper.says(2, 3000);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.taken();
+    paper.wait(4999);
+    paper.expect(&[]);
+    paper.wait(1);
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn an_agent_that_never_stops_talking_is_stopped() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("call_1", "hang_up");
+    let mut waited = 0;
+    while !paper.taken().contains(&"hang up".to_owned()) {
+        paper.says(2, 1000);
+        paper.wait(1000);
+        waited += 1;
+        assert!(waited < 40, "the cap ends it");
+        paper.echo_all();
+    }
+}
+
+#[test]
+fn the_caller_speaks_over_the_goodbye_and_the_call_goes_on() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 3000);
+    paper.calls_tool("call_1", "hang_up");
+    paper.wait(1000);
+    paper.agent(agent::Event::Interrupt);
+    paper.caller_speaks();
+    paper.expect(&["play 3000", "answer call_1", "clear", "heard 2:1000"]);
+    assert!(paper.notes.contains(&Note::GoodbyeWithdrawn));
+    paper.echo_all();
+    for _ in 0..10 {
+        paper.wait(5000);
+        paper.pong();
+    }
+    assert!(!paper.taken().contains(&"hang up".to_owned()));
+    // The next goodbye counts again, by another tool call.
+    paper.calls_tool("call_2", "hang_up");
+    paper.expect(&["answer call_2"]);
+    paper.wait(5000);
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn the_caller_speaks_while_the_finished_goodbye_plays() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("call_1", "hang_up");
+    paper.says(2, 3000);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(1000);
+    // EVI sends no interruption once it has finished generating, only the words.
+    paper.caller_speaks();
+    paper.taken();
+    paper.wait(2000);
+    paper.echo_all();
+    paper.wait(3000);
+    paper.expect(&[]);
+}
+
+#[test]
+fn a_better_transcript_of_earlier_words_does_not_withdraw_the_goodbye() {
+    let mut paper = Paper::greeted();
+    paper.caller_speaks();
+    paper.calls_tool("call_1", "hang_up");
+    paper.agent(agent::Event::Transcript {
+        role: Role::Caller,
+        text: "words and more",
+        interim: false,
+        replace: true,
+    });
+    paper.wait(5000);
+    paper.expect(&["answer call_1", "close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn an_agent_that_closes_with_1000_has_hung_up_and_is_heard_to_the_end() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 2500);
+    paper.event(Event::AgentClosed(Closed::HungUp));
+    paper.expect(&["play 2500", "close agent", "mark"]);
+    paper.wait(2500);
+    paper.echo_all();
+    paper.expect(&["after: hang up", "hang up"]);
+}
+
+#[test]
+fn a_hang_up_that_closes_after_its_tool_call_is_one_goodbye() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 1000);
+    paper.agent(agent::Event::ToolCall {
+        call_id: "b",
+        name: "hang_up",
+        arguments: "{}",
+        expects_reply: false,
+    });
+    paper.event(Event::AgentClosed(Closed::HungUp));
+    paper.expect(&["play 1000", "close agent", "mark"]);
+    paper.echo_all();
+    paper.expect(&["after: hang up", "hang up"]);
+}
+
+#[test]
+fn a_close_before_the_conversation_began_is_a_failure_not_a_hang_up() {
+    let mut paper = Paper::new();
+    paper.event(Event::AgentOpened);
+    paper.event(Event::AgentClosed(Closed::HungUp));
+    paper.expect(&[
+        "connect",
+        "close agent",
+        "after: fallback",
+        "end agent-lost 1000",
+    ]);
+}
+
+#[test]
+fn in_band_errors_and_ceilings_have_their_own_ends() {
+    for (closed, last) in [
+        (Closed::Inactive, "hang up"),
+        (Closed::Expired, "hang up"),
+        (Closed::Quota, "end agent-quota 1000"),
+        (Closed::Auth, "end agent-auth 1000"),
+        (Closed::Rejected, "end agent-rejected 1000"),
+        (Closed::Lost, "end agent-lost 1000"),
+    ] {
+        let mut paper = Paper::greeted();
+        paper.event(Event::AgentClosed(closed));
+        assert_eq!(
+            paper.taken().last().map(String::as_str),
+            Some(last),
+            "{closed}"
+        );
+    }
+}
+
+#[test]
+fn an_agent_that_never_gets_ready_is_given_up() {
+    let mut paper = Paper::new();
+    paper.event(Event::AgentOpened);
+    paper.taken();
+    paper.wait(10_000);
+    paper.expect(&["close agent", "after: fallback", "end agent-lost 1000"]);
+}
+
+#[test]
+fn an_agent_that_answers_no_ping_is_given_up_and_one_that_does_is_not() {
+    let mut paper = Paper::greeted();
+    for _ in 0..3 {
+        paper.wait(20_000);
+        paper.expect(&["ping"]);
+        paper.pong();
+    }
+    paper.wait(20_000);
+    paper.expect(&["ping"]);
+    paper.wait(10_000);
+    paper.expect(&["close agent", "after: fallback", "end agent-lost 1000"]);
+}
+
+#[test]
+fn every_tool_call_is_answered_exactly_once() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("a", "weather");
+    paper.calls_tool("a", "weather");
+    paper.calls_tool("b", "hang_up");
+    paper.calls_tool("b", "hang_up");
+    paper.calls_tool("c", "hang_up");
+    paper.calls_tool("d", "");
+    paper.agent(agent::Event::ToolCall {
+        call_id: "e",
+        name: "web_search",
+        arguments: "{}",
+        expects_reply: false,
+    });
+    paper.expect(&["refuse a", "answer b", "answer c", "refuse d"]);
+}
+
+#[test]
+fn the_caller_hangs_up() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 5000);
+    paper.taken();
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.expect(&["close agent", "end caller-hung-up 1000"]);
+    assert!(paper.machine.is_over());
+    assert_eq!(paper.machine.next_deadline(), None);
+    // Nothing after the end does anything.
+    paper.says(3, 100);
+    paper.event(Event::Carrier(Carrier::Closed));
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.expect(&[]);
+}
+
+#[test]
+fn the_callers_socket_is_lost() {
+    let mut paper = Paper::greeted();
+    paper.event(Event::Carrier(Carrier::Closed));
+    paper.expect(&["close agent", "end carrier-lost 1000"]);
+}
+
+#[test]
+fn twilio_refuses_to_end_the_call_so_the_stream_is_closed() {
+    let mut paper = Paper::greeted();
+    paper.event(Event::Order(Order::HangUp { now: true }));
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+    paper.event(Event::HangUpAnswered { ended: false });
+    paper.expect(&["end operator 1000"]);
+}
+
+#[test]
+fn twilio_never_answers_so_the_stream_is_closed() {
+    let mut paper = Paper::greeted();
+    paper.event(Event::Order(Order::HangUp { now: true }));
+    paper.taken();
+    paper.wait(4000);
+    paper.expect(&["end operator 1000"]);
+}
+
+#[test]
+fn an_operator_lets_the_current_words_finish_and_no_more() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 1000);
+    paper.event(Event::Order(Order::HangUp { now: false }));
+    paper.says(2, 1000);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.says(3, 9000);
+    paper.expect(&["play 1000", "play 1000", "mark"]);
+    paper.wait(2000);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn an_operators_order_is_not_withdrawn_by_the_caller() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 5000);
+    paper.event(Event::Order(Order::HangUp { now: false }));
+    paper.wait(1000);
+    paper.taken();
+    paper.agent(agent::Event::Interrupt);
+    paper.expect(&[
+        "clear",
+        "heard 2:1000",
+        "close agent",
+        "after: hang up",
+        "hang up",
+    ]);
+}
+
+#[test]
+fn an_operator_hangs_up_a_silent_call_at_once() {
+    let mut paper = Paper::greeted();
+    paper.event(Event::Order(Order::HangUp { now: false }));
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+    assert!(paper.notes.contains(&Note::HangingUp(Cause::Operator)));
+}
+
+#[test]
+fn a_call_has_a_longest_duration() {
+    let mut paper = Paper::greeted();
+    for _ in 0..719 {
+        paper.wait(10_000);
+        paper.pong();
+    }
+    assert!(!paper.taken().contains(&"hang up".to_owned()));
+    paper.wait(10_000);
+    assert!(paper.taken().contains(&"hang up".to_owned()));
+}
+
+#[test]
+fn the_end_of_the_drain_ends_the_call() {
+    let mut paper = Paper::greeted();
+    paper.event(Event::Order(Order::DrainExpired));
+    paper.event(Event::HangUpAnswered { ended: true });
+    paper.wait(500);
+    paper.expect(&["close agent", "after: hang up", "hang up", "end drain 1000"]);
+}
+
+#[test]
+fn a_little_nonsense_is_counted_and_a_lot_is_hopeless() {
+    for (garbage, code) in [(Garbage::Malformed, 1007), (Garbage::Binary, 1003)] {
+        let mut paper = Paper::greeted();
+        for _ in 0..100 {
+            paper.event(Event::Carrier(Carrier::Garbage(garbage)));
+        }
+        paper.expect(&[]);
+        paper.event(Event::Carrier(Carrier::Garbage(garbage)));
+        paper.expect(&["close agent", &format!("end carrier-failed {code}")]);
+    }
+}
+
+/// Small, seeded and good enough to shuffle events: splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+#[test]
+fn whatever_happens_in_whatever_order_the_promises_hold() {
+    for seed in 0..3000 {
+        let mut dice = Dice(seed);
+        let mut paper = Paper::new();
+        let mut asked = Vec::new();
+        let mut cleared_through = 0;
+        let mut segment = 1;
+        for _ in 0..120 {
+            let before = paper.done.len();
+            let mut playing = None;
+            match dice.roll(20) {
+                0 => paper.event(Event::AgentOpened),
+                1 => paper.agent(agent::Event::Ready {
+                    chat: "c",
+                    resume: None,
+                }),
+                2 | 3 => {
+                    segment = segment.max(cleared_through) + dice.roll(2) as u32;
+                    playing = Some(segment);
+                    paper.says(segment, 20 + dice.roll(3000) as usize);
+                }
+                4 if cleared_through > 0 => {
+                    playing = Some(cleared_through);
+                    paper.says(cleared_through, 100);
+                }
+                5 => paper.agent(agent::Event::SegmentEnd {
+                    segment: SegmentId(segment),
+                }),
+                6 => paper.agent(agent::Event::TurnDone),
+                7 => paper.agent(agent::Event::Interrupt),
+                8 => paper.caller_speaks(),
+                9 => {
+                    let id = format!("t{}", dice.roll(8));
+                    if !paper.done.iter().any(|done| done == "close agent") {
+                        asked.push(id.clone());
+                    }
+                    paper.calls_tool(&id, ["hang_up", "weather", "x", "y"][dice.roll(4) as usize]);
+                }
+                10 => paper.echo_all(),
+                11 | 12 => paper.wait(dice.roll(3000)),
+                13 => paper.pong(),
+                14..=16 => paper.frame(),
+                17 if dice.roll(12) == 0 => paper.event(Event::AgentClosed(Closed::HungUp)),
+                18 if dice.roll(12) == 0 => paper.event(Event::Order(Order::HangUp {
+                    now: dice.roll(2) == 0,
+                })),
+                19 => paper.event(Event::HangUpAnswered {
+                    ended: dice.roll(2) == 0,
+                }),
+                _ => {}
+            }
+            for done in &paper.done[before..] {
+                if done.starts_with("play")
+                    && let Some(playing) = playing
+                {
+                    assert!(
+                        playing > cleared_through,
+                        "seed {seed}: audio of a cleared generation"
+                    );
+                }
+                if let Some(heard) = done.strip_prefix("heard ") {
+                    let cut = heard
+                        .split(':')
+                        .next()
+                        .and_then(|id| id.parse().ok())
+                        .unwrap_or(0);
+                    cleared_through = cleared_through.max(cut);
+                }
+            }
+        }
+        // Twilio is silent from here on: the machine's own deadlines must end the call.
+        for _ in 0..800 {
+            paper.wait(10_000);
+        }
+        let ends = paper
+            .done
+            .iter()
+            .filter(|done| done.starts_with("end "))
+            .count();
+        assert_eq!(ends, 1, "seed {seed}: {:?}", paper.done);
+        assert_eq!(
+            paper.done.last().map(|done| done.starts_with("end ")),
+            Some(true),
+            "seed {seed}"
+        );
+        for id in asked {
+            let answers = [format!("answer {id}"), format!("refuse {id}")];
+            let times = paper
+                .done
+                .iter()
+                .filter(|done| answers.contains(done))
+                .count();
+            assert_eq!(times, 1, "seed {seed}: answers to {id}");
+        }
+    }
+}
