@@ -359,8 +359,12 @@ pub(super) fn spoken(text: &str) -> Checked<String> {
             format!("shorten it to {MOST}; Twilio speaks no more in one piece"),
         );
     }
-    let stray = |c: char| (c.is_control() && !matches!(c, '\n' | '\t' | '\r')) || c >= '\u{fffe}';
-    if text.chars().any(|c| stray(c) && c <= '\u{ffff}') {
+    // What XML 1.0 cannot carry, not even escaped.
+    let stray = |c: char| match c {
+        '\n' | '\t' | '\r' => false,
+        c => c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'),
+    };
+    if text.chars().any(stray) {
         return complain("has a control character in it", "write plain text");
     }
     Ok(text.to_owned())

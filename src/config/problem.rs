@@ -10,7 +10,8 @@ use std::fmt::{self, Write};
 /// One thing to mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file as the operator named it, or where else the value came from.
+    /// The file as the operator named it, or where else the value came from. Empty when whoever
+    /// asked knows.
     pub file: String,
     /// Counted from 1; `None` when it is about the file as a whole.
     pub line: Option<usize>,
@@ -24,11 +25,13 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut f = Escape(f);
-        f.write_str(&self.file)?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
+        if !self.file.is_empty() {
+            f.write_str(&self.file)?;
+            if let Some(line) = self.line {
+                write!(f, ":{line}")?;
+            }
+            f.write_str(": ")?;
         }
-        f.write_str(": ")?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

@@ -42,19 +42,34 @@ impl<'t> Report<'t> {
     /// Parses the text, reporting each line that is no TOML, and gives what could be read.
     pub fn parse(&mut self) -> DeTable<'t> {
         let (document, errors) = DeTable::parse_recoverable(self.text);
+        let mut reported = BTreeSet::new();
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             // An error may begin on one line and show on another; neither can be trusted.
-            let (first, last) = (self.line(span.start), self.line(span.end));
-            let fresh = self.broken.insert(first);
+            let first = self.line(span.start);
+            let last = self.line(span.end.saturating_sub(1)).max(first);
             self.broken.extend(first..=last);
-            if fresh {
+            if reported.insert(first) {
                 // The message alone: the error's own Display quotes the line.
-                let (what, mend) = syntax(error.message());
-                self.add(Some(first), String::new(), what, mend);
+                let line = self.text.lines().nth(first - 1).unwrap_or("");
+                let (what, mend) = syntax(error.message(), line);
+                self.add(Some(first), "", what, mend);
             }
         }
+        self.distrust_below_broken_headers();
         document.into_inner()
+    }
+
+    /// Under a section header that cannot be read, nobody knows whose the keys are.
+    fn distrust_below_broken_headers(&mut self) {
+        let mut below = false;
+        for (n, line) in self.text.lines().enumerate() {
+            if line.trim_start().starts_with('[') {
+                below = self.broken.contains(&(n + 1));
+            } else if below {
+                self.broken.insert(n + 1);
+            }
+        }
     }
 
     pub fn is_broken(&self) -> bool {
@@ -106,19 +121,27 @@ impl<'t> Report<'t> {
     }
 }
 
-/// What the parser says, in the words of this file.
-fn syntax(message: &str) -> (String, &'static str) {
-    let what = format!("not TOML: {message}");
+/// What the parser says of a line, and what to do.
+fn syntax(message: &str, line: &str) -> (String, &'static str) {
+    const PAIR: &str = "write it as key = value, with strings in quotes";
+    if line.trim_end().ends_with('=') {
+        return ("not TOML: key with no value".to_owned(), PAIR);
+    }
+    // What the grammar would have taken instead helps only where the mend is not known.
+    let (plain, _) = message.split_once(", expected").unwrap_or((message, ""));
     let mend = if message.contains("duplicate key") {
         "keep one of them"
+    } else if message.contains("multi-line") {
+        "close the string with the three quotes it began with"
     } else if message.contains("quote") || message.contains("string") {
         "put the string in quotes, and close them on the same line"
     } else if message.contains("key with no value") || message.contains("missing value") {
-        "write it as key = value, with strings in quotes"
+        PAIR
     } else {
-        "mend this line; a key is written as key = value, a section as [name]"
+        let mend = "mend this line; a key is written as key = value, a section as [name]";
+        return (format!("not TOML: {message}"), mend);
     };
-    (what, mend)
+    (format!("not TOML: {plain}"), mend)
 }
 
 /// One table of the document, being read.

@@ -1,0 +1,311 @@
+//! The file as a whole: the shipped example, all problems at once, unknown keys, secrets.
+
+use std::{fs, path::Path};
+
+use hume_bridge::config::{self, Config, LogLevel, Overrides, PublicUrl, known_keys};
+
+use super::{MARK, URL, good, parse, said, says};
+
+const EXAMPLE: &str = include_str!("../../packaging/hume-bridge.toml");
+
+#[test]
+fn the_shipped_example_is_the_defaults() {
+    let defaults = Config::new(PublicUrl::parse("https://bridge.example.com").unwrap());
+    assert_eq!(parse(EXAMPLE).unwrap(), defaults);
+    assert_eq!(parse(URL).unwrap(), defaults);
+}
+
+#[test]
+fn the_shipped_example_has_every_known_key_and_no_other() {
+    let mut section = String::new();
+    let mut keys = Vec::new();
+    for line in EXAMPLE.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            section = format!("{name}.");
+        }
+        // A key without default is commented out: `# config_id = "..."`.
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        if let Some((key, _)) = line.split_once(" = ")
+            && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        {
+            keys.push(format!("{section}{key}"));
+        }
+    }
+    assert_eq!(keys, known_keys(), "also in the order of the table");
+}
+
+#[test]
+fn what_the_example_has_commented_out_is_right_when_it_is_put_in() {
+    let live: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(k, _)| !k.contains([' ', '{'])) =>
+            {
+                format!("{rest}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = parse(&live).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(config.twilio.account_sid.is_some() && config.twilio.phone_number.is_some());
+    assert!(config.hume.config_id.is_some() && config.credentials_file.is_some());
+}
+
+#[test]
+fn ten_mistakes_are_ten_lines_in_the_order_of_the_file() {
+    let text = r#"public_url = "http://bridge.example.com"
+[listen]
+http = "3000"
+opps = "127.0.0.1:3001"
+[hume]
+api_key = "PLANTED"
+ping_interval = 20
+url = wss://api.hume.ai/v0/evi/chat
+[calls]
+max_concurrent = 0
+fallback = { say = "sorry", hangup = true }
+phone_number = "+61255501234"
+[agent]
+default = "realtime"
+[log]
+level = "inof"
+"#;
+    let problems = parse(text).unwrap_err();
+    let expected = r#"t.toml:1: public_url: is http:// to a host that is not this machine; write https://; http:// is for loopback addresses only
+t.toml:3: listen.http: has no IP address; write "0.0.0.0:3000"
+t.toml:4: listen.opps: there is no such key; did you mean ops?
+t.toml:6: hume.api_key: secrets never stand in this file; remove it and put it into a credentials file of mode 600 (--credentials, or file in [credentials]) or hand it over with systemd's LoadCredential=
+t.toml:7: hume.ping_interval: is a number without a unit; write a whole number and a unit, as in "20ms", "5s", "5m" or "2h"
+t.toml:8: not TOML: string values must be quoted; put the string in quotes, and close them on the same line
+t.toml:10: calls.max_concurrent: 0 is out of range; write a whole number from 1 to 100000
+t.toml:11: calls.fallback: says more than one thing to do; write one of { say = "..." }, { dial = "+..." } and { hangup = true }
+t.toml:12: calls.phone_number: there is no such key; this key belongs in [twilio]
+t.toml:14: agent.default: the agent "realtime" is not in this version; write "hume"
+t.toml:16: log.level: there is no "inof"; did you mean "info"?"#;
+    assert_eq!(problems.to_string(), expected);
+    assert_eq!(problems.iter().count(), 11);
+}
+
+#[test]
+fn public_url_is_asked_for_unless_a_broken_line_hides_it() {
+    let missing = "t.toml: public_url: is missing; write public_url = \"https://HOST\" at the \
+                   top, with the host that Twilio reaches";
+    assert_eq!(parse("").unwrap_err().to_string(), missing);
+    assert!(
+        parse("[log]\nlevel = 3")
+            .unwrap_err()
+            .to_string()
+            .ends_with(missing)
+    );
+    let broken = parse("public_url https://bridge.example.com\n")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        broken.starts_with("t.toml:1: not TOML: ") && !broken.contains("missing"),
+        "{broken}"
+    );
+    let twice = parse(&format!("{URL}{URL}")).unwrap_err().to_string();
+    assert_eq!(twice, "t.toml:2: not TOML: duplicate key; keep one of them");
+}
+
+#[test]
+fn broken_toml_is_placed_and_the_rest_is_read_on() {
+    let text = "[log]\nlevel = 3\n[calls\nmax_concurrent = 0\ndrain_limit =\n[hume]\n\
+                ping_interval =\npong_timeout = \"0s\"\nconfig_id = \"x\" y\nurl \"wss://h\"\n";
+    let told = said(text);
+    let expected = "\
+t.toml:3: log.level: is a number, not a string; put it in quotes
+t.toml:4: not TOML: unclosed table, expected `]`; mend this line; a key is written as key = value, a section as [name]
+t.toml:8: not TOML: key with no value; write it as key = value, with strings in quotes
+t.toml:9: hume.pong_timeout: 0ms is out of range; write from \"10ms\" to \"10m\"
+t.toml:10: not TOML: unexpected key or value, expected newline, `#`; mend this line; a key is written as key = value, a section as [name]
+t.toml:11: not TOML: key with no value; write it as key = value, with strings in quotes";
+    assert_eq!(told, expected);
+    says(
+        "calls.greeting = \"\"\"hello\n",
+        "t.toml:3: not TOML: invalid multi-line basic string; close the string with the three \
+         quotes it began with",
+    );
+}
+
+#[test]
+fn a_key_that_is_not_known_is_told_what_was_meant() {
+    for (text, line) in [
+        (
+            "[listen]\nhtpt = 1",
+            "t.toml:3: listen.htpt: there is no such key; did you mean http?",
+        ),
+        (
+            "ops = ''",
+            "t.toml:2: ops: there is no such key; this key belongs in [listen]",
+        ),
+        (
+            "[listen]\npublic_url = ''",
+            "t.toml:3: listen.public_url: there is no such key; this key belongs at the top of \
+             the file, before any section",
+        ),
+        (
+            "url = 1",
+            "t.toml:2: url: there is no such key; this key belongs in [hume]",
+        ),
+        (
+            "acount_sid = ''",
+            "t.toml:2: acount_sid: there is no such key; did you mean account_sid in [twilio]?",
+        ),
+        (
+            "[listne]\nx = 1",
+            "t.toml:2: listne: there is no such section; did you mean [listen]?",
+        ),
+        (
+            "[realtime]\nmodel = 'x'",
+            "t.toml:2: realtime: there is no such section; remove it; the sections are [listen], \
+             [admin], [twilio], [agent], [hume], [calls], [credentials], [log]",
+        ),
+        (
+            "[listen]\ntls_cert = ''",
+            "t.toml:3: listen.tls_cert: there is no such key; remove it; the keys here are http, ops",
+        ),
+        (
+            "\"a\\u001b[31m\" = 1",
+            "t.toml:2: a\\u{1b}[31m: there is no such key; remove it",
+        ),
+    ] {
+        says(text, line);
+    }
+}
+
+#[test]
+fn keys_of_later_versions_are_not_taken_in_silence() {
+    for later in [
+        "listen.tls_cert = ''",
+        "hume.reconnect_budget = '30s'",
+        "hume.recycle_after = '28m'",
+        "calls.max_per_caller = 4",
+        "calls.no_input_timeout = '60s'",
+        "calls.allow = []",
+        "[realtime]\nmodel = 'x'",
+        "[[route]]\nto = '+61255501234'",
+        "[[tool]]\nname = 'x'",
+        "[transfer]\nnumbers = []",
+    ] {
+        assert!(said(later).contains("there is no such "), "{later}");
+    }
+}
+
+#[test]
+fn a_secret_in_the_file_is_told_where_to_go() {
+    for text in [
+        "auth_token = 'PLANTED'",
+        "[hume]\napi_key = 'PLANTED'",
+        "[hume]\nhume_api_key = 'PLANTED'",
+        "[twilio]\nauthToken = 'PLANTED'",
+        "[twilio]\nAuth-Token = 'PLANTED'",
+        "[credentials]\ntwilio_auth_token = 'PLANTED'",
+        "[hume]\nkey = 'PLANTED'",
+        "[hume]\nsecret = ['PLANTED']",
+        "calls.fallback = { say = 'a', password = 'PLANTED' }",
+    ] {
+        let told = said(text);
+        assert!(
+            told.contains("secrets never stand in this file; remove it and put it into"),
+            "{told}"
+        );
+        assert!(told.contains("LoadCredential="), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    // Also inside what is not known anyway.
+    let told = said("[realtime]\nmodel = 'x'\nrealtime_api_key = 'PLANTED'");
+    assert!(
+        told.contains("t.toml:4: realtime.realtime_api_key: secrets never"),
+        "{told}"
+    );
+    let told = said("[[tool]]\nheaders = { x = [{ token = 'PLANTED' }] }");
+    assert!(
+        told.contains("tool.headers.x.token: secrets never"),
+        "{told}"
+    );
+}
+
+#[test]
+fn no_slip_of_the_fingers_makes_a_value_come_out() {
+    let text = format!(
+        "{URL}[hume]\napi_key = \"{MARK}{MARK}\"\nconfig_id = \"{MARK} {MARK}\"\n\
+         url = 'wss://h/?k={MARK}{MARK}'\n[twilio]\nauth_token = '{MARK}{MARK}'\n\
+         phone_number = \"{MARK}{MARK}\"\n[log]\nlevel = '{MARK}{MARK}'\n\
+         [calls]\nfallback = {{ dial = \"{MARK}{MARK}\" }}\n"
+    );
+    for at in 0..text.len() {
+        for slip in [
+            "", "\"", "'", "\n", "=", "[", "]", "{", "#", ".", "\\", "\0",
+        ] {
+            let broken = format!("{}{slip}{}", &text[..at], &text[at + 1..]);
+            let Err(problems) = parse(&broken) else {
+                panic!("{broken}")
+            };
+            let told = format!("{problems}\n{problems:?}");
+            assert!(!told.contains(MARK), "{broken}\n{told}");
+        }
+    }
+}
+
+#[test]
+fn the_file_is_read_and_the_command_line_goes_over_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hume-bridge.toml");
+    fs::write(&path, format!("{URL}[listen]\nhttp = '127.0.0.1:1'")).unwrap();
+    let overrides = Overrides {
+        port: Some(8080),
+        hume_config: Some("c-1".into()),
+        log_level: Some(LogLevel::Debug),
+    };
+    let config = config::load(&path, &overrides).unwrap();
+    assert_eq!(config.listen.http.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.hume.config_id.as_deref(), Some("c-1"));
+    assert_eq!(config.log.level, LogLevel::Debug);
+
+    let overrides = Overrides {
+        port: Some(3001),
+        hume_config: Some("a PLANTED".into()),
+        log_level: None,
+    };
+    let told = config::load(&path, &overrides).unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "command line: --hume-config: is not an id; copy the id alone: at most 128 letters, digits \
+         and signs, no spaces\n\
+         command line: --port: port 3001 is that of listen.ops, too; give each a port of its own"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |path: &Path| {
+        config::load(path, &Overrides::default())
+            .unwrap_err()
+            .to_string()
+    };
+    let path = dir.path().join("no\n.toml");
+    let told = load(&path);
+    assert!(
+        told.contains("no\\n.toml: cannot be read: ") && told.contains("--config"),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 1);
+    assert!(load(dir.path()).contains("name the file in it with --config"));
+    fs::write(&path, b"# ok\n# \xff\n").unwrap();
+    assert!(load(&path).contains(".toml:2: is not UTF-8; save it as UTF-8"));
+    fs::write(&path, "#".repeat(300_000)).unwrap();
+    assert!(load(&path).contains("is larger than 256 KiB"));
+}
+
+#[test]
+fn printing_the_config_shows_no_number() {
+    let config =
+        good("twilio.phone_number = '+61255501234'\ncalls.fallback = { dial = '+61255501234' }");
+    let shown = format!("{config:?}{config:#?}");
+    assert!(!shown.contains("255501234"), "{shown}");
+}

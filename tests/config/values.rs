@@ -1,0 +1,381 @@
+//! What each key may be, and what is said when it is not.
+
+use std::time::Duration;
+
+use hume_bridge::config::{Fallback, LogLevel, LogTarget, PublicUrl};
+
+use super::{MARK, good, said, says};
+
+#[test]
+fn the_public_url_is_taken_apart() {
+    let url = |text: &str| PublicUrl::parse(text).unwrap_or_else(|p| panic!("{text}: {p}"));
+    let plain = url("https://Bridge.Example.com/");
+    assert_eq!(
+        plain.http("/voice/incoming"),
+        "https://bridge.example.com/voice/incoming"
+    );
+    assert_eq!(
+        plain.ws("/media-stream"),
+        "wss://bridge.example.com/media-stream"
+    );
+    assert_eq!(plain, url("https://bridge.example.com"));
+    // Twilio signs the URL as it was given, and the default port may have been given.
+    assert_eq!(
+        url("https://bridge.example.com:443/a/b//").http("/x"),
+        "https://bridge.example.com:443/a/b/x"
+    );
+    for (local, ws) in [
+        ("http://127.0.0.1:3000", "ws://127.0.0.1:3000/"),
+        ("http://localhost:3000/", "ws://localhost:3000/"),
+        ("http://[::1]:3000", "ws://[::1]:3000/"),
+        ("http://[::1]", "ws://[::1]/"),
+    ] {
+        assert_eq!(url(local).ws("/"), ws);
+    }
+}
+
+#[test]
+fn a_public_url_that_will_not_do_is_told_why() {
+    for (text, what) in [
+        ("", "is empty; "),
+        ("bridge.example.com", "has no scheme; "),
+        ("https:/bridge.example.com", "has no scheme; "),
+        ("https:///bridge.example.com", "has no host; "),
+        ("https://", "is not a URL; "),
+        (
+            "https://a b",
+            "has a space, a backslash or a control character in it; ",
+        ),
+        (
+            "https://a\\b",
+            "has a space, a backslash or a control character in it; ",
+        ),
+        (
+            "https://bridge.example.com\n",
+            "has a space, a backslash or a control character in it; ",
+        ),
+        (
+            "http://192.0.2.7",
+            "is http:// to a host that is not this machine; ",
+        ),
+        (
+            "http://localhost.example.com",
+            "is http:// to a host that is not this machine; ",
+        ),
+        ("wss://bridge.example.com", "does not begin with https://; "),
+        (
+            "https://user:PLANTED@bridge.example.com",
+            "has a user or a password in it; ",
+        ),
+        (
+            "https://@bridge.example.com",
+            "has a user or a password in it; ",
+        ),
+        ("https://bridge.example.com?PLANTED", "has a query; "),
+        ("https://bridge.example.com/?", "has a query; "),
+        ("https://bridge.example.com/#PLANTED", "has a fragment; "),
+        ("https://bridge.example.com:0", "has port 0; "),
+        ("https://bridge.example.com:99999", "is not a URL; "),
+        (
+            "https://bridge.example.com/voice/incoming",
+            "ends with the endpoint /voice/incoming; ",
+        ),
+    ] {
+        let problem = PublicUrl::parse(text).expect_err(text);
+        assert!(
+            format!("{problem}").starts_with(&format!("public_url: {what}")),
+            "{text}: {problem}"
+        );
+        assert!(!format!("{problem}{problem:?}").contains(MARK));
+    }
+}
+
+#[test]
+fn far_ends_are_encrypted_unless_they_are_here() {
+    assert_eq!(
+        good("hume.url = 'ws://127.0.0.1:9/evi'").hume.url,
+        "ws://127.0.0.1:9/evi"
+    );
+    assert_eq!(
+        good("hume.url = 'wss://evi.example.com/chat'").hume.url,
+        "wss://evi.example.com/chat"
+    );
+    let api = good("twilio.api_url = 'http://localhost:9/'")
+        .twilio
+        .api_url;
+    assert_eq!(api, "http://localhost:9");
+
+    says(
+        "hume.url = 'ws://evi.example.com'",
+        "t.toml:2: hume.url: is ws:// to a host that is not this machine; write wss://; ws:// is \
+         for loopback addresses only",
+    );
+    says(
+        "hume.url = 'wss://api.hume.ai/v0/evi/chat?api_key=PLANTED'",
+        "t.toml:2: hume.url: has a query; remove everything from the ?; keys go into the credentials",
+    );
+    says(
+        "hume.url = 'https://api.hume.ai'",
+        "t.toml:2: hume.url: does not begin with wss://; write wss://",
+    );
+    assert!(said("twilio.api_url = 'http://api.twilio.com'").contains("write https://"));
+    assert!(said("twilio.api_url = 'https://AC1:PLANTED@api.twilio.com'").contains("password"));
+}
+
+#[test]
+fn a_listener_needs_an_address_and_is_told_which() {
+    let listen = good("[listen]\nhttp = '[::]:80'\nops = ''").listen;
+    assert_eq!(
+        (listen.http.to_string(), listen.ops),
+        ("[::]:80".to_owned(), None)
+    );
+
+    for (value, mend) in [
+        ("'3000'", "has no IP address; write \"0.0.0.0:3000\""),
+        (
+            "3000",
+            "is a number, not an address with a port; write \"0.0.0.0:3000\"",
+        ),
+        ("':8080'", "has no IP address; write \"0.0.0.0:8080\""),
+        ("'*:8080'", "has no IP address; write \"0.0.0.0:8080\""),
+        ("'0.0.0.0'", "has no port; write \"0.0.0.0:3000\""),
+        ("'::1'", "has no port; write \"[::1]:3000\""),
+        ("'[::1]'", "has no port; write \"[::1]:3000\""),
+        (
+            "'localhost:3000'",
+            "has a name, not an IP address; write \"127.0.0.1:3000\"",
+        ),
+        (
+            "'bridge.example.com:3000'",
+            "has a name, not an IP address; write \"0.0.0.0:3000\"",
+        ),
+        (
+            "'0.0.0.0:99999'",
+            "is not an address with a port; write \"0.0.0.0:3000\", an IP address, a colon and a \
+             port from 0 to 65535",
+        ),
+    ] {
+        says(
+            &format!("[listen]\nhttp = {value}"),
+            &format!("t.toml:3: listen.http: {mend}"),
+        );
+    }
+    says(
+        "[listen]\nops = 9000",
+        "t.toml:3: listen.ops: is a number, not an address with a port; write \"127.0.0.1:9000\"",
+    );
+    assert!(said("listen.http = ''").contains("is not an address"));
+    says(
+        "[listen]\nops = '127.0.0.1:3000'",
+        "t.toml: listen.ops: port 3000 is that of listen.http, too; give each a port of its own",
+    );
+    good("[listen]\nhttp = '127.0.0.1:0'\nops = '127.0.0.1:0'");
+}
+
+#[test]
+fn durations_have_a_unit_and_make_sense() {
+    assert_eq!(
+        good("hume.ping_interval = '20ms'").hume.ping_interval,
+        Duration::from_millis(20)
+    );
+    assert_eq!(
+        good("calls.max_duration = '28m'").calls.max_duration,
+        Duration::from_secs(1680)
+    );
+    let form = "write a whole number and a unit, as in \"20ms\", \"5s\", \"5m\" or \"2h\"";
+    for (value, what) in [
+        ("20", "is a number without a unit"),
+        ("1.5", "is a number without a unit"),
+        ("'20'", "has no unit"),
+        ("'20 s'", "is not a duration"),
+        ("'1h30m'", "is not a duration"),
+        ("''", "is not a duration"),
+    ] {
+        let line = format!("t.toml:2: hume.pong_timeout: {what}; {form}");
+        says(&format!("hume.pong_timeout = {value}"), &line);
+    }
+    says(
+        "calls.max_duration = '0s'",
+        "t.toml:2: calls.max_duration: 0ms is out of range; write from \"1s\" to \"24h\"",
+    );
+    says(
+        "hume.connect_timeout = '48h'",
+        "t.toml:2: hume.connect_timeout: 48h is out of range; write from \"10ms\" to \"2m\"",
+    );
+    for key in [
+        "ping_interval",
+        "pong_timeout",
+        "connect_timeout",
+        "ready_timeout",
+    ] {
+        assert!(said(&format!("hume.{key} = '0s'")).contains("out of range"));
+    }
+}
+
+#[test]
+fn types_are_said_by_name() {
+    says(
+        "log.level = 3",
+        "t.toml:2: log.level: is a number, not a string; put it in quotes",
+    );
+    says(
+        "twilio.validate_signatures = 'false'",
+        "t.toml:2: twilio.validate_signatures: is a string, not true or false; write false without quotes",
+    );
+    says(
+        "calls.max_concurrent = '500'",
+        "t.toml:2: calls.max_concurrent: is a string, not a whole number; write a whole number \
+         from 1 to 100000, without quotes",
+    );
+    assert!(said("calls.max_concurrent = -1").contains("-1 is out of range"));
+    assert!(said("calls.max_concurrent = 99999999999999999999999").contains("is out of range"));
+    says(
+        "listen = '0.0.0.0:3000'",
+        "t.toml:2: listen: is a string, not a section; write [listen] on a line of its own, its \
+         keys below",
+    );
+    says(
+        "[[listen]]\nhttp = '0.0.0.0:3000'",
+        "t.toml:2: listen: is a list, not a section; write [listen] on a line of its own, its \
+         keys below",
+    );
+}
+
+#[test]
+fn numbers_and_ids_are_checked_and_never_repeated() {
+    let sid = "AC0123456789abcdef0123456789abcdef";
+    assert_eq!(
+        good(&format!("twilio.account_sid = '{sid}'"))
+            .twilio
+            .account_sid
+            .unwrap(),
+        sid
+    );
+    assert!(said("twilio.account_sid = 'PLANTED'").contains("is not an account SID"));
+    let key = sid.replace("AC", "SK");
+    let told = said(&format!("twilio.account_sid = '{key}'"));
+    assert!(told.contains("is the SID of an API key") && !told.contains(&key));
+
+    assert!(
+        good("twilio.phone_number = '+61255501234'")
+            .twilio
+            .phone_number
+            .is_some()
+    );
+    for number in [
+        "'0255501234'",
+        "'+61 2 5550 1234'",
+        "'+0255501234'",
+        "61255501234",
+        "'+12345'",
+    ] {
+        let told = said(&format!("twilio.phone_number = {number}"));
+        assert!(
+            told.starts_with("t.toml:2: twilio.phone_number: is "),
+            "{told}"
+        );
+        assert!(
+            !told.contains("5550 1234") && !told.contains("0255501234"),
+            "{told}"
+        );
+    }
+
+    assert_eq!(
+        good("hume.config_id = 'x-1'").hume.config_id.unwrap(),
+        "x-1"
+    );
+    for id in ["''", "'a PLANTED'", "'é'"] {
+        assert!(said(&format!("hume.config_id = {id}")).contains("hume.config_id: is "));
+    }
+    assert!(said(&format!("hume.config_id = '{}'", "x".repeat(129))).contains("at most 128"));
+}
+
+#[test]
+fn the_fallback_is_exactly_one_thing() {
+    let fallback = |v: &str| good(&format!("calls.fallback = {v}")).calls.fallback;
+    assert_eq!(
+        fallback("{ say = 'Sorry.' }"),
+        Fallback::Say("Sorry.".into())
+    );
+    assert_eq!(
+        fallback("{ dial = '+61255501234' }"),
+        Fallback::Dial("+61255501234".into())
+    );
+    assert_eq!(fallback("{ hangup = true }"), Fallback::HangUp);
+    assert_eq!(
+        good("[calls.fallback]\nhangup = true").calls.fallback,
+        Fallback::HangUp
+    );
+    for (value, what) in [
+        ("{}", "is empty"),
+        ("'Sorry.'", "is a string, not a table"),
+        (
+            "{ say = 'a', dial = '+61255501234' }",
+            "says more than one thing to do",
+        ),
+        ("{ hangup = false }", "hangup = false says nothing to do"),
+        ("{ say = ' ' }", "say has no words"),
+        (
+            "{ sya = 'a' }",
+            "has a key that is none of say, dial and hangup",
+        ),
+        (
+            "{ dial = '0255501234' }",
+            "dial is not a telephone number as Twilio writes it",
+        ),
+        ("{ say = 5 }", "say is a number, not a string"),
+    ] {
+        let told = said(&format!("[calls]\nfallback = {value}"));
+        assert!(
+            told.starts_with(&format!("t.toml:3: calls.fallback: {what}; ")),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn what_twilio_speaks_fits_its_verb() {
+    assert_eq!(
+        good("calls.greeting = 'G\u{e4}rten & <Say>'")
+            .calls
+            .greeting,
+        "Gärten & <Say>"
+    );
+    good(&format!("calls.greeting = '{}'", "ä".repeat(3000)));
+    let long = said(&format!("calls.greeting = '{}'", "ä".repeat(3001)));
+    assert!(
+        long.contains("has 3001 characters; shorten it to 3000"),
+        "{long}"
+    );
+    assert!(said(r#"calls.greeting = "a\u0000b""#).contains("control character"));
+    assert!(said(r#"calls.greeting = "a\uffffb""#).contains("control character"));
+    good(r#"calls.greeting = "hello \U0001F44B""#);
+}
+
+#[test]
+fn the_operators_socket_and_log_are_checked() {
+    let config =
+        good("[admin]\nsocket = ''\ngroup = ''\n[log]\ntarget = 'syslog'\nlevel = 'debug'");
+    assert_eq!(
+        (config.admin.socket, config.admin.group),
+        (None, String::new())
+    );
+    assert_eq!(
+        (config.log.target, config.log.level),
+        (LogTarget::Syslog, LogLevel::Debug)
+    );
+    assert!(said("admin.socket = 'control.sock'").contains("is not a full path"));
+    let long = said(&format!("admin.socket = '/{}'", "x".repeat(107)));
+    assert!(
+        long.contains("has 108 bytes, too many for a socket"),
+        "{long}"
+    );
+    assert!(said("admin.group = 'a b'").contains("is not the name of a group"));
+    assert!(said("credentials.file = 'c.json'").contains("is not a full path"));
+    assert!(said("log.target = 'journal'").contains("write \"auto\": under systemd"));
+    says(
+        "log.target = 'PLANTED'",
+        "t.toml:2: log.target: is none of the words that may stand here; write \"auto\" or \
+         \"stderr\" or \"syslog\"",
+    );
+}
