@@ -307,8 +307,8 @@ impl Observed {
             clears == expect.clears,
             format!("clears: expected {}, were {clears}", expect.clears),
         );
-        for audible in self.audible_after_clears() {
-            want(false, audible);
+        for unexplained in self.unexplained(expect) {
+            want(false, unexplained);
         }
         let answers = self.answers();
         want(
@@ -402,33 +402,39 @@ impl Observed {
             .count()
     }
 
-    /// After a clear there is silence until the bridge sends something new.
-    fn audible_after_clears(&self) -> Vec<String> {
+    /// Speech that the caller heard and that is no part of what was expected: the rest of an
+    /// interrupted reply, say.
+    fn unexplained(&self, expect: &Expect) -> Vec<String> {
         const PER_MS: usize = 8;
-        let entries = &self.call.entries;
-        let mut audible = Vec::new();
-        for (index, entry) in entries.iter().enumerate() {
-            if !matches!(entry.event, Event::ClearReceived { .. }) {
-                continue;
-            }
-            let next = entries[index + 1..].iter().find(|later| {
-                matches!(
-                    later.event,
-                    Event::AudioReceived { .. } | Event::StreamOver { .. }
-                )
-            });
-            // The frame that was being played when the clear came may still be heard.
-            let begin = (entry.at.as_millis() as usize + 40) * PER_MS;
-            let end = next.map_or(self.call.heard.len(), |next| {
-                next.at.as_millis() as usize * PER_MS
-            });
-            if let Some(span) = self.call.heard.get(begin..end.min(self.call.heard.len()))
-                && !ear::speech(span).is_empty()
-            {
-                audible.push(format!("speech is heard after the clear at {:?}", entry.at));
+        const TOLERANCE: usize = 100 * PER_MS;
+        let mut explained: Vec<std::ops::Range<usize>> = Vec::new();
+        for name in &expect.heard {
+            if let (Some(found), Some(clip)) = (self.find(name, 0), speech::clip(name)) {
+                explained.push(found.at..found.at + clip.len());
             }
         }
-        audible
+        for name in &expect.cut {
+            let Some(found) = self.find(name, 0) else {
+                continue;
+            };
+            // On the recording's own clock the cut is where the telephone stopped playing.
+            let end = self.call.entries.iter().find_map(|entry| {
+                let at = entry.at.as_millis() as usize * PER_MS;
+                (matches!(entry.event, Event::PlayingEnded { .. }) && at > found.at).then_some(at)
+            });
+            explained.push(found.at..end.unwrap_or(found.at));
+        }
+        let position = |at: Duration| at.as_millis() as usize * PER_MS;
+        ear::speech(&self.call.heard)
+            .into_iter()
+            .filter(|span| {
+                !explained.iter().any(|known| {
+                    known.start <= position(span.start) + TOLERANCE
+                        && position(span.end) <= known.end + TOLERANCE
+                })
+            })
+            .map(|span| format!("speech that nobody expected, {span:?}"))
+            .collect()
     }
 
     /// `tool -> ["ok" | "error", ...]`, as the agent received them.
