@@ -242,7 +242,7 @@ impl Call {
     }
 
     /// Resolves only if the caller or the REST API ends the call.
-    async fn interruption(&mut self) -> Ended {
+    pub(super) async fn interruption(&mut self) -> Ended {
         let mut beat = interval(self.phone.wall(BEAT));
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -279,7 +279,7 @@ impl Call {
         }
     }
 
-    fn standard<'a>(&'a self, call_sid: &'a str) -> Standard<'a> {
+    pub(super) fn standard<'a>(&'a self, call_sid: &'a str) -> Standard<'a> {
         Standard {
             account_sid: &self.phone.account_sid,
             call_sid,
@@ -306,123 +306,6 @@ impl Call {
             stream,
         }
     }
-
-    /// The parameters that the bridge gives to another call, which never shows up.
-    async fn stolen_parameters(&mut self) -> Result<Vec<(String, String)>, Ended> {
-        let url = format!(
-            "{}{}",
-            self.phone.public_url, self.phone.options.webhook_path
-        );
-        let params = self.standard(&webhook::sid("CA")).incoming();
-        let verbs = self
-            .fetch(Document::Webhook, Request { url, get: false }, params)
-            .await?;
-        let parameters = verbs.into_iter().find_map(|verb| match verb {
-            Verb::Connect { stream, .. } => Some(stream.parameters),
-            _ => None,
-        });
-        Ok(parameters.unwrap_or_default())
-    }
-
-    /// Fetches a document and reads it. The call can end meanwhile.
-    async fn fetch(
-        &mut self,
-        what: Document,
-        request: Request,
-        params: Params,
-    ) -> Result<Vec<Verb>, Ended> {
-        let phone = self.phone.clone();
-        let wire = signed_form(&phone, &request, &params);
-        let answer = tokio::select! {
-            ended = self.interruption() => return Err(ended),
-            answer = exchange(&phone, &request.url, &wire) => answer,
-        };
-        let response = answer.map_err(|what| {
-            self.violation(what.clone());
-            Ended::ApplicationError { what }
-        })?;
-        let status = response.head.status;
-        let body = String::from_utf8_lossy(&response.body).into_owned();
-        self.log(Event::Fetched {
-            what,
-            url: request.url.clone(),
-            status,
-            body,
-        });
-        if !(200..300).contains(&status) {
-            return Err(Ended::ApplicationError {
-                what: format!("11200: {} answered {status}", request.url),
-            });
-        }
-        if status != 200 {
-            self.violation(format!("{} answered {status}, not 200", request.url));
-        }
-        let content_type = response.head.header("content-type").unwrap_or("");
-        let media_type = content_type.split(';').next().unwrap_or("").trim();
-        if !["text/xml", "application/xml"]
-            .iter()
-            .any(|known| media_type.eq_ignore_ascii_case(known))
-        {
-            self.violation(format!(
-                "12300: {} answered with content type {content_type:?}",
-                request.url
-            ));
-            return Err(Ended::ApplicationError {
-                what: "12300: not TwiML".into(),
-            });
-        }
-        match twiml::read(&response.body, &request.url) {
-            Ok((verbs, violations)) => {
-                violations.into_iter().for_each(|what| self.violation(what));
-                Ok(verbs)
-            }
-            Err(error) => {
-                self.violation(error.to_string());
-                Err(Ended::ApplicationError {
-                    what: error.to_string(),
-                })
-            }
-        }
-    }
-
-    /// Sends a callback in the background. Nothing waits for it but the end of the report.
-    pub fn callback(&mut self, what: &str, request: Request, params: Params) {
-        let (phone, journal, clock) = (self.phone.clone(), self.journal.clone(), self.clock);
-        let what = what.to_owned();
-        self.background.spawn(async move {
-            let wire = signed_form(&phone, &request, &params);
-            let status = match exchange(&phone, &request.url, &wire).await {
-                Ok(response) => Some(response.head.status),
-                Err(_) => None,
-            };
-            if let Some(status) = status.filter(|status| !(200..300).contains(status)) {
-                let what = format!("the callback {what} was answered with {status}");
-                journal.write(clock.now(), Event::Violation { what });
-            }
-            journal.write(clock.now(), Event::CallbackAnswered { what, status });
-        });
-    }
-
-    fn report_status(&mut self, status: CallStatus, ended_at: Duration) {
-        let Some(path) = self.phone.options.status_path.clone() else {
-            return;
-        };
-        let mut params = self.standard(&self.call_sid).during(status.as_str());
-        let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
-        let fields = [
-            (
-                "Timestamp",
-                jiff::fmt::rfc2822::to_string(&now).unwrap_or_default(),
-            ),
-            ("CallbackSource", "call-progress-events".to_owned()),
-            ("SequenceNumber", "0".to_owned()),
-            ("CallDuration", ended_at.as_secs().to_string()),
-            ("Duration", ended_at.as_secs().div_ceil(60).to_string()),
-        ];
-        params.extend(fields.map(|(name, value)| (name.to_owned(), value)));
-        let url = format!("{}{path}", self.phone.public_url);
-        self.callback(status.as_str(), Request { url, get: false }, params);
-    }
 }
 
 /// What a step comes to while there is nobody to listen.
@@ -431,91 +314,5 @@ fn without_stream(step: &Step) -> Option<Ended> {
         Step::HangUp => Some(Ended::CallerHungUp),
         Step::Drop => Some(Ended::Dropped),
         _ => None,
-    }
-}
-
-fn signed_form(phone: &Phone, request: &Request, params: &Params) -> Vec<u8> {
-    let url = if request.get {
-        webhook::get_url(&request.url, params)
-    } else {
-        request.url.clone()
-    };
-    let signed: &[(String, String)] = if request.get { &[] } else { params };
-    let signature = sign(
-        phone,
-        &webhook::signed_url(&url),
-        signed,
-        phone.has(Fault::WebhookSignature),
-    );
-    webhook::form_request(&request.url, params, request.get, &signature)
-}
-
-/// A signature, or what the faults make of it.
-pub fn sign(phone: &Phone, url: &str, params: &[(String, String)], wrongly: bool) -> String {
-    let token = if wrongly {
-        "somebody-elses-auth-token"
-    } else {
-        &phone.auth_token
-    };
-    if phone.has(Fault::Port443) {
-        webhook::signature(token, &webhook::with_port_443(url), params)
-    } else {
-        webhook::signature(token, url, params)
-    }
-}
-
-/// One exchange with the bridge; no other host can be reached from here.
-async fn exchange(phone: &Phone, url: &str, wire: &[u8]) -> Result<http::Response, String> {
-    let (authority, _) = webhook::split(url);
-    let (home, _) = webhook::split(&phone.public_url);
-    if !authority.eq_ignore_ascii_case(home) {
-        return Err(format!(
-            "{url} is not at {home}, which is all that this telephone can reach"
-        ));
-    }
-    http::exchange(phone.dial, wire)
-        .await
-        .map_err(|error| format!("{url}: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_get_is_signed_with_its_query_and_a_post_with_its_fields() {
-        let phone = Phone::new(
-            "https://bridge.example.com",
-            ([127, 0, 0, 1], 1).into(),
-            "AC1",
-            "12345",
-        );
-        let params: Params = vec![
-            (
-                "CallSid".into(),
-                "CA0123456789abcdef0123456789abcdef".into(),
-            ),
-            ("CallStatus".into(), "completed".into()),
-        ];
-        let url = "https://bridge.example.com/twilio/status".to_owned();
-        let get = signed_form(
-            &phone,
-            &Request {
-                url: url.clone(),
-                get: true,
-            },
-            &params,
-        );
-        let get = String::from_utf8(get).unwrap();
-        assert!(get.starts_with("GET /twilio/status?CallSid=CA0123"));
-        assert!(get.contains("X-Twilio-Signature: AlY9Q4+WEovozP3XxDEeAINFgw4=\r\n"));
-        let post =
-            String::from_utf8(signed_form(&phone, &Request { url, get: false }, &params)).unwrap();
-        assert!(post.starts_with("POST /twilio/status HTTP/1.1\r\nHost: bridge.example.com\r\n"));
-        assert!(
-            post.ends_with(
-                "\r\n\r\nCallSid=CA0123456789abcdef0123456789abcdef&CallStatus=completed"
-            )
-        );
     }
 }

@@ -330,7 +330,8 @@ impl CallReport {
             .map(|entry| entry.at)
     }
 
-    /// Everything that the caller said, with the time until the agent's next words were heard.
+    /// Everything that the caller said, with the time until the agent's next words were heard. Words that were
+    /// already being heard when the caller ended are no answer; so an agent that talks on has none.
     pub fn turns(&self) -> Vec<Turn> {
         let spans = speech::active_spans(&self.heard);
         let mut turns: Vec<Turn> = Vec::new();

@@ -14,8 +14,11 @@
 //! steers it through an [`OngoingCall`] ([`Phone::start`]), or both.
 
 mod call;
+mod fetch;
 mod http;
 mod journal;
+mod leg;
+mod peer;
 mod playout;
 mod script;
 mod stream;
@@ -23,6 +26,7 @@ mod switchboard;
 #[cfg(test)]
 mod tests;
 mod twiml;
+mod upgrade;
 mod webhook;
 mod wire;
 

@@ -15,7 +15,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// `{ wait_for = "agent-quiet", timeout = "10s" }`, `{ raw = "hello", binary = true }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Says a clip; the next step begins when it has been said.
+    /// Says a clip; the next step begins when it has been said. Skipped when there is no stream to say it on.
     Say(String),
     Wait(Duration),
     WaitFor {

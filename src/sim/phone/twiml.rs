@@ -396,7 +396,7 @@ impl Reader<'_> {
         let base = Url::parse(self.base).ok()?;
         let expected = if base.scheme() == "http" { "ws" } else { "wss" };
         let mut url = resolve(self.base, written)?;
-        if !written.contains("://") {
+        if Url::parse(written).is_err() {
             url = format!("{expected}{}", url.strip_prefix(base.scheme())?);
         }
         let parsed = Url::parse(&url).ok()?;
@@ -423,11 +423,10 @@ impl Reader<'_> {
 
 /// Absolute URLs stay as they are, to the byte; others are resolved.
 fn resolve(base: &str, written: &str) -> Option<String> {
-    if written.contains("://") {
-        Url::parse(written).ok().map(|_| written.to_owned())
-    } else {
-        Url::parse(base).ok()?.join(written).ok().map(String::from)
+    if Url::parse(written).is_ok() {
+        return Some(written.to_owned());
     }
+    Url::parse(base).ok()?.join(written).ok().map(String::from)
 }
 
 #[cfg(test)]

@@ -1,0 +1,224 @@
+//! What the fake takes, refuses and breaks.
+
+use super::*;
+use crate::sim::phone::{CallSetup, Ended, Event, Phone};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
+const CALL: &str = "CA0123456789abcdef0123456789abcdef";
+const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
+
+async fn api(script: RestScript) -> (RestHandle, Arc<Switchboard>) {
+    let switchboard = Switchboard::new();
+    (
+        Rest::start(switchboard.clone(), ACCOUNT, "12345", script)
+            .await
+            .unwrap(),
+        switchboard,
+    )
+}
+
+/// Status and JSON of one exchange; `None` if the connection ended without an answer.
+async fn exchange(
+    api: &RestHandle,
+    method: &str,
+    path: &str,
+    token: &str,
+    header: &str,
+    body: &str,
+) -> Option<(u16, Value)> {
+    let mut tcp = tokio::net::TcpStream::connect(api.addr).await.unwrap();
+    let basic = base64_simd::STANDARD.encode_to_string(format!("{ACCOUNT}:{token}"));
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {basic}\r\n{header}\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    assert!(head.contains("twilio-request-id: RQ"), "{head}");
+    Some((
+        head[9..12].parse().unwrap(),
+        serde_json::from_str(body).unwrap_or(Value::Null),
+    ))
+}
+
+fn path() -> String {
+    format!("/2010-04-01/Accounts/{ACCOUNT}/Calls/{CALL}.json")
+}
+
+async fn complete(api: &RestHandle) -> Option<(u16, Value)> {
+    exchange(api, "POST", &path(), "12345", FORM, "Status=completed").await
+}
+
+/// A call on a line where nobody speaks, until the API ends it.
+fn calling(switchboard: &Arc<Switchboard>, webhook: SocketAddr) -> crate::sim::phone::OngoingCall {
+    let mut phone = Phone::new("https://bridge.example.com", webhook, ACCOUNT, "12345");
+    phone.pace = 10.0;
+    phone.switchboard = switchboard.clone();
+    phone.start(CallSetup {
+        call_sid: CALL.into(),
+        ..CallSetup::new(vec![])
+    })
+}
+
+/// Answers one webhook with a long pause.
+async fn pausing() -> (SocketAddr, tokio::task::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        let _ = tcp.read(&mut request).await.unwrap();
+        let body = "<Response><Pause length='600'/></Response>";
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        tcp.write_all(answer.as_bytes()).await.unwrap();
+    });
+    (addr, task)
+}
+
+#[tokio::test]
+async fn a_live_call_is_ended_once() {
+    for (ended, expected) in [
+        (EndedAnswer::NotFound, (404, 20404)),
+        (EndedAnswer::NotInProgress, (400, 21220)),
+    ] {
+        let (api, switchboard) = api(RestScript {
+            ended,
+            ..RestScript::default()
+        })
+        .await;
+        let (webhook, _task) = pausing().await;
+        let call = calling(&switchboard, webhook);
+        let paused = call
+            .until(Duration::from_secs(60), |event| {
+                matches!(event, Event::Paused { .. })
+            })
+            .await;
+        assert!(paused.is_some());
+        let (status, resource) = exchange(&api, "GET", &path(), "12345", "X: y", "")
+            .await
+            .unwrap();
+        assert_eq!((status, &resource["status"]), (200, &"in-progress".into()));
+        let (status, resource) = complete(&api).await.unwrap();
+        assert_eq!(
+            (status, &resource["status"], &resource["sid"]),
+            (200, &"completed".into(), &CALL.into())
+        );
+        assert_eq!(call.finish().await.ended, Ended::RestCompleted);
+        let (status, error) = complete(&api).await.unwrap();
+        assert_eq!((status, error["code"].as_u64().unwrap()), expected);
+        assert_eq!(error["status"], status);
+        assert_eq!(api.violations(), []);
+        let statuses: Vec<_> = api
+            .requests()
+            .iter()
+            .map(|request| request.status.unwrap())
+            .collect();
+        assert_eq!(statuses, [200, 200, expected.0]);
+    }
+}
+
+#[tokio::test]
+async fn refuses_what_twilio_refuses() {
+    let (api, _) = api(RestScript::default()).await;
+    let path = path();
+    let json = "Content-Type: application/json";
+    let elsewhere = format!(
+        "/2010-04-01/Accounts/AC{}/Calls/{CALL}.json",
+        "0".repeat(32)
+    );
+    let requests = [
+        (
+            "POST",
+            &*path,
+            "wrong",
+            FORM,
+            "Status=completed",
+            (401, 20003),
+        ),
+        (
+            "POST",
+            &path,
+            "12345",
+            json,
+            "{\"Status\":\"completed\"}",
+            (415, 20415),
+        ),
+        ("POST", &path, "12345", FORM, "Status=done", (400, 20001)),
+        (
+            "POST",
+            &path,
+            "12345",
+            FORM,
+            "Status=completed&Twiml=x",
+            (400, 20001),
+        ),
+        (
+            "POST",
+            &elsewhere,
+            "12345",
+            FORM,
+            "Status=completed",
+            (404, 20404),
+        ),
+        ("DELETE", &path, "12345", FORM, "", (405, 20004)),
+    ];
+    let count = requests.len();
+    for (method, path, token, header, body, (status, code)) in requests {
+        let (found, error) = exchange(&api, method, path, token, header, body)
+            .await
+            .unwrap();
+        assert_eq!(
+            (found, error["code"].as_u64()),
+            (status, Some(code)),
+            "{method} {path} {body}"
+        );
+        assert_eq!(
+            error["more_info"],
+            format!("https://www.twilio.com/docs/errors/{code}")
+        );
+    }
+    assert_eq!(api.violations().len(), count);
+    // Nobody's fault: there is no such call.
+    assert_eq!(complete(&api).await.unwrap().0, 404);
+    assert_eq!(api.violations().len(), count);
+}
+
+#[tokio::test]
+async fn fails_as_the_story_says_and_is_well_again() {
+    let script: RestScript =
+        toml::from_str(r#"fail = ["429", "500", "503", "auth", "html", "cut", "ok"]"#).unwrap();
+    let (api, _) = api(script).await;
+    let mut statuses = Vec::new();
+    for _ in 0..7 {
+        statuses.push(complete(&api).await.map(|(status, _)| status));
+    }
+    assert_eq!(
+        statuses,
+        [
+            Some(429),
+            Some(500),
+            Some(503),
+            Some(401),
+            Some(502),
+            None,
+            Some(404)
+        ]
+    );
+    assert_eq!(api.violations(), []);
+    api.fail([Failure::Stall]);
+    let stalled = tokio::spawn(async move {
+        let _ = complete(&api).await;
+        api
+    });
+    tokio::task::yield_now().await;
+    assert!(!stalled.is_finished());
+    stalled.abort();
+    assert!(toml::from_str::<RestScript>(r#"fail = ["418"]"#).is_err());
+}
