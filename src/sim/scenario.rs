@@ -482,6 +482,9 @@ impl Observed {
                 format!("not logged: {words:?}"),
             );
         }
+        for line in self.log.iter().filter(|line| line.contains("panicked")) {
+            want(false, format!("the daemon panicked: {line}"));
+        }
         for secret in [
             bridge::HUME_KEY,
             bridge::AUTH_TOKEN,

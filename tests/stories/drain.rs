@@ -168,3 +168,29 @@ async fn a_hangup_signal_ends_no_call() {
     assert!(log.iter().any(|line| line.contains("SIGHUP")), "{log:#?}");
     assert_eq!(causes(&log), ["caller-hung-up"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_gave_up_during_the_greeting_is_not_waited_for() {
+    let mut world =
+        world("config = 'calls.greeting = \"Welcome to the harbour museum. Hold on.\"'").await;
+    // The number tells us how its calls end.
+    world.phone.options.status_path = Some("/voice/status".to_owned());
+    let call = start(&world.phone, vec![]);
+    until(&call, |event| matches!(event, Event::Said { .. })).await;
+    call.hang_up().await;
+    assert_eq!(call.finish().await.ended, Ended::CallerHungUp);
+    world.bridge.signal("TERM").await.unwrap();
+    assert!(
+        world
+            .bridge
+            .ended(Duration::from_secs(15))
+            .await
+            .unwrap()
+            .success()
+    );
+    let log = world.bridge.log();
+    assert!(
+        log.iter().any(|line| line.contains("draining calls=0")),
+        "{log:#?}"
+    );
+}

@@ -106,7 +106,12 @@ pub async fn close(mut world: World) -> Vec<String> {
     assert!(violations.is_empty(), "{violations:#?}");
     let violations = world.rest.violations();
     assert!(violations.is_empty(), "{violations:#?}");
-    world.bridge.log()
+    let log = world.bridge.log();
+    assert!(
+        !log.iter().any(|line| line.contains("panicked")),
+        "{log:#?}"
+    );
+    log
 }
 
 /// The causes in all `session ended`.
