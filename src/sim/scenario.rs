@@ -113,6 +113,7 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "fallback-dial",
     "fallback-hangup",
     "farewell-after-answer",
+    "farewell-after-end",
     "farewell-before-tool",
     "farewell-in-two-parts",
     "farewell-then-silence",
