@@ -564,10 +564,15 @@ impl Observed {
             let Some(found) = self.find(name, 0) else {
                 continue;
             };
-            // On the recording's own clock the cut is where the telephone stopped playing.
+            // The cut is where the telephone stopped playing, or was told to: what comes at once
+            // behind a clear is no part of it.
             let end = self.call.entries.iter().find_map(|entry| {
                 let at = entry.at.as_millis() as usize * PER_MS;
-                (matches!(entry.event, Event::PlayingEnded { .. }) && at > found.at).then_some(at)
+                let ends = matches!(
+                    entry.event,
+                    Event::PlayingEnded { .. } | Event::ClearReceived { .. }
+                );
+                (ends && at > found.at).then_some(at)
             });
             explained.push(found.at..end.unwrap_or(found.at));
         }
