@@ -80,7 +80,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     let missed = observed.missed(&story.expect);
 
     let turns = observed.call.turns();
-    say(&summary(&observed, &story, &turns, &missed));
+    say(&summary(&observed, &story, &missed));
     write_recording(&out, &observed.call)?;
     write_record(&out, &story, pace, &observed, &turns, &missed)?;
     say(&format!(
@@ -245,22 +245,12 @@ fn ended_sentence(how: &Ended) -> String {
     }
 }
 
-fn summary(observed: &Observed, story: &Story, turns: &[Turn], missed: &[String]) -> String {
+fn summary(observed: &Observed, story: &Story, missed: &[String]) -> String {
     let mut text = String::from("\nObserved at the far ends:\n");
-    for turn in turns {
-        if let Some(after) = turn.answered_after {
-            _ = writeln!(
-                text,
-                "  turn  \"{}\" was answered after {}",
-                words(&turn.clip),
-                seconds(after)
-            );
-        }
-    }
     let own = story.agent.end_of_turn.0 / 1000.0 + 0.3;
     _ = writeln!(
         text,
-        "        (of which the simulated agent itself takes {own:.1} s to be sure and to think)"
+        "        of each answer's delay the simulated agent takes {own:.1} s to be sure and to think"
     );
     for name in &story.expect.heard {
         if let Some(found) = observed.find(name, 0).filter(ear::Found::is_whole) {
@@ -307,7 +297,7 @@ fn write_recording(out: &Path, call: &CallReport) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// `call.json`.
+/// `call.json`. Times are the call's own, from the moment it was placed.
 #[derive(Serialize)]
 struct Record<'a> {
     title: &'a str,
@@ -327,6 +317,7 @@ struct Record<'a> {
 struct TurnRecord {
     caller: String,
     said_ms: u64,
+    /// To the first audible speech; a message's first milliseconds may be silence.
     answered_after_ms: Option<u64>,
 }
 
