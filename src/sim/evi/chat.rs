@@ -865,7 +865,8 @@ impl Chat {
             }
             Step::StaleAudio => self.stale_audio(),
             Step::ServerToolError => {
-                let open = self.calls.iter().rev().find(|c| c.state == CallState::Open);
+                let waits = |c: &&Call| c.wants_answer && c.state == CallState::Open;
+                let open = self.calls.iter().rev().find(waits);
                 let id = match open.map(|c| c.id.clone()) {
                     Some(id) => id,
                     None => self.call("simulated", "{}", ToolKind::Function, true, now),
