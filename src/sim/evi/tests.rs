@@ -443,7 +443,7 @@ async fn the_greeting_is_words_first_then_wavs_of_odd_lengths() {
             (message["index"].as_u64(), rate, channels),
             (Some(index as u64), 48_000, 1)
         );
-        let ms = [100, 333, 517, 333, 517, 333, 367][index];
+        let ms = [200, 333, 517, 333, 517, 333, 267][index];
         assert_eq!(pcm.len(), ms * 48, "message {index}");
         whole.extend(pcm);
     }
