@@ -294,7 +294,7 @@ impl World {
 }
 
 /// What `/health` of the private listener says.
-async fn active_sessions(bridge: &Bridge) -> anyhow::Result<u64> {
+pub(super) async fn active_sessions(bridge: &Bridge) -> anyhow::Result<u64> {
     let body = super::get(bridge.ops, "/health").await?;
     let health: serde_json::Value = serde_json::from_str(&body)?;
     health["activeSessions"]
