@@ -7,7 +7,7 @@
 //! end. Violations of a protocol by the bridge, sessions left behind and secrets in the log fail
 //! every story, whatever it expects.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -273,6 +273,7 @@ impl World {
             requests,
             violations,
             log: self.bridge.log(),
+            phone: self.phone,
         })
     }
 
@@ -294,7 +295,7 @@ impl World {
 }
 
 /// What `/health` of the private listener says.
-async fn active_sessions(bridge: &Bridge) -> anyhow::Result<u64> {
+pub(super) async fn active_sessions(bridge: &Bridge) -> anyhow::Result<u64> {
     let body = super::get(bridge.ops, "/health").await?;
     let health: serde_json::Value = serde_json::from_str(&body)?;
     health["activeSessions"]
@@ -316,6 +317,8 @@ pub struct Observed {
     pub requests: Vec<RestRequest>,
     pub violations: Vec<String>,
     pub log: Vec<String>,
+    /// The telephone, for its clips.
+    phone: Phone,
 }
 
 /// Tells a story from beginning to end; returns what was seen and what was expected in vain.
@@ -522,21 +525,21 @@ impl Observed {
 
     /// Where the caller heard a clip.
     pub fn find(&self, name: &str, from: usize) -> Option<ear::Found> {
-        let clip = speech::clip(name)?;
-        let mut found = ear::find(self.call.heard.get(from..)?, clip)?;
+        let clip = self.phone.clip(name)?;
+        let mut found = ear::find(self.call.heard.get(from..)?, &clip)?;
         found.at += from;
         Some(found)
     }
 
     fn agent_find(&self, name: &str) -> Option<ear::Found> {
-        let clip = speech::clip(name)?;
+        let clip = self.phone.clip(name)?;
         let heard = self.agent.uplinks.values().map(|uplink| {
             let mut mulaw = Vec::new();
             g711::encode_into(&uplink.audio, &mut mulaw);
             mulaw
         });
         heard
-            .filter_map(|heard| ear::find(&heard, clip))
+            .filter_map(|heard| ear::find(&heard, &clip))
             .max_by(|a, b| a.whole.total_cmp(&b.whole))
     }
 
@@ -649,9 +652,4 @@ pub fn ended_word(ended: &Ended) -> &'static str {
         Ended::StepTimedOut { .. } => "step-timed-out",
         Ended::Lingered => "lingered",
     }
-}
-
-/// All clips, for a caller who brings a recording of their own.
-pub fn clips(name: &str, mulaw: Arc<[u8]>) -> std::collections::HashMap<String, Arc<[u8]>> {
-    std::collections::HashMap::from([(name.to_owned(), mulaw)])
 }

@@ -31,6 +31,7 @@ mod webhook;
 mod wire;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub use journal::{
     CallReport, Document, Echo, Ended, Entries, Entry, Event, Party, Turn, Violation,
@@ -227,18 +229,27 @@ impl Phone {
         }
     }
 
-    /// A call that is hung up after `lasts`, whose frames come from `probe` and of which little is kept.
+    /// A call that is hung up after `lasts` or when `hang_up` says so, whose frames come from `probe` and of
+    /// which little is kept.
     pub async fn load_call(
         &self,
         mut setup: CallSetup,
         lasts: Duration,
+        hang_up: CancellationToken,
         probe: Box<dyn Probe>,
     ) -> CallReport {
         setup.script = vec![Step::Wait(lasts), Step::HangUp];
-        let (_orders, incoming) = mpsc::channel(1);
-        call::Call::new(self, setup, incoming, Some(probe))
-            .run()
-            .await
+        let (orders, incoming) = mpsc::channel(1);
+        let call = call::Call::new(self, setup, incoming, Some(probe)).run();
+        let told = async {
+            hang_up.cancelled().await;
+            let _ = orders.send(Order::Now(Step::HangUp)).await;
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            report = call => report,
+            never = told => match never {},
+        }
     }
 
     /// The audio behind a name: one of [`PhoneOptions::clips`], or of [`speech`].

@@ -396,7 +396,12 @@ async fn a_load_call_counts_and_keeps_nothing() {
     let probe = Box::new(Counter(counts.clone()));
     let report = bridge
         .phone
-        .load_call(CallSetup::new(vec![]), Duration::from_secs(4), probe)
+        .load_call(
+            CallSetup::new(vec![]),
+            Duration::from_secs(4),
+            CancellationToken::new(),
+            probe,
+        )
         .await;
     clean(&report);
     assert_eq!(report.frames_sent, 200);

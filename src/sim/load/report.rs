@@ -1,0 +1,129 @@
+//! The figures, as a table and as JSON whose keys are stable.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::ledger::Histogram;
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// No frame was lost, nothing was left behind, and no side had anything to complain of.
+    pub ok: bool,
+    pub calls: usize,
+    pub secs: u64,
+    /// Shared by the daemon and the generator.
+    pub cores: usize,
+    /// From the caller to the agent.
+    pub up: Way,
+    /// From the agent to the caller.
+    pub down: Way,
+    pub daemon: Daemon,
+    pub generator: Generator,
+    /// Breaches of protocol and calls that ended by themselves; the first few.
+    pub problems: Vec<String>,
+}
+
+/// One direction: added latency in ms, of the frames sent in the measured time.
+#[derive(Debug, Serialize)]
+pub struct Way {
+    pub frames: u64,
+    /// Of all frames since the calls began.
+    pub lost: u64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+}
+
+impl Way {
+    pub fn of(histogram: &Histogram, lost: u64) -> Way {
+        let ms = |duration: std::time::Duration| rounded(duration.as_secs_f64() * 1000.0, 3);
+        Way {
+            frames: histogram.count(),
+            lost,
+            p50_ms: ms(histogram.quantile(0.5)),
+            p99_ms: ms(histogram.quantile(0.99)),
+            max_ms: ms(histogram.max()),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Daemon {
+    pub cpu_seconds_per_call_minute: f64,
+    /// Cores kept busy, on average.
+    pub cpu_cores: f64,
+    pub rss_base_kib: u64,
+    pub rss_peak_kib: u64,
+    pub rss_per_call_kib: f64,
+    pub rss_after_kib: u64,
+    pub fds_before: usize,
+    pub fds_after: usize,
+    pub sessions_after: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Generator {
+    pub cpu_cores: f64,
+}
+
+/// Digits that were not measured are not printed.
+pub fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+impl Report {
+    /// One object on one line.
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("strings and finite numbers are JSON")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { daemon, calls, .. } = self;
+        let cores = match self.cores {
+            1 => "one core".to_owned(),
+            cores => format!("{cores} cores"),
+        };
+        writeln!(
+            f,
+            "{calls} calls, {} s; {cores}, shared by daemon and generator\n\n\
+             added latency, ms     p50      p99      max     frames   lost",
+            self.secs
+        )?;
+        for (name, way) in [
+            ("caller to agent", &self.up),
+            ("agent to caller", &self.down),
+        ] {
+            writeln!(
+                f,
+                "{name:<16} {:>8.3} {:>8.3} {:>8.3} {:>10} {:>6}",
+                way.p50_ms, way.p99_ms, way.max_ms, way.frames, way.lost
+            )?;
+        }
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        writeln!(
+            f,
+            "\ndaemon     CPU  {:.3} s a call-minute; {:.0} % of one core\n\
+             \x20          RSS  {:.1} MiB before, {:.1} MiB at most, {:.1} KiB a call, {:.1} MiB after\n\
+             \x20          files {} before, {} after; {} sessions left\n\
+             generator  CPU  {:.0} % of one core",
+            daemon.cpu_seconds_per_call_minute,
+            daemon.cpu_cores * 100.0,
+            mib(daemon.rss_base_kib),
+            mib(daemon.rss_peak_kib),
+            daemon.rss_per_call_kib,
+            mib(daemon.rss_after_kib),
+            daemon.fds_before,
+            daemon.fds_after,
+            daemon.sessions_after,
+            self.generator.cpu_cores * 100.0,
+        )?;
+        for problem in &self.problems {
+            writeln!(f, "problem: {problem}")?;
+        }
+        Ok(())
+    }
+}
