@@ -286,6 +286,8 @@ async fn run(mut link: Link, number: u32, query: wire::Query, ground: &Ground) {
             },
         );
     };
+    // Our close frame went out and the bridge's has not come: RFC 6455 wants it back.
+    let mut unanswered = false;
     loop {
         link.reading = chat.reads();
         let mut wake = patience;
@@ -300,6 +302,7 @@ async fn run(mut link: Link, number: u32, query: wire::Query, ground: &Ground) {
                         reason: reason.into(),
                     };
                     link.send(Message::Close(Some(frame)));
+                    unanswered = true;
                     patience = Some(Instant::now() + CLOSE_PATIENCE);
                     continue;
                 }
@@ -337,6 +340,7 @@ async fn run(mut link: Link, number: u32, query: wire::Query, ground: &Ground) {
                 }
                 Io::Frame(Message::Binary(bytes)) => chat.binary(bytes.len()),
                 Io::Frame(Message::Close(frame)) => {
+                    unanswered = false;
                     if patience.is_none() {
                         let code = frame.as_ref().map(|f| f.code.into());
                         let reason = frame.as_ref().map_or("", |f| f.reason.as_str());
@@ -354,10 +358,18 @@ async fn run(mut link: Link, number: u32, query: wire::Query, ground: &Ground) {
                     if patience.is_none() {
                         closed(By::Lost, None, "");
                     }
+                    if unanswered {
+                        log.violation(number, "the bridge left without answering the close");
+                    }
                     return;
                 }
             },
-            () = timer => if patience.is_some() { return },
+            () = timer => if patience.is_some() {
+                if unanswered {
+                    log.violation(number, "the bridge did not answer the close in time");
+                }
+                return;
+            },
         }
     }
 }

@@ -113,6 +113,8 @@ impl Client {
             .expect("a message in time")
         {
             Some(Ok(Message::Close(frame))) => {
+                // The answer to it leaves with the next read.
+                _ = tokio::time::timeout(PATIENCE, self.ws.next()).await;
                 Err(End::Closed(frame.map_or(1005, |f| f.code.into())))
             }
             Some(Ok(message)) => Ok(message),

@@ -164,13 +164,20 @@ impl Leg<'_> {
         let answered = timeout(CLOSING, async {
             let _ = self.socket.close(Some(frame)).await;
             // Whatever is still in flight cannot know of the end.
-            while let Some(Ok(_)) = self.socket.next().await {}
+            let mut answer = false;
+            while let Some(Ok(message)) = self.socket.next().await {
+                answer |= message.is_close();
+            }
+            answer
         });
-        let reason = if answered.await.is_ok() {
-            ""
-        } else {
-            "the bridge did not close its side within 5 s"
+        let reason = match answered.await {
+            Ok(true) => "",
+            Ok(false) => "the bridge left without answering the close",
+            Err(_) => "the bridge did not close its side within 5 s",
         };
+        if !reason.is_empty() {
+            self.call.violation(reason);
+        }
         self.closed(Party::Phone, Some(1000), reason);
         Over::Call(ended)
     }
