@@ -134,6 +134,7 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "handshake-silent",
     "harmless-error",
     "inactivity",
+    "interrupted-by-words",
     "late-transcript",
     "never-ready",
     "never-start",
