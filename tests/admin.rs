@@ -67,6 +67,7 @@ impl Daemon {
             from: "+61400000001".into(),
             to: "+61200000002".into(),
             agent: "hume",
+            token_expires_unix: 0,
         };
         self.registry.claim(facts, Instant::now()).unwrap()
     }

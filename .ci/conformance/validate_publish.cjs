@@ -39,6 +39,12 @@ function problem(frame) {
   return null;
 }
 
+// Every type that the bridge has a use for.
+const NEEDED = [
+  "session_settings", "audio_input", "assistant_input", "tool_response", "tool_error",
+  "pause_assistant_message", "resume_assistant_message",
+];
+
 const audio = { encoding: "linear16", sample_rate: 8000, channels: 1 };
 const tool = { type: "function", name: "f", parameters: "{}" };
 const GOOD = [
@@ -128,6 +134,6 @@ fs.readFileSync(path, "utf8").split("\n").forEach((line, index) => {
 });
 for (const type of Object.keys(counts).sort()) console.log(`accepted ${type}: ${counts[type]}`);
 if (refused) fail(`${refused} frames refused`);
-for (const needed of ["session_settings", "audio_input"]) {
+for (const needed of NEEDED) {
   if (!counts[needed]) fail(`no ${needed} among the frames: nothing was shown`);
 }

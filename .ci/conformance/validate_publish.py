@@ -61,6 +61,17 @@ def problem(line):
     return "; ".join(left_over(parsed)) or None
 
 
+# Every type that the bridge has a use for.
+NEEDED = [
+    "session_settings",
+    "audio_input",
+    "assistant_input",
+    "tool_response",
+    "tool_error",
+    "pause_assistant_message",
+    "resume_assistant_message",
+]
+
 AUDIO = {"encoding": "linear16", "sample_rate": 8000, "channels": 1}
 TOOL = {"type": "function", "name": "f", "parameters": "{}"}
 GOOD = [
@@ -139,7 +150,7 @@ def main(argv):
         print(f"accepted {kind}: {counts[kind]}")
     if refused:
         sys.exit(f"validate_publish.py: {refused} frames refused")
-    for needed in ("session_settings", "audio_input"):
+    for needed in NEEDED:
         if not counts[needed]:
             sys.exit(f"validate_publish.py: no {needed} among the frames: nothing was shown")
 

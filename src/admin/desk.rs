@@ -55,8 +55,8 @@ impl Desk {
                 self.hang_up(call.as_deref(), now, &reason, uid)
                     .map(Answer::HungUp)
             }
-            Request::Drain {} => Ok(Answer::Drain(self.set_draining(true, uid))),
-            Request::Undrain {} => Ok(Answer::Drain(self.set_draining(false, uid))),
+            Request::Drain {} => self.set_draining(true, uid).map(Answer::Drain),
+            Request::Undrain {} => self.set_draining(false, uid).map(Answer::Drain),
         }
     }
 
@@ -112,17 +112,20 @@ impl Desk {
         }
     }
 
-    fn set_draining(&self, draining: bool, uid: u32) -> Drain {
+    fn set_draining(&self, draining: bool, uid: u32) -> Result<Drain, Failure> {
         let changed = self.registry.draining() != draining;
-        self.registry.set_draining(draining);
+        if !self.registry.set_draining(draining) {
+            let message = "the daemon is stopping; it takes no calls again";
+            return Err(Failure::new(Code::Stopping, message));
+        }
         tracing::info!(target: "audit", uid, draining, changed, "draining set");
         let (active_sessions, expected_sessions) = self.counts();
-        Drain {
+        Ok(Drain {
             draining,
             changed,
             active_sessions,
             expected_sessions,
-        }
+        })
     }
 
     fn find(&self, call: &str) -> Result<Arc<View>, Failure> {

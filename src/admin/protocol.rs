@@ -180,6 +180,8 @@ pub enum Code {
     Ambiguous,
     /// The call has too many orders waiting, or the socket too many clients.
     Busy,
+    /// The daemon is on its way out.
+    Stopping,
     /// A code of a daemon newer than this.
     #[serde(other)]
     Other,

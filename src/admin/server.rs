@@ -138,6 +138,10 @@ fn give_to_group(path: &Path, group: &str) -> io::Result<()> {
     let groups = fs::read_to_string("/etc/group")?;
     let gid = gid_of(&groups, group)
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such group in /etc/group"))?;
+    // Already so where systemd's Group= made it, and there chown is forbidden to us.
+    if fs::metadata(path)?.gid() == gid {
+        return Ok(());
+    }
     chown(path, None, Some(gid))
 }
 

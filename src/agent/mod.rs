@@ -20,7 +20,6 @@ use crate::config::{self, Secret};
 pub struct SegmentId(pub u32);
 
 /// What the host asks of the agent.
-#[derive(Debug)]
 pub enum Command<'a> {
     /// The caller's voice: mu-law 8 kHz mono, usually 20 ms (160 bytes).
     AudioIn(&'a [u8]),
@@ -60,7 +59,6 @@ pub enum Role {
 }
 
 /// What the host hears from the agent.
-#[derive(Debug)]
 pub enum Event<'a> {
     /// The agent listens and may be given audio. `chat` names the conversation in the vendor's
     /// own words, for logs; `resume` is what a reconnect would present.
@@ -194,13 +192,15 @@ pub trait Codec: Send {
     fn closed(&mut self, code: Option<u16>) -> Closed;
 }
 
-/// The deadlines of an agent's connection.
+/// What a call needs to know of its agent's connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
+pub struct Manner {
     pub connect_timeout: Duration,
     pub ready_timeout: Duration,
     pub ping_interval: Duration,
     pub pong_timeout: Duration,
+    /// The caller's transcribed words interrupt a reply that is generated but not yet heard.
+    pub words_interrupt: bool,
 }
 
 /// The agents that the config and the credentials allow: the one place that knows their vendors.
@@ -234,12 +234,13 @@ impl Agents {
         &evi::CAPABILITIES
     }
 
-    pub fn timing(&self) -> Timing {
-        Timing {
+    pub fn manner(&self) -> Manner {
+        Manner {
             connect_timeout: self.hume.connect_timeout,
             ready_timeout: self.hume.ready_timeout,
             ping_interval: self.hume.ping_interval,
             pong_timeout: self.hume.pong_timeout,
+            words_interrupt: self.hume.clear_on_user_message,
         }
     }
 }

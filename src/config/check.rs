@@ -248,6 +248,7 @@ pub(super) fn public_url(text: &str) -> Checked<PublicUrl> {
         "/voice/incoming",
         "/voice/after",
         "/voice/status",
+        "/voice/stream",
         "/media-stream",
     ] {
         if let Some(prefix) = path.strip_suffix(endpoint) {

@@ -28,6 +28,8 @@ pub struct Credentials {
     pub twilio_auth_token: Secret,
     /// The same; nothing needs it to take calls.
     pub twilio_phone_number: Option<String>,
+    /// For webhooks that Twilio signs with SHA-256; most accounts have none.
+    pub twilio_shared_key: Option<Secret>,
 }
 
 impl fmt::Debug for Credentials {
@@ -40,6 +42,7 @@ impl fmt::Debug for Credentials {
                 "twilio_phone_number",
                 &self.twilio_phone_number.as_ref().map(|_| ".."),
             )
+            .field("twilio_shared_key", &self.twilio_shared_key)
             .finish()
     }
 }
@@ -57,8 +60,9 @@ const HUME_API_KEY: usize = 0;
 const ACCOUNT_SID: usize = 1;
 const AUTH_TOKEN: usize = 2;
 const PHONE_NUMBER: usize = 3;
+const SHARED_KEY: usize = 4;
 
-const KEYS: [Key; 4] = [
+const KEYS: [Key; 5] = [
     Key {
         json: "hume_api_key",
         alias: None,
@@ -78,6 +82,11 @@ const KEYS: [Key; 4] = [
         json: "twilio_phone_number",
         alias: Some("twilio_au_phone_number"),
         file: "twilio-phone-number",
+    },
+    Key {
+        json: "twilio_shared_key",
+        alias: None,
+        file: "twilio-shared-key",
     },
 ];
 
@@ -402,6 +411,7 @@ impl Search {
             twilio_account_sid: take(ACCOUNT_SID).expect(required),
             twilio_auth_token: Secret::new(take(AUTH_TOKEN).expect(required)),
             twilio_phone_number: take(PHONE_NUMBER),
+            twilio_shared_key: take(SHARED_KEY).map(Secret::new),
         })
     }
 }

@@ -68,6 +68,7 @@ impl Default for Hume {
             connect_timeout: Duration::from_secs(10),
             ready_timeout: Duration::from_secs(10),
             declare_hang_up: true,
+            clear_on_user_message: true,
         }
     }
 }

@@ -40,6 +40,7 @@ pub fn known_keys() -> &'static [&'static str] {
         "hume.connect_timeout",
         "hume.ready_timeout",
         "hume.declare_hang_up",
+        "hume.clear_on_user_message",
         "calls.max_concurrent",
         "calls.max_duration",
         "calls.greeting",
@@ -203,6 +204,11 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
         check::duration(v, 10..=2 * MINUTE)
     });
     s.set(&mut hume.declare_hang_up, "declare_hang_up", check::boolean);
+    s.set(
+        &mut hume.clear_on_user_message,
+        "clear_on_user_message",
+        check::boolean,
+    );
     s.close();
 
     let mut s = top.section("calls");

@@ -170,6 +170,9 @@ pub struct Hume {
     pub ready_timeout: Duration,
     /// Tell EVI about the bridge's own `hang_up` tool in the session settings.
     pub declare_hang_up: bool,
+    /// The caller's words, once EVI has understood them, interrupt a reply that EVI has finished
+    /// generating and the caller is still hearing: EVI reports no interruption then.
+    pub clear_on_user_message: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

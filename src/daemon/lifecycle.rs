@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::notify;
-use crate::session::registry::{Order, Registry};
+use crate::session::registry::Registry;
 
 /// How often the state is told to systemd, and how much more time each telling asks for.
 const BEAT: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> 
 }
 
 async fn drain(house: &mut House, signals: &mut Signals) -> anyhow::Result<()> {
-    house.registry.set_draining(true);
+    house.registry.stop();
     let owed = house.registry.owed(Instant::now());
     info!(
         calls = owed,
@@ -112,7 +112,7 @@ async fn drain(house: &mut House, signals: &mut Signals) -> anyhow::Result<()> {
                     break;
                 }
                 told_to_end = true;
-                let live = house.registry.order_all(Order::DrainExpired);
+                let live = house.registry.close();
                 info!(calls = live, "the drain is over, hanging up");
                 if live == 0 {
                     break;

@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Write},
+    os::unix::net::UnixDatagram,
     sync::{Arc, Mutex},
 };
 
@@ -50,33 +51,88 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
 
 type Logger = syslog::Logger<LoggerBackend, Formatter3164>;
 
-struct Syslog(Arc<Mutex<Logger>>);
+/// The sockets of local syslogs (Linux, and some containers).
+const SOCKETS: [&str; 2] = ["/dev/log", "/var/run/syslog"];
+
+/// The local syslog. Never waited for: a line that it cannot take at once is lost, and after a
+/// restart of its own it is found again.
+#[derive(Clone)]
+struct Syslog(Arc<Mutex<Option<Logger>>>);
 
 impl Syslog {
-    fn connect() -> Result<Self, syslog::Error> {
-        let formatter = Formatter3164 {
-            facility: Facility::LOG_DAEMON,
-            hostname: None,
-            process: "hume-bridge".to_owned(),
-            pid: std::process::id(),
-        };
-        Ok(Syslog(Arc::new(Mutex::new(syslog::unix(formatter)?))))
+    fn connect() -> io::Result<Self> {
+        Ok(Syslog(Arc::new(Mutex::new(Some(logger()?)))))
     }
-}
 
-impl Syslog {
     fn line(&self, level: Level) -> Line {
         Line {
-            logger: self.0.clone(),
+            syslog: self.clone(),
             level,
             text: Vec::new(),
         }
     }
+
+    fn send(&self, level: Level, text: &str) {
+        let mut logger = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        for _ in 0..2 {
+            if logger.is_none() {
+                *logger = self::logger().ok();
+            }
+            let Some(connected) = logger.as_mut() else {
+                return;
+            };
+            let sent = match level {
+                Level::ERROR => connected.err(text),
+                Level::WARN => connected.warning(text),
+                Level::INFO => connected.info(text),
+                _ => connected.debug(text),
+            };
+            match sent {
+                Ok(()) => return,
+                Err(error) if is_busy(&error) => return,
+                Err(_) => *logger = None,
+            }
+        }
+    }
+}
+
+fn logger() -> io::Result<Logger> {
+    let formatter = Formatter3164 {
+        facility: Facility::LOG_DAEMON,
+        hostname: None,
+        process: "hume-bridge".to_owned(),
+        pid: std::process::id(),
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
+    for path in SOCKETS {
+        result = socket.connect(path);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result?;
+    Ok(Logger::new(LoggerBackend::Unix(socket), formatter))
+}
+
+fn is_busy(error: &syslog::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.kind() == io::ErrorKind::WouldBlock;
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// One event on its way; sent when it is dropped, whole.
 struct Line {
-    logger: Arc<Mutex<Logger>>,
+    syslog: Syslog,
     level: Level,
     text: Vec<u8>,
 }
@@ -107,17 +163,6 @@ impl Write for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.text);
-        let text = text.trim_end();
-        let mut logger = self
-            .logger
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        // A syslog that is away loses lines; it must not take calls with it.
-        _ = match self.level {
-            Level::ERROR => logger.err(text),
-            Level::WARN => logger.warning(text),
-            Level::INFO => logger.info(text),
-            _ => logger.debug(text),
-        };
+        self.syslog.send(self.level, text.trim_end());
     }
 }

@@ -74,7 +74,12 @@ fn serve(run: &RunArgs) -> ExitCode {
     };
     let result = logging::init(&config.log)
         .and_then(|()| runtime())
-        .and_then(|runtime| runtime.block_on(Box::pin(daemon(config, credentials))));
+        .and_then(|runtime| {
+            let result = runtime.block_on(Box::pin(daemon(config, credentials)));
+            // A name that is still being resolved must not hold the exit.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration, time::Instant};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::StreamExt;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     tungstenite::{
         Error as WsError, Message,
         handshake::derive_accept_key,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+        protocol::{Role, WebSocketConfig},
     },
 };
 use tracing::{info, warn};
@@ -38,8 +38,6 @@ use crate::{
 const START_DEADLINE: Duration = Duration::from_secs(5);
 /// For hyper to hand over the socket after its 101.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(5);
-/// For the close frame of a refusal to leave.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// Senseless messages before `start`.
 const MAX_GARBAGE: usize = 16;
 
@@ -124,7 +122,7 @@ fn call(
         carrier,
         codec: front.agents.codec(),
         tls: front.tls.clone(),
-        connect_timeout: front.agents.timing().connect_timeout,
+        connect_timeout: front.agents.manner().connect_timeout,
         rest: front.rest.clone(),
         settings: front.call_settings(),
     }
@@ -206,7 +204,7 @@ async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal
     let parameter = |name| start.custom_parameters.get(name).map_or("", String::as_str);
     let (from, to) = (parameter("from"), parameter("to"));
     let call: CallSid = start.call_sid;
-    front
+    let token_expires_unix = front
         .minter
         .check(parameter("token"), &call, from, to, unix_now())
         .map_err(|error| {
@@ -219,6 +217,7 @@ async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal
         from: from.to_owned(),
         to: to.to_owned(),
         agent: front.agents.capabilities().name,
+        token_expires_unix,
     };
     Ok(front.registry.claim(facts, Instant::now())?)
 }
@@ -247,19 +246,7 @@ async fn start(socket: &mut Socket) -> Result<media::Start, Refusal> {
     }
 }
 
-async fn refuse(mut socket: Socket, refusal: Refusal) {
+async fn refuse(socket: Socket, refusal: Refusal) {
     info!(%refusal, "media socket closed without a call");
-    if matches!(refusal, Refusal::Gone) {
-        return;
-    }
-    let close = async {
-        let frame = CloseFrame {
-            code: CloseCode::Policy,
-            reason: "".into(),
-        };
-        if socket.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
-        }
-    };
-    _ = timeout(CLOSE_DEADLINE, close).await;
+    driver::close(socket, 1008).await;
 }

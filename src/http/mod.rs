@@ -49,7 +49,8 @@ impl Front {
     ) -> Self {
         Front {
             agents: Agents::new(&config, credentials),
-            verifier: Verifier::new(&credentials.twilio_auth_token),
+            verifier: Verifier::new(&credentials.twilio_auth_token)
+                .with_shared_key(credentials.twilio_shared_key.as_ref()),
             minter: Minter::new(&credentials.twilio_auth_token),
             config,
             registry,
@@ -61,12 +62,13 @@ impl Front {
     }
 
     fn call_settings(&self) -> machine::Settings {
-        let link = self.agents.timing();
+        let manner = self.agents.manner();
         machine::Settings {
-            ready_timeout: link.ready_timeout,
-            ping_interval: link.ping_interval,
-            pong_timeout: link.pong_timeout,
+            ready_timeout: manner.ready_timeout,
+            ping_interval: manner.ping_interval,
+            pong_timeout: manner.pong_timeout,
             max_duration: self.config.calls.max_duration,
+            words_interrupt: manner.words_interrupt,
         }
     }
 }

@@ -30,6 +30,7 @@ fn facts(agent: &'static str) -> CallFacts {
         from: "+61400000001".into(),
         to: "+61200000002".into(),
         agent,
+        token_expires_unix: 0,
     }
 }
 

@@ -19,12 +19,13 @@ pub const MEDIA: &str = "/media-stream";
 
 /// Answers one request of the public listener.
 pub async fn route(front: Arc<Front>, request: Request<Incoming>) -> Response<Body> {
-    // A proxy may or may not have taken the prefix off.
     let path = request.uri().path();
-    let prefix = &front.config.public_url.prefix;
-    let path = match path.strip_prefix(prefix.as_str()) {
-        Some(rest) if rest.starts_with('/') => rest,
-        _ => path,
+    // A proxy may or may not have taken the prefix off.
+    let stripped = path.strip_prefix(front.config.public_url.prefix.as_str());
+    let path = if is_ours(path) {
+        path
+    } else {
+        stripped.unwrap_or(path)
     };
     match path {
         INCOMING => voice::incoming(&front, request).await,
@@ -36,4 +37,8 @@ pub async fn route(front: Arc<Front>, request: Request<Incoming>) -> Response<Bo
         "/health" => ops::public_health(&front.registry, request.method()),
         _ => not_found(),
     }
+}
+
+fn is_ours(path: &str) -> bool {
+    [INCOMING, AFTER, STATUS, STREAM, MEDIA].contains(&path)
 }

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_TYPE, HeaderMap},
+    header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use tracing::{debug, info, warn};
 
@@ -226,8 +226,14 @@ fn fallback(front: &Front) -> String {
     }
 }
 
+/// TwiML. The connection ends with it: a proxy that kept it for later could lose the next webhook,
+/// which is the next caller, to our closing it for idleness at that very moment.
 fn xml(document: String) -> Response<Body> {
-    respond(StatusCode::OK, "text/xml", document)
+    let mut response = respond(StatusCode::OK, "text/xml", document);
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Seconds since 1970; a clock before that counts as 1970.

@@ -4,10 +4,12 @@
 //! channel, lock or second task stands between a caller's frame and the agent's socket. Messages
 //! are fed as they come and flushed once nothing more can be read, so a backlog costs one system
 //! call and an idle line no delay. A peer that reads slowly stalls only its own leg: its queue is
-//! bounded by the WebSocket's write buffer, beyond which audio is dropped and counted, and a leg
-//! that takes nothing at all for [`STALL_LIMIT`] is given up.
+//! bounded by the WebSocket's write buffer, beyond which audio is dropped and counted (marks,
+//! clears and tool answers never are), and a leg whose queue does not get empty for
+//! [`STALL_LIMIT`] is given up.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -28,7 +30,8 @@ use tokio_tungstenite::{
 use tracing::{debug, info, warn};
 
 use super::{
-    machine::{Action, Answer, Carrier, Cause, Event, Garbage, Machine, Note, Outbox, Settings},
+    cause::Cause,
+    machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
     registry::{Claim, Order},
     uplink::FRAME,
 };
@@ -38,8 +41,12 @@ use crate::{
     twilio::{CallSid, media, rest::Rest},
 };
 
-/// A leg whose bytes do not move for this long is lost.
+/// A leg whose queue has not been empty for this long is too slow for a conversation.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
+/// Messages read in a row before what they led to is sent.
+const READS: u32 = 16;
+/// Marks, clears, tool answers and pings that wait for room in a full queue.
+const MAX_CONTROL: usize = 256;
 /// Both sides' closing handshakes together.
 const CLOSE_LIMIT: Duration = Duration::from_millis(800);
 /// The REST API's whole time to end a call.
@@ -108,8 +115,10 @@ struct Leg<W> {
     socket: W,
     /// Since when bytes have been waiting to leave.
     waiting: Option<Instant>,
-    /// Something was fed since the last complete flush.
+    /// Something may have to be sent since the last complete flush.
     dirty: bool,
+    /// What must not be lost and found the queue full, in order.
+    control: VecDeque<Message>,
 }
 
 enum Wake {
@@ -142,6 +151,8 @@ struct Driver<S> {
     frame: Vec<u8>,
     /// Whose turn it is to be read first.
     agent_first: bool,
+    /// Messages read since something was last sent.
+    reads: u32,
 }
 
 impl<S> Driver<S>
@@ -167,27 +178,12 @@ where
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             frame: Vec::new(),
             agent_first: false,
+            reads: 0,
         }
     }
 
     /// The next thing that happens, whatever it is.
     async fn next(&mut self) -> Wake {
-        let agent_stalls = match &self.agent {
-            AgentLeg::Open(leg) => leg.stalls_at(),
-            _ => None,
-        };
-        let deadlines = [
-            self.machine.next_deadline(),
-            self.carrier.stalls_at(),
-            agent_stalls,
-        ];
-        if let Some(deadline) = deadlines.into_iter().flatten().min() {
-            let deadline = tokio::time::Instant::from_std(deadline);
-            // Moving a timer costs a lock; an early tick costs nothing.
-            if deadline < self.timer.deadline() || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(deadline);
-            }
-        }
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
@@ -195,17 +191,13 @@ where
         if let Poll::Ready(Some(order)) = self.claim.mailbox.poll_recv(cx) {
             return Poll::Ready(Wake::Order(order));
         }
-        self.agent_first = !self.agent_first;
-        for agent in [self.agent_first, !self.agent_first] {
-            let polled = if agent {
-                self.poll_agent(cx)
-            } else {
-                self.carrier.poll_read(cx).map(Wake::Carrier)
-            };
-            if polled.is_ready() {
-                return polled;
-            }
+        // A peer that never lets the line fall idle must not keep what it led to from being sent.
+        let sent_first = self.reads >= READS;
+        if !sent_first && let Poll::Ready(wake) = self.poll_read(cx) {
+            self.reads += 1;
+            return Poll::Ready(wake);
         }
+        self.reads = 0;
         if let Some(hanging_up) = &mut self.hanging_up
             && let Poll::Ready(ended) = hanging_up.as_mut().poll(cx)
         {
@@ -226,8 +218,47 @@ where
         {
             return Poll::Ready(Wake::AgentStalled);
         }
+        if sent_first && let Poll::Ready(wake) = self.poll_read(cx) {
+            return Poll::Ready(wake);
+        }
+        self.set_timer();
         ready!(self.timer.as_mut().poll(cx));
         Poll::Ready(Wake::Tick)
+    }
+
+    /// Both sockets, each first in its turn.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        self.agent_first = !self.agent_first;
+        for agent in [self.agent_first, !self.agent_first] {
+            let polled = if agent {
+                self.poll_agent(cx)
+            } else {
+                self.carrier.poll_read(cx).map(Wake::Carrier)
+            };
+            if polled.is_ready() {
+                return polled;
+            }
+        }
+        Poll::Pending
+    }
+
+    fn set_timer(&mut self) {
+        let agent_stalls = match &self.agent {
+            AgentLeg::Open(leg) => leg.stalls_at(),
+            _ => None,
+        };
+        let deadlines = [
+            self.machine.next_deadline(),
+            self.carrier.stalls_at(),
+            agent_stalls,
+        ];
+        if let Some(deadline) = deadlines.into_iter().flatten().min() {
+            let deadline = tokio::time::Instant::from_std(deadline);
+            // Moving a timer costs a lock; an early tick costs nothing.
+            if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(deadline);
+            }
+        }
     }
 
     fn poll_agent(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
@@ -248,7 +279,7 @@ where
             Wake::AgentStalled => self.tell(now, Event::AgentClosed(Closed::Lost)),
             Wake::Connected(Ok(mut leg)) => {
                 self.codec
-                    .opened(&mut |frame| _ = leg.feed(Message::text(frame)));
+                    .opened(&mut |frame| leg.feed_control(Message::text(frame)));
                 self.agent = AgentLeg::Open(leg);
                 self.tell(now, Event::AgentOpened);
             }
@@ -277,7 +308,7 @@ where
                     ..
                 }) => {
                     if !track_inbound {
-                        return;
+                        return self.tell(now, Event::Carrier(Carrier::Other));
                     }
                     self.frame.clear();
                     match media::decode_payload(&payload, &mut self.frame) {
@@ -300,12 +331,12 @@ where
                 }
                 Ok(media::Inbound::Dtmf { .. }) => Carrier::Key,
                 Ok(media::Inbound::Stop) => Carrier::Stop,
-                Ok(_) => Carrier::Unknown,
+                Ok(_) => Carrier::Other,
                 Err(_) => Carrier::Garbage(Garbage::Malformed),
             },
             Some(Ok(Message::Binary(_))) => Carrier::Garbage(Garbage::Binary),
             Some(Ok(Message::Close(_))) | None => Carrier::Closed,
-            Some(Ok(_)) => return,
+            Some(Ok(_)) => Carrier::Other,
             Some(Err(error)) => broken(error),
         };
         self.tell(now, Event::Carrier(event));
@@ -359,8 +390,11 @@ where
                 }
                 Action::PingAgent => {
                     if let AgentLeg::Open(leg) = &mut self.agent {
-                        _ = leg.feed(Message::Ping(Default::default()));
+                        leg.feed_control(Message::Ping(Default::default()));
                     }
+                }
+                Action::PingCarrier => {
+                    self.carrier.feed_control(Message::Ping(Default::default()));
                 }
                 Action::ToAgent(range) => self.command(Command::AudioIn(&out.audio[range])),
                 Action::AnswerTool { call_id, answer } => self.command(Command::ToolResult {
@@ -384,8 +418,13 @@ where
                         );
                     }
                 }
-                Action::Mark(name) => _ = self.carrier.feed(Message::text(self.writer.mark(&name))),
-                Action::Clear => _ = self.carrier.feed(Message::text(self.writer.clear())),
+                Action::Mark(name) => {
+                    self.carrier
+                        .feed_control(Message::text(self.writer.mark(&name)));
+                }
+                Action::Clear => self
+                    .carrier
+                    .feed_control(Message::text(self.writer.clear())),
                 Action::HangUp => {
                     let (rest, call) = (self.rest.clone(), self.call());
                     self.hanging_up = Some(Box::pin(async move { end_by_rest(rest, call).await }));
@@ -404,9 +443,12 @@ where
         let AgentLeg::Open(leg) = &mut self.agent else {
             return;
         };
+        let audio = matches!(command, Command::AudioIn(_));
         let dropped = &self.claim.view.frames_dropped;
         self.codec.command(command, &mut |frame| {
-            if !leg.feed(Message::text(frame)) {
+            if !audio {
+                leg.feed_control(Message::text(frame));
+            } else if !leg.feed(Message::text(frame)) {
                 dropped.fetch_add(1, Relaxed);
             }
         });
@@ -422,19 +464,27 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     fn close_agent(&mut self) {
+        self.claim.view.agent_connected.store(false, Relaxed);
         if let AgentLeg::Open(leg) = std::mem::replace(&mut self.agent, AgentLeg::Idle) {
             self.closing = Some(Box::pin(close(leg.socket, 1000)));
         }
     }
 
-    /// Closes both sides and waits, within bounds, until they have taken notice.
+    /// Closes both sides and waits, within bounds, until they have taken notice. An order to end the
+    /// call at Twilio that is still under way is carried out.
     async fn close(&mut self, close_code: u16) {
+        let (closing, hanging_up) = (self.closing.take(), self.hanging_up.take());
         let agent = async {
-            if let Some(closing) = &mut self.closing {
+            if let Some(closing) = closing {
                 closing.await;
             }
         };
-        tokio::join!(close(&mut self.carrier.socket, close_code), agent);
+        let rest = async {
+            if let Some(hanging_up) = hanging_up {
+                hanging_up.await;
+            }
+        };
+        tokio::join!(close(&mut self.carrier.socket, close_code), agent, rest);
     }
 
     fn note(&self, note: Note) {
@@ -501,43 +551,64 @@ where
             socket,
             waiting: None,
             dirty: true,
+            control: VecDeque::new(),
         }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, WsError>>> {
-        // Reading may queue a pong or the answer to a close.
-        self.dirty = true;
-        Pin::new(&mut self.socket).poll_next(cx)
+        let read = Pin::new(&mut self.socket).poll_next(cx);
+        // A ping or a close has queued its answer.
+        self.dirty |= read.is_ready();
+        read
     }
 
-    /// Queues a message; `false` when the queue is full or the socket is gone.
+    /// Queues audio; `false` when the queue is full or the socket is gone.
     fn feed(&mut self, message: Message) -> bool {
         self.dirty = true;
         // Without poll_ready on purpose: the WebSocket queues up to its max_write_buffer_size.
-        Pin::new(&mut self.socket).start_send(message).is_ok()
+        self.control.is_empty() && Pin::new(&mut self.socket).start_send(message).is_ok()
     }
 
-    /// Sends what is queued. Ready only when that has been stuck for too long.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.dirty {
-            return Poll::Pending;
+    /// Queues what must not be lost.
+    fn feed_control(&mut self, message: Message) {
+        self.dirty = true;
+        if self.control.len() < MAX_CONTROL {
+            self.control.push_back(message);
         }
-        match Pin::new(&mut self.socket).poll_flush(cx) {
-            Poll::Ready(_) => {
-                // An error here shows again when reading, which is where ends are told apart.
-                self.dirty = false;
-                self.waiting = None;
-                Poll::Pending
+        self.send_control();
+    }
+
+    fn send_control(&mut self) {
+        while let Some(message) = self.control.pop_front() {
+            if let Err(WsError::WriteBufferFull(message)) =
+                Pin::new(&mut self.socket).start_send(message)
+            {
+                return self.control.push_front(*message);
             }
-            Poll::Pending => {
-                let since = *self.waiting.get_or_insert_with(Instant::now);
-                if since.elapsed() >= STALL_LIMIT {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
+        }
+    }
+
+    /// Sends what is queued. Ready only when that has taken too long.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.dirty {
+            match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Ready(_) => {
+                    // An error here shows again when reading, which is where ends are told apart.
+                    self.dirty = !self.control.is_empty();
+                    self.waiting = None;
+                    self.send_control();
+                }
+                Poll::Pending => {
+                    let since = *self.waiting.get_or_insert_with(Instant::now);
+                    return if since.elapsed() >= STALL_LIMIT {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    };
                 }
             }
         }
+        Poll::Pending
     }
 
     fn stalls_at(&self) -> Option<Instant> {
@@ -546,7 +617,7 @@ where
 }
 
 /// The closing handshake, bounded.
-async fn close<W>(mut socket: W, code: u16)
+pub async fn close<W>(mut socket: W, code: u16)
 where
     W: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
 {
@@ -555,9 +626,9 @@ where
             code: CloseCode::from(code),
             reason: Utf8Bytes::default(),
         };
-        if socket.send(Message::Close(Some(frame))).await.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
-        }
+        // Refused where the peer has closed first; its answer then leaves with the next read.
+        _ = socket.send(Message::Close(Some(frame))).await;
+        while let Some(Ok(_)) = socket.next().await {}
     };
     // A peer that does not answer has had its chance.
     _ = tokio::time::timeout(CLOSE_LIMIT, handshake).await;

@@ -8,11 +8,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::Cause;
+use super::cause::Cause;
 
 /// After the answer to `hang_up`, how long a farewell may take to begin even though the turn that
 /// made the tool call is done: a language model thinks about a second.
 const FAREWELL_BEGINS: Duration = Duration::from_millis(2500);
+/// The same when the agent has said nothing at all since the caller's last words: to end a call
+/// without a word would be rude, so the model gets more time.
+const FIRST_WORD_BEGINS: Duration = Duration::from_secs(4);
 /// An agent that sends nothing for this long has finished, whether it says so or not.
 const QUIET: Duration = Duration::from_secs(4);
 /// No farewell takes longer to generate.
@@ -29,7 +32,7 @@ pub struct Goodbye {
     firm: bool,
     turn_done: bool,
     /// A farewell may still begin until then, though the turn is done.
-    may_begin_until: Option<Instant>,
+    may_begin_until: Instant,
     agent_gone: bool,
     last_activity: Instant,
     /// Set when everything has been said: the deadline for hearing it.
@@ -37,14 +40,20 @@ pub struct Goodbye {
 }
 
 impl Goodbye {
-    /// The agent called `hang_up`.
-    pub fn of_agent(now: Instant) -> Self {
+    /// The agent called `hang_up`. `turn_open`: it has not said that its turn is done; `spoke`: it
+    /// has said something since the caller did.
+    pub fn of_agent(now: Instant, turn_open: bool, spoke: bool) -> Self {
         Goodbye {
             cause: Cause::AgentHungUp,
             asked: now,
             firm: false,
-            turn_done: false,
-            may_begin_until: Some(now + FAREWELL_BEGINS),
+            turn_done: !turn_open,
+            may_begin_until: now
+                + if spoke {
+                    FAREWELL_BEGINS
+                } else {
+                    FIRST_WORD_BEGINS
+                },
             agent_gone: false,
             last_activity: now,
             heard_by: None,
@@ -58,7 +67,7 @@ impl Goodbye {
             asked: now,
             firm: true,
             turn_done: !turn_open,
-            may_begin_until: None,
+            may_begin_until: now,
             agent_gone: false,
             last_activity: now,
             heard_by: None,
@@ -77,7 +86,7 @@ impl Goodbye {
     pub fn confirm(&mut self, other: &Goodbye) {
         self.firm |= other.firm;
         if other.firm {
-            self.may_begin_until = None;
+            self.may_begin_until = other.may_begin_until;
         }
     }
 
@@ -91,8 +100,9 @@ impl Goodbye {
     pub fn agent_speaks(&mut self, now: Instant) {
         self.last_activity = now;
         if self.wants_audio(now) {
+            // Not may_begin_until: this may be the rest of what was said before the tool call, and
+            // the farewell still to come.
             self.turn_done = false;
-            self.may_begin_until = None;
             self.heard_by = None;
         }
     }
@@ -108,7 +118,7 @@ impl Goodbye {
     /// Has the agent said all it will say?
     pub fn all_said(&self, now: Instant) -> bool {
         self.agent_gone
-            || (self.turn_done && self.may_begin_until.is_none_or(|until| now >= until))
+            || (self.turn_done && now >= self.may_begin_until)
             || now >= self.last_activity + QUIET
             || now >= self.asked + CAP
     }
@@ -125,9 +135,10 @@ impl Goodbye {
             return heard_by;
         }
         let quiet = (self.last_activity + QUIET).min(self.asked + CAP);
-        match self.may_begin_until {
-            Some(until) if self.turn_done => quiet.min(until),
-            _ => quiet,
+        if self.turn_done {
+            quiet.min(self.may_begin_until)
+        } else {
+            quiet
         }
     }
 }

@@ -18,6 +18,7 @@ use std::{
 };
 
 use super::{
+    cause::Cause,
     goodbye::Goodbye,
     playback::{Cut, Echo, Playback},
     registry::{After, Order},
@@ -29,8 +30,13 @@ use crate::agent::{self, Closed, Ignored, Role, SegmentId};
 pub const HANG_UP: &str = "hang_up";
 /// Tool calls remembered so that a repeated one is not answered twice.
 const REMEMBERED_TOOL_CALLS: usize = 32;
+/// Of a very long message of the agent's, so much goes into one of ours: ten seconds.
+const MAX_PIECE: usize = 80_000;
 /// Messages from Twilio's side that make no sense, before the socket is given up as hopeless.
 const MAX_GARBAGE: u32 = 100;
+/// Without any message from Twilio's side for so long, it is pinged; for so much longer, it is lost.
+const CARRIER_SILENCE: Duration = Duration::from_secs(15);
+const CARRIER_PONG: Duration = Duration::from_secs(10);
 /// From ordering the end of the call at Twilio's REST API to closing the socket regardless.
 const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
 /// From Twilio's "it is over" to the socket's own end.
@@ -43,10 +49,12 @@ pub struct Settings {
     pub ping_interval: Duration,
     pub pong_timeout: Duration,
     pub max_duration: Duration,
+    /// The caller's words, as transcribed, interrupt an agent that has finished generating and is
+    /// still being heard.
+    pub words_interrupt: bool,
 }
 
 /// Something happened.
-#[derive(Debug)]
 pub enum Event<'a> {
     Carrier(Carrier<'a>),
     /// The agent's socket is open.
@@ -66,7 +74,6 @@ pub enum Event<'a> {
 }
 
 /// From the telephone.
-#[derive(Debug)]
 pub enum Carrier<'a> {
     /// Caller audio, mu-law, with Twilio's clock in ms since the stream began.
     Media {
@@ -83,8 +90,8 @@ pub enum Carrier<'a> {
     Closed,
     /// A message that cannot be understood.
     Garbage(Garbage),
-    /// A message of a type we do not know.
-    Unknown,
+    /// A message of a type we do not know, or a sign of life.
+    Other,
     /// The socket's peer broke the WebSocket protocol or its limits.
     Broken {
         close_code: u16,
@@ -105,6 +112,7 @@ pub enum Garbage {
 pub enum Action {
     ConnectAgent,
     PingAgent,
+    PingCarrier,
     /// Caller audio for the agent: a range of [`Outbox::audio`].
     ToAgent(Range<usize>),
     AnswerTool {
@@ -155,47 +163,9 @@ pub enum Note {
     RestFailed,
 }
 
-/// Why a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    CallerHungUp,
-    /// The media socket was lost without a word.
-    CarrierLost,
-    /// The media socket's peer makes no sense or takes nothing.
-    CarrierFailed,
-    AgentHungUp,
-    AgentInactive,
-    AgentExpired,
-    AgentFailed(Closed),
-    Operator,
-    MaxDuration,
-    Drain,
-}
-
-impl Cause {
-    /// The word in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Cause::CallerHungUp => "caller-hung-up",
-            Cause::CarrierLost => "carrier-lost",
-            Cause::CarrierFailed => "carrier-failed",
-            Cause::AgentHungUp => "agent-hung-up",
-            Cause::AgentInactive => "agent-inactive",
-            Cause::AgentExpired => "agent-expired",
-            Cause::AgentFailed(Closed::Auth) => "agent-auth",
-            Cause::AgentFailed(Closed::Quota) => "agent-quota",
-            Cause::AgentFailed(Closed::Rejected) => "agent-rejected",
-            Cause::AgentFailed(_) => "agent-lost",
-            Cause::Operator => "operator",
-            Cause::MaxDuration => "max-duration",
-            Cause::Drain => "drain",
-        }
-    }
-}
-
 /// What [`Machine::handle`] asks for; kept by the driver and reused, so that a frame costs no
 /// allocation.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outbox {
     pub actions: Vec<Action>,
     /// The bytes that [`Action::ToAgent`] and [`Action::Play`] point into.
@@ -203,9 +173,12 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// Empty again, and small again after a burst: there are many calls.
     pub fn clear(&mut self) {
         self.actions.clear();
+        self.actions.shrink_to(16);
         self.audio.clear();
+        self.audio.shrink_to(4096);
     }
 
     fn push(&mut self, action: Action) {
@@ -255,16 +228,22 @@ struct Pings {
 }
 
 /// One call.
-#[derive(Debug)]
 pub struct Machine {
     settings: Settings,
     phase: Phase,
     agent: AgentState,
     pings: Pings,
+    /// When the telephone side was last heard of, and whether it has been asked since.
+    carrier_heard: Instant,
+    carrier_asked: bool,
     uplink: Uplink,
     playback: Playback,
     /// The agent has begun a turn and not yet said that it is done.
     turn_open: bool,
+    /// The newest segment of this turn of which audio was sent.
+    turn_segment: Option<SegmentId>,
+    /// The agent has been heard since the caller's last words.
+    spoke: bool,
     answered: VecDeque<String>,
     garbage: u32,
     ends_by: Instant,
@@ -280,9 +259,13 @@ impl Machine {
             phase: Phase::Talking,
             agent: AgentState::Connecting,
             pings: Pings::default(),
+            carrier_heard: now,
+            carrier_asked: false,
             uplink: Uplink::default(),
             playback: Playback::default(),
             turn_open: false,
+            turn_segment: None,
+            spoke: false,
             answered: VecDeque::new(),
             garbage: 0,
         }
@@ -296,6 +279,9 @@ impl Machine {
         match event {
             Event::Carrier(carrier) => self.carrier(now, carrier, out),
             Event::AgentOpened => {
+                if self.agent != AgentState::Connecting {
+                    return;
+                }
                 self.agent = AgentState::Opened {
                     deadline: now + self.settings.ready_timeout,
                 };
@@ -337,6 +323,7 @@ impl Machine {
             Some(self.ends_by),
             phase,
             ready,
+            Some(self.carrier_deadline()),
             self.pings.next,
             self.pings.unanswered_until,
         ]
@@ -359,7 +346,20 @@ impl Machine {
         self.agent == AgentState::Ready
     }
 
+    /// Twilio sends 50 frames a second, silence included; a media socket from which nothing comes
+    /// is asked for a sign of life and then given up.
+    fn carrier_deadline(&self) -> Instant {
+        let patience = if self.carrier_asked {
+            CARRIER_SILENCE + CARRIER_PONG
+        } else {
+            CARRIER_SILENCE
+        };
+        self.carrier_heard + patience
+    }
+
     fn carrier(&mut self, now: Instant, carrier: Carrier<'_>, out: &mut Outbox) {
+        self.carrier_heard = now;
+        self.carrier_asked = false;
         match carrier {
             Carrier::Media {
                 timestamp_ms,
@@ -391,7 +391,7 @@ impl Machine {
                     self.goodbye_step(now, out);
                 }
             }
-            Carrier::Key | Carrier::Unknown => {}
+            Carrier::Key | Carrier::Other => {}
             Carrier::Stop => match self.phase {
                 Phase::HangingUp { cause, .. } => self.end(cause, 1000, out),
                 _ => self.end(Cause::CallerHungUp, 1000, out),
@@ -433,6 +433,7 @@ impl Machine {
             agent::Event::SegmentEnd { .. } => self.mark(out),
             agent::Event::TurnDone => {
                 self.turn_open = false;
+                self.turn_segment = None;
                 self.mark(out);
                 if let Phase::Goodbye(goodbye) = &mut self.phase {
                     goodbye.turn_done();
@@ -450,13 +451,13 @@ impl Machine {
             }
             agent::Event::Transcript {
                 role: Role::Caller,
+                text,
                 interim,
                 replace,
-                ..
             } => {
-                // An improved transcript of what was said before the goodbye is not speech over it.
-                if !interim && !replace {
-                    self.withdraw_goodbye(out);
+                // An improved transcript of what was said before is not speech over what is said now.
+                if !replace && !text.trim().is_empty() {
+                    self.caller_words(now, interim, out);
                 }
             }
             agent::Event::ToolCall {
@@ -484,9 +485,13 @@ impl Machine {
             return;
         }
         self.turn_open = true;
+        self.turn_segment = Some(segment);
+        self.spoke = true;
         self.playback.sent(now, segment, mulaw.len());
-        let range = out.keep(mulaw);
-        out.push(Action::Play(range));
+        for piece in mulaw.chunks(MAX_PIECE) {
+            let range = out.keep(piece);
+            out.push(Action::Play(range));
+        }
         if let Phase::Goodbye(goodbye) = &mut self.phase {
             goodbye.agent_speaks(now);
         }
@@ -498,19 +503,46 @@ impl Machine {
         }
     }
 
-    fn interrupt(&mut self, now: Instant, out: &mut Outbox) {
-        // EVI can report an interruption on the first silence, before it has said a word: without
-        // unheard audio there is nothing to interrupt, and the greeting must not be lost.
-        if !self.playback.unheard(now) {
-            out.note(Note::SpuriousInterruption);
-            return;
+    /// The caller has said something.
+    fn caller_words(&mut self, now: Instant, interim: bool, out: &mut Outbox) {
+        // An agent that has finished generating may not tell an interruption, only the words: what
+        // is still being heard would be talked over, and the next reply would queue behind it.
+        if self.settings.words_interrupt && !self.turn_open && self.playback.unheard(now) {
+            self.cut(now, out);
         }
+        if !interim {
+            self.spoke = false;
+            self.withdraw_goodbye(out);
+        }
+    }
+
+    /// The agent says that the caller interrupts.
+    fn interrupt(&mut self, now: Instant, out: &mut Outbox) {
+        if self.playback.unheard(now) {
+            self.cut(now, out);
+        } else if let Some(segment) = self.turn_segment.filter(|_| self.turn_open) {
+            // Between two sentences: there is nothing to clear, but what is on its way of this
+            // turn is stale.
+            self.turn_open = false;
+            self.turn_segment = None;
+            out.push(Action::AgentHeard(self.playback.cut_at(segment)));
+            self.withdraw_goodbye(out);
+        } else {
+            // EVI can report an interruption on the first silence, before it has said a word: there
+            // is nothing to interrupt, and the greeting must not be lost.
+            out.note(Note::SpuriousInterruption);
+        }
+    }
+
+    /// Takes back what the caller has not heard.
+    fn cut(&mut self, now: Instant, out: &mut Outbox) {
         let unheard = self.playback.queued(now);
         out.push(Action::Clear);
         for cut in self.playback.clear(now) {
             out.push(Action::AgentHeard(cut));
         }
         self.turn_open = false;
+        self.turn_segment = None;
         out.note(Note::BargeIn { unheard });
         self.withdraw_goodbye(out);
         if let Phase::Goodbye(goodbye) = &mut self.phase {
@@ -551,7 +583,7 @@ impl Machine {
             answered: expects_reply,
         });
         if answer == Answer::HangingUp {
-            self.say_goodbye(now, Goodbye::of_agent(now), out);
+            self.say_goodbye(now, Goodbye::of_agent(now, self.turn_open, self.spoke), out);
         }
     }
 
@@ -680,6 +712,13 @@ impl Machine {
                 self.goodbye_step(now, out)
             }
             Phase::Goodbye(_) | Phase::Talking => {}
+        }
+        if now >= self.carrier_deadline() {
+            if self.carrier_asked {
+                return self.end(Cause::CarrierLost, 1001, out);
+            }
+            self.carrier_asked = true;
+            out.push(Action::PingCarrier);
         }
         if now >= self.ends_by {
             return self.hang_up(now, Cause::MaxDuration, out);

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    machine::{Action, Answer, Carrier, Cause, Event, Garbage, Machine, Note, Outbox, Settings},
+    cause::Cause,
+    machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
     registry::{After, Order},
 };
 use crate::agent::{self, Closed, Role, SegmentId};
@@ -21,6 +22,8 @@ struct Paper {
     marks: Vec<String>,
     caller_bytes: usize,
     stamp: u64,
+    /// Nothing at all comes from Twilio's side while time passes.
+    carrier_silent: bool,
 }
 
 impl Paper {
@@ -32,6 +35,7 @@ impl Paper {
             ping_interval: Duration::from_secs(20),
             pong_timeout: Duration::from_secs(10),
             max_duration: Duration::from_secs(7200),
+            words_interrupt: true,
         };
         let machine = Machine::new(settings, start, &mut out);
         let mut paper = Paper {
@@ -44,6 +48,7 @@ impl Paper {
             marks: Vec::new(),
             caller_bytes: 0,
             stamp: 100,
+            carrier_silent: false,
         };
         paper.write_down();
         paper
@@ -69,6 +74,7 @@ impl Paper {
             self.done.push(match action {
                 Action::ConnectAgent => "connect".into(),
                 Action::PingAgent => "ping".into(),
+                Action::PingCarrier => "ping carrier".into(),
                 Action::ToAgent(range) => {
                     self.caller_bytes += range.len();
                     continue;
@@ -166,9 +172,19 @@ impl Paper {
         }
     }
 
-    /// Time passes; ticks come exactly when the machine asked for them.
+    /// Time passes; ticks come exactly when the machine asked for them, and Twilio shows signs of
+    /// life.
     fn wait(&mut self, ms: u64) {
-        let until = self.now + Duration::from_millis(ms);
+        let end = self.now + Duration::from_millis(ms);
+        while self.now < end {
+            self.tick_until(end.min(self.now + Duration::from_secs(10)));
+            if !self.carrier_silent {
+                self.event(Event::Carrier(Carrier::Other));
+            }
+        }
+    }
+
+    fn tick_until(&mut self, until: Instant) {
         let mut ticks = 0;
         while let Some(deadline) = self.machine.next_deadline().filter(|at| *at <= until) {
             self.now = self.now.max(deadline);
@@ -758,4 +774,113 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
             assert_eq!(times, 1, "seed {seed}: answers to {id}");
         }
     }
+}
+
+#[test]
+fn a_farewell_that_follows_the_rest_of_the_turn_is_heard_too() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 400);
+    paper.calls_tool("call_1", "hang_up");
+    // What was still being generated when the tool was called, and the end of that turn.
+    paper.says(2, 600);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(1000);
+    paper.echo_all();
+    paper.wait(700);
+    paper.says(3, 1500);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(3),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(1500);
+    paper.expect(&[
+        "play 400",
+        "answer call_1",
+        "play 600",
+        "mark",
+        "play 1500",
+        "mark",
+    ]);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn the_callers_words_stop_a_reply_that_is_generated_but_not_yet_heard() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 1900);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(1000);
+    paper.taken();
+    paper.caller_speaks();
+    paper.expect(&["clear", "heard 2:1000"]);
+}
+
+#[test]
+fn a_transcript_without_words_stops_nothing() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 1900);
+    paper.agent(agent::Event::TurnDone);
+    paper.calls_tool("call_1", "hang_up");
+    paper.taken();
+    paper.agent(agent::Event::Transcript {
+        role: Role::Caller,
+        text: " ",
+        interim: false,
+        replace: false,
+    });
+    paper.expect(&[]);
+    assert!(paper.machine.is_ending());
+}
+
+#[test]
+fn an_interruption_between_two_sentences_drops_the_second() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 1000);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.wait(1000);
+    paper.echo_all();
+    paper.taken();
+    // The second sentence is announced, nothing of it has come: there is nothing to clear, and the
+    // agent's side is told that what comes now is stale.
+    paper.agent(agent::Event::Interrupt);
+    paper.expect(&["heard 2:1000"]);
+}
+
+#[test]
+fn a_telephone_side_that_is_silent_is_asked_and_then_given_up() {
+    let mut paper = Paper::greeted();
+    paper.carrier_silent = true;
+    paper.wait(14_000);
+    paper.expect(&[]);
+    paper.wait(1_000);
+    paper.expect(&["ping carrier"]);
+    paper.event(Event::Carrier(Carrier::Other));
+    paper.wait(10_000);
+    paper.pong();
+    paper.wait(5_000);
+    assert_eq!(
+        paper.taken().last().map(String::as_str),
+        Some("ping carrier")
+    );
+    paper.wait(10_000);
+    assert_eq!(
+        paper.taken().last().map(String::as_str),
+        Some("end carrier-lost 1001")
+    );
+}
+
+#[test]
+fn a_message_of_the_agents_of_monstrous_length_is_sent_in_pieces() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 25_000);
+    paper.expect(&["play 10000", "play 10000", "play 5000"]);
 }

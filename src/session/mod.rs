@@ -4,6 +4,7 @@
 //! rooms of their own: [`playback`] (what the caller has heard), [`uplink`] (the caller's voice
 //! before the agent listens) and [`goodbye`] (when everything has been said).
 
+pub mod cause;
 pub mod driver;
 pub mod goodbye;
 pub mod machine;

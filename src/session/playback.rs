@@ -31,6 +31,8 @@ pub struct Playback {
     plays_until: Option<Instant>,
     /// Sent and not yet known to be heard, oldest first.
     unheard: VecDeque<Sent>,
+    /// The segment last sent, and how much of it in all.
+    newest: Option<(SegmentId, Duration)>,
     /// Audio of this segment and older ones belongs to an interrupted generation.
     cut: Option<SegmentId>,
 }
@@ -75,6 +77,11 @@ impl Playback {
         let duration = duration(mulaw_bytes);
         let begins = self.plays_until.map_or(now, |until| until.max(now));
         self.plays_until = Some(begins + duration);
+        let before = self.newest.filter(|(newest, _)| *newest == segment);
+        self.newest = Some((
+            segment,
+            before.map_or(duration, |(_, sent)| sent + duration),
+        ));
         let merge = self.unheard.len() >= MAX_SEGMENTS;
         match self.unheard.back_mut() {
             Some(last) if last.segment == segment || merge => {
@@ -135,6 +142,16 @@ impl Playback {
     pub fn queued(&self, now: Instant) -> Duration {
         self.plays_until
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// A segment is over for the caller though nothing of it is queued: later audio of it is stale.
+    pub fn cut_at(&mut self, segment: SegmentId) -> Cut {
+        self.cut = Some(segment).max(self.cut);
+        let heard = self.newest.filter(|(newest, _)| *newest == segment);
+        Cut {
+            segment,
+            heard_ms: heard.map_or(0, |(_, sent)| sent.as_millis() as u64),
+        }
     }
 
     /// A clear is being sent: a new generation begins. Returns what was cut, oldest first.

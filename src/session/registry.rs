@@ -60,6 +60,8 @@ pub enum ClaimError {
     Spent,
     #[error("at calls.max_concurrent")]
     Full,
+    #[error("the daemon is leaving")]
+    Leaving,
 }
 
 /// Why an order does not reach a call.
@@ -79,6 +81,8 @@ pub struct CallFacts {
     pub from: String,
     pub to: String,
     pub agent: &'static str,
+    /// Of the token that opened the stream: a later webhook of the same call mints a later one.
+    pub token_expires_unix: u64,
 }
 
 /// A live call as others may see it. Written by the call's own task only.
@@ -107,8 +111,19 @@ struct Live {
 struct Inner {
     admitted: HashMap<CallSid, Instant>,
     live: HashMap<CallSid, Live>,
-    ended: HashMap<CallSid, (Instant, After)>,
+    ended: HashMap<CallSid, Ended>,
     draining: bool,
+    /// The process is going to end: draining is for good.
+    stopping: bool,
+    /// Patience is over: not even an admitted call may begin.
+    closed: bool,
+}
+
+/// What is remembered of a call that is over.
+struct Ended {
+    until: Instant,
+    after: After,
+    token_expires_unix: u64,
 }
 
 /// Shared by the listeners, the calls and the control socket.
@@ -138,12 +153,15 @@ impl Registry {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A webhook asks for a place. Asking again for the same call changes nothing.
+    /// A webhook asks for a place. Asking again for the same call takes no second one.
     pub fn admit(&self, call: CallSid, now: Instant) -> Result<(), Refused> {
         let mut inner = self.lock();
         inner.forget_old(now);
         if inner.draining {
             return Err(Refused::Draining);
+        }
+        if inner.live.contains_key(&call) {
+            return Ok(());
         }
         if !inner.admitted.contains_key(&call) && inner.taken() >= self.max_concurrent {
             return Err(Refused::Full);
@@ -161,9 +179,14 @@ impl Registry {
         if inner.live.contains_key(&call) {
             return Err(ClaimError::Live);
         }
-        if inner.ended.contains_key(&call) {
+        if inner.closed {
+            return Err(ClaimError::Leaving);
+        }
+        let spent = inner.ended.get(&call).map(|ended| ended.token_expires_unix);
+        if spent.is_some_and(|spent| facts.token_expires_unix <= spent) {
             return Err(ClaimError::Spent);
         }
+        inner.ended.remove(&call);
         let expected = inner.admitted.remove(&call).is_some();
         if !expected && inner.taken() >= self.max_concurrent {
             return Err(ClaimError::Full);
@@ -200,7 +223,7 @@ impl Registry {
         let inner = self.lock();
         match inner.live.get(call) {
             Some(live) => live.after,
-            None => inner.ended.get(call).map(|(_, after)| *after),
+            None => inner.ended.get(call).map(|ended| ended.after),
         }
     }
 
@@ -259,9 +282,28 @@ impl Registry {
         self.lock().draining
     }
 
-    /// Admit no more (or again).
-    pub fn set_draining(&self, draining: bool) {
-        self.lock().draining = draining;
+    /// Admit no more (or again). `false` when that is no longer possible: the daemon is leaving.
+    pub fn set_draining(&self, draining: bool) -> bool {
+        let mut inner = self.lock();
+        if inner.stopping && !draining {
+            return false;
+        }
+        inner.draining = draining;
+        true
+    }
+
+    /// Admit no more, for good.
+    pub fn stop(&self) {
+        let mut inner = self.lock();
+        inner.draining = true;
+        inner.stopping = true;
+    }
+
+    /// The end of all patience: no call begins any more, and every live one is told. Returns how
+    /// many there are.
+    pub fn close(&self) -> usize {
+        self.lock().closed = true;
+        self.order_all(Order::DrainExpired)
     }
 
     /// Twilio says that an admitted call is over before its stream began.
@@ -283,7 +325,7 @@ impl Inner {
 
     fn forget_old(&mut self, now: Instant) {
         self.admitted.retain(|_, expires| *expires > now);
-        self.ended.retain(|_, (expires, _)| *expires > now);
+        self.ended.retain(|_, ended| ended.until > now);
     }
 }
 
@@ -312,13 +354,13 @@ impl Drop for Claim {
             .remove(&call)
             .and_then(|live| live.after)
             .unwrap_or(After::Fallback);
-        inner.ended.insert(
-            call,
-            (
-                Instant::now() + self.registry.admission_lifetime + ENDED_MARGIN,
-                after,
-            ),
-        );
+        let lifetime = self.registry.admission_lifetime + ENDED_MARGIN;
+        let ended = Ended {
+            until: Instant::now() + lifetime,
+            after,
+            token_expires_unix: self.view.facts.token_expires_unix,
+        };
+        inner.ended.insert(call, ended);
         drop(inner);
         self.registry.ended.notify_waiters();
     }

@@ -51,6 +51,12 @@ pub enum Failure {
     Unavailable,
     /// 401, as if the auth token had been rotated.
     Auth,
+    /// As if the call were over, though its stream is still there.
+    #[serde(rename = "404/20404")]
+    NotFound,
+    /// The same in the other form that has been seen.
+    #[serde(rename = "400/21220")]
+    NotInProgress,
     /// The request is taken and never answered.
     Stall,
     /// The request is carried out and the connection is cut before the answer.
@@ -135,6 +141,14 @@ fn error(status: StatusCode, code: u32, message: impl Into<String>) -> Answer {
         "status": status.as_u16(),
     });
     Answer { status, body }
+}
+
+fn not_in_progress() -> Answer {
+    error(
+        StatusCode::BAD_REQUEST,
+        21220,
+        "Call is not in-progress. Cannot redirect.",
+    )
 }
 
 impl Rest {
@@ -235,6 +249,12 @@ impl Rest {
                 "Service unavailable",
             )),
             Failure::Auth => Some(error(StatusCode::UNAUTHORIZED, 20003, "Authenticate")),
+            Failure::NotFound => Some(error(
+                StatusCode::NOT_FOUND,
+                20404,
+                "The requested resource was not found",
+            )),
+            Failure::NotInProgress => Some(not_in_progress()),
             Failure::Html => Some(Answer {
                 status: StatusCode::BAD_GATEWAY,
                 body: Value::Null,
@@ -361,11 +381,9 @@ impl Rest {
                 body: self.resource(&call),
             },
             // Not a violation: the caller may have hung up a moment ago.
-            Some((_, false)) if self.script().ended == EndedAnswer::NotInProgress => error(
-                StatusCode::BAD_REQUEST,
-                21220,
-                "Call is not in-progress. Cannot redirect.",
-            ),
+            Some((_, false)) if self.script().ended == EndedAnswer::NotInProgress => {
+                not_in_progress()
+            }
             _ => error(
                 StatusCode::NOT_FOUND,
                 20404,

@@ -7,7 +7,7 @@
 //! end. Violations of a protocol by the bridge, sessions left behind and secrets in the log fail
 //! every story, whatever it expects.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use super::{
     bridge::{self, Bridge, Setup},
     ear,
     evi::{self, Evi, EviHandle},
-    phone::{CallReport, CallSetup, Ended, Event, Fault, Phone, Step, Switchboard},
+    phone::{CallReport, CallSetup, Ended, Event, Fault, Party, Phone, Step, Switchboard},
     rest::{Rest, RestHandle, RestRequest, RestScript},
     speech,
 };
@@ -74,12 +74,94 @@ pub struct Expect {
     pub chats: usize,
     /// What the agent's side of the socket was closed with, by the bridge.
     pub agent_closed: Option<u16>,
+    /// What the media socket was closed with, by the bridge.
+    pub closed: Option<u16>,
+    /// What the media socket's upgrade was answered with in place of 101.
+    pub upgrade_refused: Option<u16>,
+    /// What became of a second media socket for the call.
+    pub second_socket: Option<String>,
+    /// Numbers that the caller was connected to.
+    pub dialled: Vec<String>,
     /// Words that stand in the log.
     pub logged: Vec<String>,
 }
 
+macro_rules! stories {
+    ($($name:literal,)*) => {
+        &[$(($name, include_str!(concat!("stories/", $name, ".toml")))),*]
+    };
+}
+
 /// The stories that ship with the program: name and text.
-pub const STORIES: &[(&str, &str)] = &[("demo", include_str!("stories/demo.toml"))];
+pub const STORIES: &[(&str, &str)] = stories! {
+    "demo",
+    "bare-numbers",
+    "barge-in-generating",
+    "barge-in-playing",
+    "builtin-hang-up",
+    "builtin-hang-up-last",
+    "caller-drops",
+    "caller-leaves-during-goodbye",
+    "close-without-end",
+    "close-without-tool",
+    "credits-run-out",
+    "evi-dropped",
+    "evi-frozen",
+    "evi-garbage",
+    "evi-restarts",
+    "expired",
+    "fallback-dial",
+    "fallback-hangup",
+    "farewell-after-answer",
+    "farewell-before-tool",
+    "farewell-in-two-parts",
+    "farewell-then-silence",
+    "farewell-twice",
+    "farewell-without-end",
+    "farewell-without-words",
+    "gaps",
+    "get-webhook",
+    "goodbye-and-lost",
+    "goodbye-withdrawn",
+    "goodbye-withdrawn-by-words",
+    "goodbye-withdrawn-in-silence",
+    "greeting-by-twilio",
+    "greeting-only",
+    "handshake-401",
+    "handshake-503",
+    "handshake-close",
+    "handshake-silent",
+    "harmless-error",
+    "inactivity",
+    "late-transcript",
+    "never-ready",
+    "never-start",
+    "no-credits",
+    "no-token",
+    "no-webhook",
+    "phone-garbage",
+    "port-443",
+    "rest-not-found",
+    "rest-not-in-progress",
+    "rest-recovers",
+    "rest-refuses",
+    "rest-stalls",
+    "second-socket",
+    "slow-reader",
+    "speaks-before-ready",
+    "spurious-interruption",
+    "stolen-token",
+    "superseded-tool",
+    "talked-over",
+    "trailing-slash",
+    "transcription-lost",
+    "unknown-tool",
+    "unsigned-on-purpose",
+    "upgrade-signature",
+    "wav-variety",
+    "web-search",
+    "webhook-signature",
+};
 
 impl Story {
     pub fn parse(text: &str) -> anyhow::Result<Story> {
@@ -190,6 +272,7 @@ impl World {
             requests,
             violations,
             log: self.bridge.log(),
+            phone: self.phone,
         })
     }
 
@@ -233,6 +316,8 @@ pub struct Observed {
     pub requests: Vec<RestRequest>,
     pub violations: Vec<String>,
     pub log: Vec<String>,
+    /// The telephone, for its clips.
+    phone: Phone,
 }
 
 /// Tells a story from beginning to end; returns what was seen and what was expected in vain.
@@ -244,8 +329,13 @@ pub async fn tell(
     let world = World::start(story, program, pace).await?;
     let call = world.call(story).await;
     let observed = world.end(call).await?;
-    let missed = observed.missed(&story.expect);
-    Ok((observed, missed))
+    // Listening is work for a processor, and the same runtime may be carrying other calls.
+    let expect = story.expect.clone();
+    let listening = tokio::task::spawn_blocking(move || {
+        let missed = observed.missed(&expect);
+        (observed, missed)
+    });
+    Ok(listening.await?)
 }
 
 impl Observed {
@@ -343,6 +433,52 @@ impl Observed {
                 format!("the bridge did not close the agent's socket with {code}"),
             );
         }
+        let closed = self.first(|event| match event {
+            Event::SocketClosed {
+                by: Party::Bridge,
+                code,
+                ..
+            } => *code,
+            _ => None,
+        });
+        want(
+            expect.closed.is_none() || closed == expect.closed,
+            format!(
+                "media socket closed: expected {:?}, was {closed:?}",
+                expect.closed
+            ),
+        );
+        let refused = self.first(|event| match event {
+            Event::UpgradeRefused { status } => Some(*status),
+            _ => None,
+        });
+        want(
+            refused == expect.upgrade_refused,
+            format!(
+                "upgrade refused: expected {:?}, was {refused:?}",
+                expect.upgrade_refused
+            ),
+        );
+        let second = self.first(|event| match event {
+            Event::SecondSocket { outcome } => Some(outcome.clone()),
+            _ => None,
+        });
+        want(
+            second == expect.second_socket,
+            format!(
+                "second socket: expected {:?}, was {second:?}",
+                expect.second_socket
+            ),
+        );
+        let dialled = self.first(|event| match event {
+            Event::Dialled { numbers } => Some(numbers.clone()),
+            _ => None,
+        });
+        let dialled = dialled.unwrap_or_default();
+        want(
+            dialled == expect.dialled,
+            format!("dialled: expected {:?}, was {dialled:?}", expect.dialled),
+        );
         for words in &expect.logged {
             want(
                 self.log.iter().any(|line| line.contains(words.as_str())),
@@ -364,6 +500,15 @@ impl Observed {
         missed
     }
 
+    /// What the first of the telephone's events of some kind says.
+    fn first<T>(&self, of: impl FnMut(&Event) -> Option<T>) -> Option<T> {
+        self.call
+            .entries
+            .iter()
+            .map(|entry| &entry.event)
+            .find_map(of)
+    }
+
     /// The cause in `session ended`.
     pub fn cause(&self) -> Option<String> {
         let line = self
@@ -376,21 +521,21 @@ impl Observed {
 
     /// Where the caller heard a clip.
     pub fn find(&self, name: &str, from: usize) -> Option<ear::Found> {
-        let clip = speech::clip(name)?;
-        let mut found = ear::find(self.call.heard.get(from..)?, clip)?;
+        let clip = self.phone.clip(name)?;
+        let mut found = ear::find(self.call.heard.get(from..)?, &clip)?;
         found.at += from;
         Some(found)
     }
 
     fn agent_find(&self, name: &str) -> Option<ear::Found> {
-        let clip = speech::clip(name)?;
+        let clip = self.phone.clip(name)?;
         let heard = self.agent.uplinks.values().map(|uplink| {
             let mut mulaw = Vec::new();
             g711::encode_into(&uplink.audio, &mut mulaw);
             mulaw
         });
         heard
-            .filter_map(|heard| ear::find(&heard, clip))
+            .filter_map(|heard| ear::find(&heard, &clip))
             .max_by(|a, b| a.whole.total_cmp(&b.whole))
     }
 
@@ -407,6 +552,7 @@ impl Observed {
     fn unexplained(&self, expect: &Expect) -> Vec<String> {
         const PER_MS: usize = 8;
         const TOLERANCE: usize = 100 * PER_MS;
+        const PAUSE: usize = 400 * PER_MS;
         let mut explained: Vec<std::ops::Range<usize>> = Vec::new();
         for name in &expect.heard {
             if let (Some(found), Some(clip)) = (self.find(name, 0), speech::clip(name)) {
@@ -424,11 +570,22 @@ impl Observed {
             });
             explained.push(found.at..end.unwrap_or(found.at));
         }
+        // Words that follow one another closely are one span of speech.
+        explained.sort_by_key(|known| known.start);
+        let mut spans: Vec<std::ops::Range<usize>> = Vec::new();
+        for known in explained {
+            match spans.last_mut() {
+                Some(last) if known.start <= last.end + PAUSE => {
+                    last.end = last.end.max(known.end);
+                }
+                _ => spans.push(known),
+            }
+        }
         let position = |at: Duration| at.as_millis() as usize * PER_MS;
         ear::speech(&self.call.heard)
             .into_iter()
             .filter(|span| {
-                !explained.iter().any(|known| {
+                !spans.iter().any(|known| {
                     known.start <= position(span.start) + TOLERANCE
                         && position(span.end) <= known.end + TOLERANCE
                 })
@@ -486,9 +643,4 @@ pub fn ended_word(ended: &Ended) -> &'static str {
         Ended::StepTimedOut { .. } => "step-timed-out",
         Ended::Lingered => "lingered",
     }
-}
-
-/// All clips, for a caller who brings a recording of their own.
-pub fn clips(name: &str, mulaw: Arc<[u8]>) -> std::collections::HashMap<String, Arc<[u8]>> {
-    std::collections::HashMap::from([(name.to_owned(), mulaw)])
 }

@@ -57,7 +57,11 @@ impl Minter {
         token
     }
 
+    /// Returns the token's expiry, by which its holder can tell it from a later one of the same call.
     /// The MAC is judged before the expiry: a stranger learns nothing from the difference.
+    ///
+    /// A good token is good again until it expires: that it opens one stream only is for the register
+    /// of calls to see to, and each instance has its own.
     pub fn check(
         &self,
         token: &str,
@@ -65,13 +69,13 @@ impl Minter {
         from: &str,
         to: &str,
         now_unix: u64,
-    ) -> Result<(), TokenError> {
+    ) -> Result<u64, TokenError> {
         let (expires_unix, mac) = take_apart(token).ok_or(TokenError::Malformed)?;
         let key = self.key.as_ref().ok_or(TokenError::Forged)?;
         hmac::verify(key, &message(call, from, to, expires_unix), &mac)
             .map_err(|_| TokenError::Forged)?;
         if now_unix < expires_unix {
-            Ok(())
+            Ok(expires_unix)
         } else {
             Err(TokenError::Expired)
         }
@@ -132,9 +136,15 @@ mod tests {
         assert!(token.starts_with("v1.1000."), "{token}");
         assert_eq!(token.len(), "v1.1000.".len() + 43);
         let elsewhere = Minter::new(&Secret::new("12345"));
-        assert_eq!(elsewhere.check(&token, &call('1'), FROM, TO, 999), Ok(()));
+        assert_eq!(
+            elsewhere.check(&token, &call('1'), FROM, TO, 999),
+            Ok(1_000)
+        );
         let longest = minter().mint(&call('1'), FROM, TO, u64::MAX);
-        assert_eq!(minter().check(&longest, &call('1'), FROM, TO, 999), Ok(()));
+        assert_eq!(
+            minter().check(&longest, &call('1'), FROM, TO, 999),
+            Ok(u64::MAX)
+        );
     }
 
     #[test]

@@ -1,3 +1,15 @@
 //! Telephone stories on the real program, between strict simulators.
 
+mod apart;
+mod drain;
+mod edges;
+mod ends;
+mod leaks;
+mod operator;
+mod refusals;
+mod secrets;
+mod stage;
 mod told;
+
+/// The daemon.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hume-bridge");

@@ -172,6 +172,10 @@ struct Segment {
 }
 
 impl Segment {
+    fn samples(&self) -> usize {
+        self.pcm.len() / 2
+    }
+
     fn ms(&self, samples: usize) -> f64 {
         samples as f64 * 1000.0 / f64::from(self.say.rate)
     }
@@ -194,10 +198,11 @@ impl Segment {
             None => lengths[1 + (index - 1) % (lengths.len() - 1)],
         };
         let samples = (u64::from(ms) * u64::from(self.say.rate) / 1000).max(1) as usize;
-        self.sent..(self.sent + samples).min(self.pcm.len())
+        self.sent..(self.sent + samples).min(self.samples())
     }
 
-    fn message(&mut self, range: Range<usize>) -> Downlink<'_> {
+    /// The frame of these samples.
+    fn message(&mut self, range: Range<usize>, tail: &str) -> String {
         let size = self
             .say
             .streaming_size
@@ -211,14 +216,14 @@ impl Segment {
             stereo: self.say.stereo,
             size,
         };
-        let data =
-            base64_simd::STANDARD.encode_to_string(wav(&self.pcm[range], self.say.rate, layout));
+        let file = wav(
+            &self.pcm[2 * range.start..2 * range.end],
+            self.say.rate,
+            layout,
+        );
+        let data = base64_simd::STANDARD.encode_to_string(file);
         self.index += 1;
-        Downlink::AudioOutput {
-            id: &self.id,
-            index: self.index - 1,
-            data,
-        }
+        wire::audio_output(&self.id, self.index - 1, &data, tail)
     }
 }
 
@@ -317,11 +322,16 @@ impl Chat {
         self.world.log.violation(self.connection, what);
     }
 
-    fn push(&mut self, message: Downlink<'_>) {
-        let frame = message.frame(
+    /// What every message ends with.
+    fn tail(&self) -> String {
+        wire::tail(
             self.custom_session_id.as_deref(),
             self.world.script.extra_fields,
-        );
+        )
+    }
+
+    fn push(&mut self, message: Downlink<'_>) {
+        let frame = message.frame(&self.tail());
         self.urgent.push_back(frame);
     }
 
@@ -822,11 +832,7 @@ impl Chat {
         }
         self.playing_until = self.playing_until.max(self.clock_ms()) + segment.ms(range.len());
         segment.sent = range.end;
-        let message = segment.message(range);
-        let frame = message.frame(
-            self.custom_session_id.as_deref(),
-            self.world.script.extra_fields,
-        );
+        let frame = segment.message(range, &self.tail());
         self.saying = Some(segment);
         Some(Next::Send(frame))
     }
@@ -865,7 +871,8 @@ impl Chat {
             }
             Step::StaleAudio => self.stale_audio(),
             Step::ServerToolError => {
-                let open = self.calls.iter().rev().find(|c| c.state == CallState::Open);
+                let waits = |c: &&Call| c.wants_answer && c.state == CallState::Open;
+                let open = self.calls.iter().rev().find(waits);
                 let id = match open.map(|c| c.id.clone()) {
                     Some(id) => id,
                     None => self.call("simulated", "{}", ToolKind::Function, true, now),
@@ -988,15 +995,15 @@ impl Chat {
             return;
         };
         let length = (segment.say.rate / 10) as usize;
-        let from = if segment.sent + 2 * length <= segment.pcm.len() {
+        let from = if segment.sent + 2 * length <= segment.samples() {
             segment.sent
         } else {
             0
         };
         for start in [from, from + length] {
-            let end = (start + length).min(segment.pcm.len());
-            let message = segment.message(start.min(end)..end);
-            self.push(message);
+            let end = (start + length).min(segment.samples());
+            let frame = segment.message(start.min(end)..end, &self.tail());
+            self.urgent.push_back(frame);
         }
         self.last = Some(segment);
     }

@@ -15,8 +15,8 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{
     log::{By, What},
     server::{Ground, Io, Link},
-    voice::{Layout, tone, wav},
-    wire::{ChatMessage, Downlink, Models},
+    voice::{Layout, octets_of, tone, wav},
+    wire::{self, ChatMessage, Downlink, Models},
 };
 
 /// Length of one message, in ms.
@@ -28,7 +28,7 @@ const SEGMENT: u64 = 100;
 fn body() -> Arc<str> {
     static BODY: OnceLock<Arc<str>> = OnceLock::new();
     let make = || {
-        let pcm = tone(MESSAGE_MS * 48, 48_000);
+        let pcm = octets_of(&tone(MESSAGE_MS * 48, 48_000));
         base64_simd::STANDARD
             .encode_to_string(wav(&pcm, 48_000, Layout::default()))
             .into()
@@ -38,14 +38,14 @@ fn body() -> Arc<str> {
 
 pub(super) async fn run(mut link: Link, number: u32, ground: &Ground) {
     let world = &ground.world;
-    let body = body();
+    let (body, tail) = (body(), wire::tail(None, false));
     let (chat_id, chat_group_id, request_id) = (world.id(1), world.id(2), world.id(3));
     let metadata = Downlink::ChatMetadata {
         chat_id: &chat_id,
         chat_group_id: &chat_group_id,
         request_id: &request_id,
     };
-    link.send(Message::text(metadata.frame(None, false)));
+    link.send(Message::text(metadata.frame(&tail)));
     world.log.event(
         number,
         What::Ready {
@@ -94,14 +94,12 @@ pub(super) async fn run(mut link: Link, number: u32, ground: &Ground) {
                 let index = spoken % SEGMENT;
                 if index == 0 {
                     if spoken > 0 {
-                        outbox.push_back((Downlink::AssistantEnd.frame(None, false), false));
+                        outbox.push_back((Downlink::AssistantEnd.frame(&tail), false));
                     }
                     id = world.id(4);
-                    outbox.push_back((beginning(&id), false));
+                    outbox.push_back((beginning(&id, &tail), false));
                 }
-                let audio = format!(
-                    r#"{{"type":"audio_output","id":"{id}","index":{index},"data":"{body}","custom_session_id":null}}"#,
-                );
+                let audio = wire::audio_output(&id, index, &body, &tail);
                 outbox.push_back((audio, true));
                 spoken += 1;
             }
@@ -123,7 +121,7 @@ pub(super) async fn run(mut link: Link, number: u32, ground: &Ground) {
     world.log.counted(number, received);
 }
 
-fn beginning(id: &str) -> String {
+fn beginning(id: &str, tail: &str) -> String {
     let message = ChatMessage {
         role: "assistant",
         content: "(load)",
@@ -136,5 +134,5 @@ fn beginning(id: &str) -> String {
         message,
         models: Models::new(false),
     }
-    .frame(None, false)
+    .frame(tail)
 }

@@ -446,7 +446,7 @@ impl TryFrom<RawStep> for Step {
 impl Say {
     /// A short message first, as a service that cares for latency sends, then sizes that are
     /// multiples of no frame.
-    pub const MESSAGE_MS: [u32; 3] = [100, 333, 517];
+    pub const MESSAGE_MS: [u32; 3] = [200, 333, 517];
 
     /// A clip said in the usual way: 48 kHz mono, everything at once.
     pub fn clip(name: &str) -> Say {

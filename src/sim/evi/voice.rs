@@ -71,8 +71,9 @@ pub fn test_tones(name: &str) -> Option<(&'static [u8], &'static str)> {
     Some((&tones[at], NAMES[at].1))
 }
 
-/// Samples shared by all who say them.
-pub(super) type Pcm = Arc<[i16]>;
+/// 16-bit little-endian samples as a WAV holds them, shared by all who say them: cutting a message
+/// is then a copy, and an unoptimised build keeps up with a world that runs fast.
+pub(super) type Pcm = Arc<[u8]>;
 
 /// Renders clips and keeps what it has rendered.
 pub(super) struct Renderer {
@@ -102,7 +103,7 @@ impl Renderer {
             return Some((pcm.clone(), words));
         }
         let source: Vec<i16> = octets.iter().map(|&o| linear(o)).collect();
-        let pcm: Pcm = interpolate(&source, rate).into();
+        let pcm: Pcm = octets_of(&interpolate(&source, rate)).into();
         self.rendered
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -113,8 +114,13 @@ impl Renderer {
     /// Speech for words of which there is no clip: a tone of a plausible length.
     pub fn tone_for(words: &str, rate: u32) -> Pcm {
         let ms = (words.chars().count() as u64 * 60).clamp(300, 15_000);
-        tone(ms * u64::from(rate) / 1000, rate).into()
+        octets_of(&tone(ms * u64::from(rate) / 1000, rate)).into()
     }
+}
+
+/// Samples as they stand in a WAV.
+pub(super) fn octets_of(samples: &[i16]) -> Vec<u8> {
+    samples.iter().flat_map(|s| s.to_le_bytes()).collect()
 }
 
 /// A quiet 400 Hz.
@@ -179,10 +185,10 @@ pub(super) struct Layout {
     pub size: Option<u32>,
 }
 
-/// A complete WAV file, 16-bit. Stereo has the same sound on both sides.
-pub(super) fn wav(pcm: &[i16], rate: u32, layout: Layout) -> Vec<u8> {
+/// A complete WAV file of 16-bit samples. Stereo has the same sound on both sides.
+pub(super) fn wav(pcm: &[u8], rate: u32, layout: Layout) -> Vec<u8> {
     let channels: u16 = if layout.stereo { 2 } else { 1 };
-    let data = pcm.len() as u32 * 2 * u32::from(channels);
+    let data = pcm.len() as u32 * u32::from(channels);
     // The second chunk's size is odd, so the pad byte that RIFF wants is there to be overlooked.
     const LIST: &[u8] =
         b"LIST\x12\x00\x00\x00INFOISFT\x05\x00\x00\x00sim-1\x00junk\x03\x00\x00\x00odd\x00";
@@ -200,10 +206,13 @@ pub(super) fn wav(pcm: &[i16], rate: u32, layout: Layout) -> Vec<u8> {
     out.extend_from_slice(list);
     out.extend_from_slice(b"data");
     out.extend_from_slice(&layout.size.unwrap_or(data).to_le_bytes());
-    for sample in pcm {
-        for _ in 0..channels {
-            out.extend_from_slice(&sample.to_le_bytes());
+    if layout.stereo {
+        for sample in pcm.chunks_exact(2) {
+            out.extend_from_slice(sample);
+            out.extend_from_slice(sample);
         }
+    } else {
+        out.extend_from_slice(pcm);
     }
     out
 }
@@ -249,14 +258,14 @@ mod tests {
 
     #[test]
     fn a_wav_is_what_its_header_says() {
-        let plain = wav(&[1, -2, 3], 24_000, Layout::default());
+        let plain = wav(&octets_of(&[1, -2, 3]), 24_000, Layout::default());
         assert_eq!(plain.len(), 44 + 6);
         assert_eq!(plain[4..8], 42u32.to_le_bytes());
         assert_eq!(plain[24..28], 24_000u32.to_le_bytes());
         assert_eq!(plain[44..], [1, 0, 0xfe, 0xff, 3, 0]);
 
         let odd = wav(
-            &[7],
+            &octets_of(&[7]),
             48_000,
             Layout {
                 list_chunk: true,

@@ -508,7 +508,7 @@ pub(super) const EXPRESSIONS: [&str; 48] = [
     "Triumph",
 ];
 
-/// A message of the server (sheet 3).
+/// A message of the server (sheet 3), but for [`audio_output`].
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Downlink<'a> {
@@ -516,11 +516,6 @@ pub(super) enum Downlink<'a> {
         chat_id: &'a str,
         chat_group_id: &'a str,
         request_id: &'a str,
-    },
-    AudioOutput {
-        id: &'a str,
-        index: u64,
-        data: String,
     },
     AssistantMessage {
         id: &'a str,
@@ -615,23 +610,28 @@ impl Models {
 }
 
 impl Downlink<'_> {
-    /// The frame's text; every message of the server carries the session's custom id, or null.
-    pub fn frame(&self, custom_session_id: Option<&str>, extra_fields: bool) -> String {
-        #[derive(Serialize)]
-        struct Envelope<'a, 'b> {
-            #[serde(flatten)]
-            message: &'a Downlink<'b>,
-            custom_session_id: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            field_of_the_future: Option<[&'a str; 1]>,
-        }
-        serde_json::to_string(&Envelope {
-            message: self,
-            custom_session_id,
-            field_of_the_future: extra_fields.then_some(["1"]),
-        })
-        .expect("strings and numbers")
+    /// The frame's text.
+    pub fn frame(&self, tail: &str) -> String {
+        let mut frame = serde_json::to_string(self).expect("strings and numbers");
+        frame.pop();
+        frame + tail
     }
+}
+
+/// What every message of the server ends with: the session's custom id, or null.
+pub(super) fn tail(custom_session_id: Option<&str>, extra_field: bool) -> String {
+    let id = serde_json::to_string(&custom_session_id).expect("a string");
+    let extra = if extra_field {
+        r#","field_of_the_future":["1"]"#
+    } else {
+        ""
+    };
+    format!(r#","custom_session_id":{id}{extra}}}"#)
+}
+
+/// The one message that is large: written by hand, as base64 needs no escaping.
+pub(super) fn audio_output(id: &str, index: u64, data: &str, tail: &str) -> String {
+    format!(r#"{{"type":"audio_output","id":"{id}","index":{index},"data":"{data}"{tail}"#)
 }
 
 #[cfg(test)]
@@ -804,7 +804,7 @@ mod tests {
 
     #[test]
     fn the_server_names_its_type_first_and_its_expressions_once() {
-        let frame = Downlink::AssistantEnd.frame(None, true);
+        let frame = Downlink::AssistantEnd.frame(&tail(None, true));
         assert_eq!(
             frame,
             r#"{"type":"assistant_end","custom_session_id":null,"field_of_the_future":["1"]}"#

@@ -1,0 +1,204 @@
+//! What `.ci/run` holds against other people's code: `cargo run --example conformance -- OUTDIR`.
+//!
+//! First every story that ships is told with the `hume-bridge` beside this program, and every frame
+//! that the bridge sent to the simulated EVI goes to OUTDIR/frames.jsonl; after them one frame of
+//! each kind that the codec can write and that no caller brings about, so that Hume's own packages
+//! judge all of them. Then a bridge and its simulators stay up for Hume's client and for Twilio's
+//! signatures. Where they are is printed, a word and a value a line; FRAMES comes last. When stdin
+//! ends, the bridge is told to stop, and how it does is the exit code; if stdin ends before, all
+//! that was started is killed.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use hume_bridge::{
+    agent::{Codec as _, Command, ToolResult, evi},
+    config::Secret,
+    sim::{
+        bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
+        scenario::{STORIES, Story, World, tell},
+    },
+};
+use tokio::sync::oneshot;
+
+/// As in the tests: how much faster than real time a story is told.
+const PACE: f64 = 4.0;
+
+/// Whom Hume's client meets: says every type of message that EVI has, the error last. The bridge's
+/// greeting is hard to put into XML; and its drain does not wait long for the calls that the signed
+/// webhooks announce, none of which comes.
+const AGENT: &str = r#"
+title = "An agent for Hume's own client"
+config = '''
+calls.greeting = "<Tom> & \"Jerry's\" café"
+calls.drain_limit = "1s"
+'''
+
+[agent]
+prosody = true
+mirror_settings = true
+greeting = [{ say = "agent-greeting" }, { end = true }]
+
+[[agent.replies]]
+heard = "what are your opening hours"
+interims = ["what are"]
+steps = [
+  { web_search = true },
+  { tool = { name = "opening_hours", parameters = "{\"day\":\"today\"}" } },
+]
+
+[[agent.replies]]
+on = "tool_answer"
+steps = [
+  { say = "agent-saturday", rate = 24000, list_chunk = true, quick = true },
+  { tool = { name = "weather", wait = false } },
+  { server_tool_error = true },
+  { end = true },
+  { spurious_interruption = true },
+  { error = "I0116", slug = "simulated_end" },
+  { close = 1000 },
+]
+
+[expect]
+ended = "rest"
+"#;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let outdir = std::env::args_os()
+        .nth(1)
+        .map(PathBuf::from)
+        .context("usage: conformance OUTDIR")?;
+    let (tell_end, mut end) = oneshot::channel();
+    // A thread, for the runtime would not end before its own reader of stdin does.
+    std::thread::spawn(move || {
+        let read = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        tell_end.send(read.map(drop))
+    });
+    let world = tokio::select! {
+        world = prepare(&outdir) => world?,
+        _ = &mut end => anyhow::bail!("stdin ended before there was a bridge"),
+    };
+    end.await.context("nobody reads stdin")??;
+    stop(world).await
+}
+
+/// Tells the stories, writes their frames, and starts the world that stays up.
+async fn prepare(outdir: &Path) -> anyhow::Result<World> {
+    let program = bridge_program()?;
+    let mut frames = String::new();
+    for (name, text) in STORIES {
+        let story = Story::parse(text).with_context(|| format!("story {name}"))?;
+        frames.push_str(&told(name, &story, &program).await?);
+    }
+    frames.push_str(&every_command());
+    let path = outdir.join("frames.jsonl");
+    fs::write(&path, frames).with_context(|| format!("cannot write {}", path.display()))?;
+
+    let world = World::start(&Story::parse(AGENT)?, &program, 1.0).await?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "EVI ws://{}", world.evi.addr)?;
+    writeln!(out, "KEY {HUME_KEY}")?;
+    writeln!(out, "HTTP http://{}", world.bridge.http)?;
+    writeln!(out, "PUBLIC {PUBLIC_URL}")?;
+    writeln!(out, "ACCOUNT {ACCOUNT_SID}")?;
+    writeln!(out, "TOKEN {AUTH_TOKEN}")?;
+    writeln!(out, "FRAMES {}", path.display())?;
+    out.flush()?;
+    Ok(world)
+}
+
+/// The daemon that was built along with this example.
+fn bridge_program() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let built = own.parent().and_then(Path::parent);
+    let program = built
+        .context("this program is in no build directory")?
+        .join("hume-bridge");
+    anyhow::ensure!(
+        program.is_file(),
+        "{} is not there: run cargo build first",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// Tells a story; what the bridge sent. One that does not end as it should proves nothing.
+async fn told(name: &str, story: &Story, program: &Path) -> anyhow::Result<String> {
+    let (observed, missed) = tell(story, program, PACE)
+        .await
+        .with_context(|| format!("story {name}"))?;
+    anyhow::ensure!(
+        missed.is_empty(),
+        "story {name} did not end as it should:\n{}\n{}",
+        missed.join("\n"),
+        observed.log.join("\n")
+    );
+    let frames = observed.agent.jsonl();
+    eprintln!("story {name}: {} frames", frames.lines().count());
+    Ok(frames)
+}
+
+/// Frames that only an operator or a failing tool brings about.
+fn every_command() -> String {
+    let mut codec = evi::Codec::new(evi::Settings {
+        url: "ws://127.0.0.1/".into(),
+        api_key: Secret::new(HUME_KEY),
+        config_id: None,
+        declare_hang_up: true,
+        resume: None,
+    });
+    let mut frames = String::new();
+    let mut send = |frame: String| {
+        frames.push_str(&frame);
+        frames.push('\n');
+    };
+    codec.opened(&mut send);
+    for command in [
+        Command::AudioIn(&[0xff; 160]),
+        Command::Say {
+            text: "Good \"evening\",\nZoë",
+        },
+        Command::AddContext {
+            text: "The caller is a member.",
+        },
+        Command::AddContext { text: "\u{1f642}" },
+        Command::Pause,
+        Command::Resume,
+        Command::ToolResult {
+            call_id: "call_1",
+            result: ToolResult::Ok(r#"{"open":true}"#),
+        },
+        Command::ToolResult {
+            call_id: "call_2",
+            result: ToolResult::Failed {
+                error: "timed out",
+                content: "Say that it cannot be found out just now.",
+            },
+        },
+    ] {
+        codec.command(command, &mut send);
+    }
+    frames
+}
+
+/// Ends everything; the bridge must end well, and Hume's own client must have broken no rule of the
+/// simulator: one that does is a rule misread.
+async fn stop(mut world: World) -> anyhow::Result<()> {
+    let exit = world.bridge.stop().await?;
+    for line in world.bridge.log() {
+        eprintln!("{line}");
+    }
+    anyhow::ensure!(exit.success(), "the daemon ended with {exit}");
+    let record = world.evi.stop().await;
+    let violations = record.violations();
+    anyhow::ensure!(
+        violations.is_empty(),
+        "to the simulator, Hume's own client breaks the protocol: {violations:?}"
+    );
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! Why a call ended: one word for logs, metrics and the record.
+
+use crate::agent::Closed;
+
+/// Why a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    CallerHungUp,
+    /// The media socket was lost without a word.
+    CarrierLost,
+    /// The media socket's peer makes no sense or takes nothing.
+    CarrierFailed,
+    AgentHungUp,
+    AgentInactive,
+    AgentExpired,
+    AgentFailed(Closed),
+    Operator,
+    MaxDuration,
+    Drain,
+}
+
+impl Cause {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::CallerHungUp => "caller-hung-up",
+            Cause::CarrierLost => "carrier-lost",
+            Cause::CarrierFailed => "carrier-failed",
+            Cause::AgentHungUp => "agent-hung-up",
+            Cause::AgentInactive => "agent-inactive",
+            Cause::AgentExpired => "agent-expired",
+            Cause::AgentFailed(Closed::Auth) => "agent-auth",
+            Cause::AgentFailed(Closed::Quota) => "agent-quota",
+            Cause::AgentFailed(Closed::Rejected) => "agent-rejected",
+            Cause::AgentFailed(_) => "agent-lost",
+            Cause::Operator => "operator",
+            Cause::MaxDuration => "max-duration",
+            Cause::Drain => "drain",
+        }
+    }
+}

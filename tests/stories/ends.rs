@@ -1,0 +1,133 @@
+//! When one side goes, the other is told.
+
+use hume_bridge::{
+    audio::g711,
+    sim::{
+        ear,
+        evi::{By, What},
+        phone::{Awaited, Ended, Event, Fault, Party, Step},
+        speech,
+    },
+};
+
+use crate::stage::{causes, close, faulty, in_time, say, start, until, wait_for, world};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_frees_the_agent() {
+    let world = world("[agent]\ngreeting = [{ say = \"agent-hours\" }, { end = true }]").await;
+    for step in [Step::HangUp, Step::Drop] {
+        start(&world.phone, vec![wait_for(Awaited::AgentSpeaking), step])
+            .finish()
+            .await;
+    }
+    let closed = |what: &What| {
+        matches!(
+            what,
+            What::Closed {
+                by: By::Bridge,
+                code: Some(1000),
+                ..
+            }
+        )
+    };
+    in_time(world.evi.until(|record| {
+        record
+            .events
+            .iter()
+            .filter(|event| closed(&event.what))
+            .count()
+            == 2
+    }))
+    .await;
+    assert_eq!(
+        causes(&close(world).await),
+        ["caller-hung-up", "carrier-lost"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_while_the_agent_is_being_dialled_leaves_no_chat() {
+    let world = world("[agent]\nready_after = \"20s\"").await;
+    start(&world.phone, vec![Step::HangUp]).finish().await;
+    let log = close(world).await;
+    assert_eq!(causes(&log), ["caller-hung-up"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_agent_frees_the_caller() {
+    let world = world(
+        "config = 'calls.fallback = { hangup = true }'\n\
+         [agent]\ngreeting = [{ say = \"agent-hours\" }, { wait = \"1s\" }, { drop = true }]",
+    )
+    .await;
+    let call = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);
+    let closed = |event: &Event| {
+        matches!(
+            event,
+            Event::SocketClosed {
+                by: Party::Bridge,
+                code: Some(1000),
+                ..
+            }
+        )
+    };
+    until(&call, closed).await;
+    assert_eq!(call.finish().await.ended, Ended::Hangup);
+    assert_eq!(causes(&close(world).await), ["agent-lost"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_lasts_too_long_is_ended() {
+    let world = world("config = 'calls.max_duration = \"1s\"'").await;
+    let call = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);
+    assert_eq!(call.finish().await.ended, Ended::RestCompleted);
+    assert_eq!(causes(&close(world).await), ["max-duration"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_too_many_hears_the_busy_tone() {
+    let world = world("config = 'calls.max_concurrent = 1'").await;
+    let first = start(&world.phone, vec![]);
+    until(&first, |event| matches!(event, Event::StreamStarted { .. })).await;
+    let second = start(&world.phone, vec![Step::HangUp]).finish().await;
+    assert_eq!(second.ended, Ended::Rejected { busy: true });
+    first.hang_up().await;
+    assert_eq!(first.finish().await.ended, Ended::CallerHungUp);
+    assert_eq!(causes(&close(world).await), ["caller-hung-up"]);
+}
+
+/// The telephone reads nothing, and the agent says more than all buffers in between can hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_telephone_that_takes_nothing_is_given_up_and_until_then_heard() {
+    let hours = "{ say = \"agent-hours\", rate = 8000 },".repeat(60);
+    let world = world(&format!(
+        "[agent]\ninterruptible = \"never\"\ngreeting = [{hours} {{ end = true }}]"
+    ))
+    .await;
+    let phone = faulty(&world, Fault::SlowReader);
+    let steps = vec![say("caller-hours"), wait_for(Awaited::StreamOver)];
+    let call = start(&phone, steps);
+    let closed = |what: &What| {
+        matches!(
+            what,
+            What::Closed {
+                by: By::Bridge,
+                code: Some(1000),
+                ..
+            }
+        )
+    };
+    in_time(
+        world
+            .evi
+            .until(|record| record.events.iter().any(|event| closed(&event.what))),
+    )
+    .await;
+    in_time(call.finish()).await;
+    let record = world.evi.record();
+    let mut mulaw = Vec::new();
+    g711::encode_into(&record.uplinks[&0].audio, &mut mulaw);
+    let clip = speech::clip("caller-hours").expect("a clip");
+    assert!(ear::find(&mulaw, clip).is_some_and(|found| found.is_whole()));
+    assert_eq!(causes(&close(world).await), ["carrier-failed"]);
+}
