@@ -19,11 +19,14 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     net::UnixDatagram,
     process::{Child, Command},
+    sync::mpsc,
     time::timeout,
 };
 
 /// A debug build on a busy machine takes its time.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+
+const NOTICES_KEPT: usize = 10_000;
 
 /// The account, numbers and keys of the simulated world.
 pub const PUBLIC_URL: &str = "https://bridge.example.com";
@@ -45,7 +48,7 @@ pub struct Setup<'a> {
 /// A running daemon.
 pub struct Bridge {
     child: Child,
-    notify: UnixDatagram,
+    notices: mpsc::Receiver<String>,
     log: Arc<Mutex<Vec<String>>>,
     pub http: SocketAddr,
     pub ops: SocketAddr,
@@ -97,12 +100,14 @@ impl Bridge {
             .spawn()
             .with_context(|| format!("cannot start {}", setup.program.display()))?;
         let log = Arc::new(Mutex::new(Vec::new()));
+        let (notices, kept) = mpsc::channel(NOTICES_KEPT);
+        tokio::spawn(read_notices(notify, notices));
         let stderr = child.stderr.take().expect("stderr was asked for");
         tokio::spawn(keep_log(stderr, log.clone()));
 
         let mut bridge = Bridge {
             child,
-            notify,
+            notices: kept,
             log,
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             ops: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -123,19 +128,17 @@ impl Bridge {
 
     /// Waits for a message to the notify socket that has this line; returns the message.
     pub async fn until_notified(&mut self, line: &str) -> anyhow::Result<String> {
-        let mut buffer = [0; 4096];
         let wanted = async {
             loop {
-                let length = self.notify.recv(&mut buffer).await?;
-                let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                let message = self.notices.recv().await.context("no notify socket")?;
                 if message.lines().any(|each| each == line) {
-                    return io::Result::Ok(message);
+                    return anyhow::Ok(message);
                 }
             }
         };
         tokio::select! {
             message = timeout(READY_LIMIT, wanted) => match message {
-                Ok(message) => Ok(message?),
+                Ok(message) => message,
                 Err(_) => anyhow::bail!("the daemon did not say {line} in time\n{}", self.log().join("\n")),
             },
             status = self.child.wait() => {
@@ -185,6 +188,24 @@ impl Bridge {
     pub async fn stop(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal("TERM").await?;
         self.ended(Duration::from_secs(20)).await
+    }
+}
+
+/// Reads what the daemon notifies, wanted or not: the kernel keeps ten messages, and then the daemon
+/// would wait. Those that nobody asks for are thrown away once there are too many.
+async fn read_notices(notify: UnixDatagram, notices: mpsc::Sender<String>) {
+    let mut buffer = [0; 4096];
+    loop {
+        tokio::select! {
+            () = notices.closed() => return,
+            received = notify.recv(&mut buffer) => match received {
+                Ok(length) => {
+                    let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                    _ = notices.try_send(message);
+                }
+                Err(_) => return,
+            },
+        }
     }
 }
 

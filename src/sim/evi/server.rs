@@ -100,7 +100,9 @@ async fn connection(tcp: TcpStream, number: u32, ground: Arc<Ground>) {
         return;
     }
     let mut admitted = None;
+    // The library clears the whole read buffer before each read, and its own is 128 KiB.
     let config = WebSocketConfig::default()
+        .read_buffer_size(4096)
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
     #[expect(clippy::result_large_err, reason = "the library's type")]

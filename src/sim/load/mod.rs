@@ -6,8 +6,9 @@
 //! agent's read, down from the agent's write to the telephone's read. Then everybody hangs up, and
 //! what is left of the calls is looked for.
 //!
-//! Where daemon and generator share the cores, a time includes waiting for the other's work; the
-//! generator's own CPU is printed beside the figures, so that a reader can tell.
+//! Where daemon and generator share the cores, a time includes waiting for the other's work; what the
+//! generator and everything else on the machine took is printed beside the figures, so that a reader
+//! can tell a slow bridge from a busy machine.
 
 mod ledger;
 mod process;
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     ledger::{Histogram, Ledger},
     process::Process,
-    report::{Daemon, Generator, Report, Way, rounded},
+    report::{Daemon, Generator, Others, Report, Way, rounded},
 };
 use super::{
     bridge::{self, Bridge, Setup},
@@ -210,6 +211,7 @@ impl Probe for Ear {
 
 async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     process::room_for(args.calls)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let floor = Arc::new(Floor::new(args.calls));
     let (up, down) = (floor.clone(), floor.clone());
     let options = evi::Options {
@@ -264,6 +266,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     eprintln!("all calls are up; measuring for {} s", args.secs);
     let span = Duration::from_secs(args.secs);
     let (at_start, own_start) = (daemon.look()?, Process::own().look()?);
+    let machine_start = process::machine_cpu()?;
     let from = Instant::now();
     let end = from + span;
     floor
@@ -277,6 +280,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     }
     let measured = from.elapsed();
     let (at_end, own_end) = (daemon.look()?, Process::own().look()?);
+    let machine = (process::machine_cpu()? - machine_start).as_secs_f64();
     until(ARRIVAL_LIMIT, async || floor.missing(end) == (0, 0)).await;
     let (up_lost, down_lost) = floor.missing(end);
 
@@ -293,9 +297,10 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     clean.await;
     let after = daemon.look()?;
     let sessions_after = scenario::active_sessions(&bridge).await?;
-    let exit = bridge.stop().await?;
-    if !exit.success() {
-        problems.push(format!("the daemon ended with {exit}"));
+    match bridge.stop().await {
+        Ok(exit) if exit.success() => {}
+        Ok(exit) => problems.push(format!("the daemon ended with {exit}")),
+        Err(error) => problems.push(format!("{error:#}")),
     }
     let record = agent.stop().await;
     problems.extend(record.violations().into_iter().map(str::to_owned));
@@ -329,11 +334,17 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
             && after.fds <= before.fds,
         calls: args.calls,
         secs: args.secs,
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        cores,
         up: Way::of(&floor.up, up_lost),
         down: Way::of(&floor.down, down_lost),
         daemon,
         generator,
+        others: Others {
+            cpu_cores: rounded(
+                (machine - cpu_seconds - own_cpu).max(0.0) / measured.as_secs_f64(),
+                4,
+            ),
+        },
         problems,
     })
 }

@@ -44,6 +44,22 @@ impl Process {
     }
 }
 
+/// What all processors together have been doing since the machine started, idling apart; time that
+/// the machine's own host took away is work too.
+pub fn machine_cpu() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+    busy(&stat).context("/proc/stat is not as expected")
+}
+
+fn busy(stat: &str) -> Option<Duration> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Result<Vec<u64>, _> = fields.split_whitespace().map(str::parse).collect();
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal] =
+        *ticks.ok()?.first_chunk::<8>()?;
+    let ticks = user + nice + system + irq + softirq + steal;
+    Some(Duration::from_millis(ticks * (1000 / TICKS_A_SECOND)))
+}
+
 fn cpu(stat: &str) -> Option<Duration> {
     // The name in parentheses may hold anything, spaces too.
     let (_, fields) = stat.rsplit_once(") ")?;
@@ -96,6 +112,9 @@ mod tests {
         assert_eq!(rss_kib(status), Some(2816));
         let limits = "Limit   Soft  Hard  Units\nMax open files            1024                 4096      files\n";
         assert_eq!(most_fds(limits), Some(1024));
+        let stat = "cpu  10 2 30 4000 50 6 7 8 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n";
+        assert_eq!(busy(stat), Some(Duration::from_millis(630)));
+        assert_eq!(busy("cpu 1 2"), None);
         assert_eq!(cpu(""), None);
         assert_eq!(rss_kib("VmRSS: many kB"), None);
         assert_eq!(most_fds(""), None);

@@ -20,6 +20,7 @@ pub struct Report {
     pub down: Way,
     pub daemon: Daemon,
     pub generator: Generator,
+    pub others: Others,
     /// Breaches of protocol and calls that ended by themselves; the first few.
     pub problems: Vec<String>,
 }
@@ -67,6 +68,12 @@ pub struct Generator {
     pub cpu_cores: f64,
 }
 
+/// Everything else on the machine: other processes, interrupts, and what its host took away.
+#[derive(Debug, Serialize)]
+pub struct Others {
+    pub cpu_cores: f64,
+}
+
 /// Digits that were not measured are not printed.
 pub fn rounded(value: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
@@ -109,7 +116,8 @@ impl fmt::Display for Report {
             "\ndaemon     CPU  {:.3} s a call-minute; {:.0} % of one core\n\
              \x20          RSS  {:.1} MiB before, {:.1} MiB at most, {:.1} KiB a call, {:.1} MiB after\n\
              \x20          files {} before, {} after; {} sessions left\n\
-             generator  CPU  {:.0} % of one core",
+             generator  CPU  {:.0} % of one core\n\
+             others     CPU  {:.0} % of one core",
             daemon.cpu_seconds_per_call_minute,
             daemon.cpu_cores * 100.0,
             mib(daemon.rss_base_kib),
@@ -120,6 +128,7 @@ impl fmt::Display for Report {
             daemon.fds_after,
             daemon.sessions_after,
             self.generator.cpu_cores * 100.0,
+            self.others.cpu_cores * 100.0,
         )?;
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;

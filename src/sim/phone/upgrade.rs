@@ -63,7 +63,7 @@ pub async fn open(phone: &Phone, url: &str) -> Result<Socket, NoSocket> {
     }
     // Small buffers: hundreds of telephones share a process.
     let config = WebSocketConfig::default()
-        .read_buffer_size(4096)
+        .read_buffer_size(2048)
         .write_buffer_size(2048)
         .max_write_buffer_size(1024 * 1024)
         .max_message_size(Some(16 * 1024 * 1024))
