@@ -12,7 +12,10 @@ use std::{
 
 use hume_bridge::{
     admin::server::{BindError, Limits, bind, serve_with},
-    session::registry::{CallFacts, Claim, Order, Registry},
+    session::{
+        order::Order,
+        registry::{CallFacts, Claim, Registry},
+    },
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;

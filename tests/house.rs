@@ -30,6 +30,8 @@ const RULES: &[Rule] = &[
             "agent",
             "session::machine",
             "session::goodbye",
+            "session::cause",
+            "session::order",
             "session::playback",
             "session::uplink",
             "admin::protocol",
@@ -57,11 +59,7 @@ const RULES: &[Rule] = &[
             "crate::session::driver",
             "crate::session::registry",
         ],
-        // Two plain enums, what to do after a call and what an operator orders.
-        allowed: &[
-            ("session::machine", "crate::session::registry::After"),
-            ("session::machine", "crate::session::registry::Order"),
-        ],
+        allowed: &[],
     },
     Rule {
         why: "samples know nothing of telephones and agents",

@@ -14,7 +14,10 @@ use super::protocol::{
     Answer, Code, Drain, Failure, HungUp, Request, Session, Sessions, Status, excerpt,
 };
 use crate::{
-    session::registry::{Order, OrderError, Registry, View},
+    session::{
+        order::Order,
+        registry::{OrderError, Registry, View},
+    },
     twilio::CallSid,
 };
 

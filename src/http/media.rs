@@ -24,7 +24,8 @@ use tracing::{info, warn};
 use super::{
     Front,
     listener::{Body, method_not_allowed, respond},
-    voice::{forbidden, signature_headers, unix_now},
+    signed::{forbidden, signature_headers},
+    unix_now,
 };
 use crate::{
     session::{

@@ -1,16 +1,22 @@
 //! What the two listeners serve.
 //!
-//! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed,
+//! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed
+//! ([`signed`]),
 //! plus a bare health check. The private one is for operators and monitors ([`ops`]). [`listener`]
 //! keeps both from being held up, filled up or brought down by a client.
 
 pub mod listener;
 pub mod media;
 pub mod ops;
+pub mod paths;
 pub mod router;
+pub mod signed;
 pub mod voice;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -71,4 +77,11 @@ impl Front {
             words_interrupt: manner.words_interrupt,
         }
     }
+}
+
+/// Seconds since 1970; a clock before that counts as 1970.
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

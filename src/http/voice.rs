@@ -4,30 +4,27 @@
 //! says nothing but 403. Both POST with a form and GET with a query are taken, as a number may be
 //! set to either.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Request, Response, StatusCode,
     body::Incoming,
-    header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue},
+    header::{CONNECTION, HeaderValue},
 };
 use tracing::{debug, info, warn};
 
 use super::{
     Front,
-    listener::{self, Body, BodyError, FORM_DEADLINE, FORM_LIMIT, method_not_allowed, respond},
-    router,
+    listener::{Body, respond},
+    paths,
+    signed::signed_form,
+    unix_now,
 };
 use crate::{
     config::Fallback,
     printable::Printable,
-    session::registry::{After, Refused},
-    twilio::{
-        CallSid,
-        signature::{SignatureHeaders, is_form},
-        twiml,
-        webhook::{CallRequest, Form},
-    },
+    session::{order::After, registry::Refused},
+    twilio::{CallSid, twiml, webhook::CallRequest},
 };
 
 /// A call comes in: a place for it, and the way to the media socket.
@@ -73,9 +70,9 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
     let greeting = &front.config.calls.greeting;
     let answer = twiml::ConnectStream {
         say: (!greeting.is_empty()).then_some(greeting.as_str()),
-        action: &public.http(router::AFTER),
-        stream_url: &public.ws(router::MEDIA),
-        status_callback: &public.http(router::STREAM),
+        action: &public.http(paths::AFTER),
+        stream_url: &public.ws(paths::MEDIA),
+        status_callback: &public.http(paths::STREAM),
         parameters: &[("token", &token), ("from", &call.from), ("to", &call.to)],
     }
     .to_xml();
@@ -152,72 +149,6 @@ pub async fn stream(front: &Front, request: Request<Incoming>) -> Response<Body>
     xml(twiml::empty())
 }
 
-/// The form of a request that is really Twilio's, or the refusal to send.
-async fn signed_form(
-    front: &Front,
-    mut request: Request<Incoming>,
-) -> Result<Form, Response<Body>> {
-    let path_and_query = request
-        .uri()
-        .path_and_query()
-        .map_or("/", |both| both.as_str())
-        .to_owned();
-    let (form, signed) = match *request.method() {
-        Method::GET => {
-            let query = request.uri().query().unwrap_or_default();
-            (Form::parse(query.as_bytes()), false)
-        }
-        Method::POST => {
-            if !content_type(request.headers()).is_some_and(is_form) {
-                return Err(respond(
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "text/plain",
-                    "application/x-www-form-urlencoded, please\n",
-                ));
-            }
-            let body = listener::read_form_body(&mut request, FORM_LIMIT, FORM_DEADLINE)
-                .await
-                .map_err(BodyError::response)?;
-            (Form::parse(&body), true)
-        }
-        _ => return Err(method_not_allowed("GET, POST")),
-    };
-    let form = form.map_err(|_| respond(StatusCode::BAD_REQUEST, "text/plain", "not a form\n"))?;
-    if front.config.twilio.validate_signatures {
-        let params = signed.then(|| form.pairs());
-        let headers = signature_headers(request.headers());
-        let public = &front.config.public_url;
-        if !front
-            .verifier
-            .verify_request(public, &path_and_query, params, headers)
-        {
-            warn!(target: "audit", path = %Printable(request.uri().path()), "webhook refused: signature");
-            return Err(forbidden());
-        }
-    }
-    Ok(form)
-}
-
-/// Twilio's signature headers, as far as they are text.
-pub fn signature_headers(headers: &HeaderMap) -> SignatureHeaders<'_> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    SignatureHeaders {
-        signature: text("x-twilio-signature"),
-        settings: text("x-twilio-webhooks-signature-settings"),
-    }
-}
-
-/// 403 and no detail.
-pub fn forbidden() -> Response<Body> {
-    respond(StatusCode::FORBIDDEN, "text/plain", "")
-}
-
-fn content_type(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-}
-
 fn fallback(front: &Front) -> String {
     match &front.config.calls.fallback {
         Fallback::Say(text) => twiml::say_and_hang_up(text),
@@ -234,11 +165,4 @@ fn xml(document: String) -> Response<Body> {
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
     response
-}
-
-/// Seconds since 1970; a clock before that counts as 1970.
-pub fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

@@ -32,7 +32,8 @@ use tracing::{debug, info, warn};
 use super::{
     cause::Cause,
     machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
-    registry::{Claim, Order},
+    order::Order,
+    registry::Claim,
     uplink::FRAME,
 };
 use crate::{

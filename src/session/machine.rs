@@ -20,8 +20,8 @@ use std::{
 use super::{
     cause::Cause,
     goodbye::Goodbye,
+    order::{After, Order},
     playback::{Cut, Echo, Playback},
-    registry::{After, Order},
     uplink::Uplink,
 };
 use crate::agent::{self, Closed, Ignored, Role, SegmentId};

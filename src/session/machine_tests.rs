@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     cause::Cause,
     machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
-    registry::{After, Order},
+    order::{After, Order},
 };
 use crate::agent::{self, Closed, Role, SegmentId};
 

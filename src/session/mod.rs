@@ -10,6 +10,7 @@ pub mod goodbye;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
+pub mod order;
 pub mod playback;
 pub mod registry;
 pub mod uplink;

@@ -17,6 +17,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc};
 
+use super::order::{After, Order};
 use crate::twilio::{CallSid, StreamSid};
 
 /// Beyond an admission's own lifetime, how long the end of a call is remembered for `/voice/after`
@@ -24,23 +25,6 @@ use crate::twilio::{CallSid, StreamSid};
 const ENDED_MARGIN: Duration = Duration::from_secs(60);
 /// Orders waiting in one call's mailbox.
 const MAILBOX: usize = 8;
-
-/// What an operator, or the daemon itself, tells a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// End the call; unless `now`, the agent's current words are heard first.
-    HangUp { now: bool },
-    /// The daemon's patience with draining is over.
-    DrainExpired,
-}
-
-/// What happens to the caller after the media stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    HangUp,
-    /// The configured fallback: a sentence or another number.
-    Fallback,
-}
 
 /// Why a new call is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
