@@ -11,7 +11,11 @@ use std::{
 };
 
 use hume_bridge::{
-    admin::server::{BindError, Limits, bind, serve_with},
+    admin::{
+        desk::{Control, Desk},
+        protocol::Reloaded,
+        server::{BindError, Limits, bind, serve_with},
+    },
     session::{
         order::Order,
         registry::{CallFacts, Claim, Registry},
@@ -31,6 +35,15 @@ const ANN: &str = "CAaa00000000000000000000000000000a";
 const ABE: &str = "CAab00000000000000000000000000000b";
 const ZOE: &str = "CAf000000000000000000000000000000f";
 
+/// A daemon whose config file is broken.
+struct NoConfig;
+
+impl Control for NoConfig {
+    fn reload(&self) -> Result<Reloaded, String> {
+        Err("hume-bridge.toml:1: public_url: is missing; write it".into())
+    }
+}
+
 struct Daemon {
     dir: TempDir,
     registry: Arc<Registry>,
@@ -46,13 +59,17 @@ impl Daemon {
     async fn with(limits: Limits) -> Daemon {
         let daemon = Daemon {
             dir: TempDir::new().unwrap(),
-            registry: Registry::new(2000, std::time::Duration::from_secs(30)),
+            registry: Registry::new(hume_bridge::session::registry::Limits {
+                max_concurrent: 2000,
+                admission_lifetime: std::time::Duration::from_secs(30),
+            }),
             tracker: TaskTracker::new(),
             token: CancellationToken::new(),
         };
         let listener = bind(&daemon.socket(), "").await.unwrap();
         let (tracker, token) = (daemon.tracker.clone(), daemon.token.clone());
-        let server = serve_with(listener, daemon.registry.clone(), limits, tracker, token);
+        let desk = Arc::new(Desk::new(daemon.registry.clone(), Arc::new(NoConfig)));
+        let server = serve_with(listener, desk, limits, tracker, token);
         daemon.tracker.spawn(server);
         daemon
     }
@@ -569,4 +586,17 @@ async fn a_second_daemon_does_not_take_the_socket_and_a_dead_ones_is_replaced() 
         error.starts_with("admin.socket ") && error.contains("No such file"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_of_a_broken_config_says_why_and_exits_78() {
+    let daemon = Daemon::start().await;
+    let output = daemon.ctl(&["reload"]).await;
+    assert_eq!(output.code, 78);
+    let said = &output.err;
+    assert!(
+        said.contains("hume-bridge.toml:1: public_url: is missing"),
+        "{said}"
+    );
+    assert_eq!(output.out, "");
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::protocol::{
-    Answer, Code, Drain, Failure, HungUp, Request, Session, Sessions, Status, excerpt,
+    Answer, Code, Drain, Failure, HungUp, Reloaded, Request, Session, Sessions, Status, excerpt,
 };
 use crate::{
     session::{
@@ -21,16 +21,25 @@ use crate::{
     twilio::CallSid,
 };
 
+/// What an operator may ask of the daemon as a whole.
+pub trait Control: Send + Sync {
+    /// Takes the config and the credentials anew, whole or not at all; the error is every problem
+    /// found, a line each.
+    fn reload(&self) -> Result<Reloaded, String>;
+}
+
 /// Shared by all clients.
-pub(super) struct Desk {
+pub struct Desk {
     registry: Arc<Registry>,
+    control: Arc<dyn Control>,
     started: Instant,
 }
 
 impl Desk {
-    pub(super) fn new(registry: Arc<Registry>) -> Self {
+    pub fn new(registry: Arc<Registry>, control: Arc<dyn Control>) -> Self {
         Desk {
             registry,
+            control,
             started: Instant::now(),
         }
     }
@@ -45,9 +54,13 @@ impl Desk {
                 tracing::debug!(target: "audit", uid, op = request.op(), "control request");
             }
             // These write a line of their own, with what came of it.
-            Request::Hangup { .. } | Request::Drain {} | Request::Undrain {} => {}
+            Request::Hangup { .. }
+            | Request::Drain {}
+            | Request::Undrain {}
+            | Request::Reload {} => {}
         }
         match request {
+            Request::Reload {} => self.reload(uid),
             Request::Status {} => Ok(Answer::Status(self.status())),
             Request::Sessions {} => Ok(Answer::Sessions(self.sessions())),
             Request::Show { call } => Ok(Answer::Show(session(&*self.find(&call)?))),
@@ -129,6 +142,15 @@ impl Desk {
             active_sessions,
             expected_sessions,
         })
+    }
+
+    fn reload(&self, uid: u32) -> Result<Answer, Failure> {
+        let result = self.control.reload();
+        tracing::info!(target: "audit", uid, ok = result.is_ok(), "reload ordered");
+        match result {
+            Ok(reloaded) => Ok(Answer::Reloaded(reloaded)),
+            Err(problems) => Err(Failure::new(Code::ConfigInvalid, problems)),
+        }
     }
 
     fn find(&self, call: &str) -> Result<Arc<View>, Failure> {

@@ -6,7 +6,7 @@
 //! peer's uid goes on every audit line.
 
 pub mod client;
-mod desk;
+pub mod desk;
 pub mod framing;
 pub mod protocol;
 pub mod server;

@@ -53,6 +53,8 @@ pub enum Request {
     },
     Drain {},
     Undrain {},
+    /// Read the config and the credentials again.
+    Reload {},
 }
 
 fn is_false(value: &bool) -> bool {
@@ -61,7 +63,9 @@ fn is_false(value: &bool) -> bool {
 
 impl Request {
     /// Every op there is.
-    pub const OPS: [&str; 6] = ["status", "sessions", "show", "hangup", "drain", "undrain"];
+    pub const OPS: [&str; 7] = [
+        "status", "sessions", "show", "hangup", "drain", "undrain", "reload",
+    ];
 
     pub fn op(&self) -> &'static str {
         match self {
@@ -71,6 +75,7 @@ impl Request {
             Request::Hangup { .. } => "hangup",
             Request::Drain {} => "drain",
             Request::Undrain {} => "undrain",
+            Request::Reload {} => "reload",
         }
     }
 
@@ -182,6 +187,8 @@ pub enum Code {
     Busy,
     /// The daemon is on its way out.
     Stopping,
+    /// The config or the credentials are wrong; nothing has changed.
+    ConfigInvalid,
     /// A code of a daemon newer than this.
     #[serde(other)]
     Other,
@@ -212,6 +219,7 @@ pub enum Answer {
     Show(Session),
     HungUp(HungUp),
     Drain(Drain),
+    Reloaded(Reloaded),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,6 +279,15 @@ pub struct Drain {
     pub changed: bool,
     pub active_sessions: usize,
     pub expected_sessions: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reloaded {
+    /// Keys whose new values the next call meets; `credentials` for any of them.
+    pub changed: Vec<String>,
+    /// Keys whose new values wait for a restart.
+    pub need_restart: Vec<String>,
 }
 
 /// A reply's line, newline included.

@@ -26,7 +26,6 @@ use super::{
     framing::Lines,
     protocol::{Code, Failure, MAX_REQUEST, reply_line},
 };
-use crate::session::registry::Registry;
 
 /// Read and write for the owner and the group, nothing for others.
 const MODE: u32 = 0o660;
@@ -156,22 +155,21 @@ fn gid_of(groups: &str, name: &str) -> Option<u32> {
 /// Serves until the token is cancelled. Clients run in `tracker`.
 pub async fn serve(
     listener: Listener,
-    registry: Arc<Registry>,
+    desk: Arc<Desk>,
     tracker: TaskTracker,
     token: CancellationToken,
 ) {
-    serve_with(listener, registry, Limits::default(), tracker, token).await;
+    serve_with(listener, desk, Limits::default(), tracker, token).await;
 }
 
 /// [`serve`] with other limits.
 pub async fn serve_with(
     listener: Listener,
-    registry: Arc<Registry>,
+    desk: Arc<Desk>,
     limits: Limits,
     tracker: TaskTracker,
     token: CancellationToken,
 ) {
-    let desk = Arc::new(Desk::new(registry));
     let room = Arc::new(Semaphore::new(limits.clients));
     loop {
         let accepted = tokio::select! {

@@ -6,6 +6,7 @@
 //! printed by accident.
 
 pub mod args;
+pub mod changes;
 mod check;
 pub mod credentials;
 mod defaults;

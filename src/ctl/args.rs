@@ -23,6 +23,7 @@ commands:
       --reason TEXT         for the log
   drain                   admit no more calls; live calls go on
   undrain                 admit calls again
+  reload                  read the config and the credentials again
   help, version
 
 CALL is a CallSid or a prefix that only one live call has.
@@ -33,11 +34,11 @@ options:
   --timeout TIME   for the whole command: 500ms, 5s, 1m (5s)
 
 exit: 0 done, 1 refused, 2 usage, 3 no such call, 69 daemon not reachable,
-      77 not permitted
+      77 not permitted, 78 config invalid
 ";
 
-const COMMANDS: [&str; 8] = [
-    "status", "sessions", "show", "hangup", "drain", "undrain", "help", "version",
+const COMMANDS: [&str; 9] = [
+    "status", "sessions", "show", "hangup", "drain", "undrain", "reload", "help", "version",
 ];
 
 /// What to do.
@@ -137,6 +138,7 @@ where
         "sessions" => Command::Ask(vec![Request::Sessions {}]),
         "drain" => Command::Ask(vec![Request::Drain {}]),
         "undrain" => Command::Ask(vec![Request::Undrain {}]),
+        "reload" => Command::Ask(vec![Request::Reload {}]),
         "show" => match <[String; 1]>::try_from(calls) {
             Ok([call]) => Command::Ask(vec![Request::Show { call }]),
             Err(_) => return usage("`show` takes one CALL"),

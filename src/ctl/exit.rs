@@ -29,6 +29,7 @@ impl Exit {
     pub fn of_code(code: Code) -> Exit {
         match code {
             Code::NoSuchCall => Exit::NoSuchCall,
+            Code::ConfigInvalid => Exit::Config,
             _ => Exit::Refused,
         }
     }

@@ -137,6 +137,7 @@ fn for_people(request: &Request, ok: &Value, version: &str) -> Result<String, Re
             text
         }
         Request::Drain {} | Request::Undrain {} => render::drain(&decode(ok)?),
+        Request::Reload {} => render::reloaded(&decode(ok)?),
     })
 }
 

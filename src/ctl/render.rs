@@ -3,7 +3,7 @@
 //! Pure; scripts use `--json` instead, so any of this may be made nicer at any time. What came from
 //! a caller is shown with its control characters escaped: a terminal obeys them.
 
-use crate::admin::protocol::{Drain, HungUp, Session, Sessions, Status};
+use crate::admin::protocol::{Drain, HungUp, Reloaded, Session, Sessions, Status};
 
 pub fn status(status: &Status, version: &str) -> String {
     fields(&[
@@ -132,6 +132,23 @@ fn duration(seconds: u64) -> String {
         (0, _, _) => format!("{hours}h{:02}m", minutes % 60),
         _ => format!("{days}d{:02}h", hours % 24),
     }
+}
+
+/// `changed`: in force for the next call; `need restart`: not yet.
+pub fn reloaded(reloaded: &Reloaded) -> String {
+    let mut text = String::new();
+    for (what, keys) in [
+        ("changed", &reloaded.changed),
+        ("need restart", &reloaded.need_restart),
+    ] {
+        for key in keys {
+            text += &format!("{what}: {}\n", clean(key));
+        }
+    }
+    if text.is_empty() {
+        text += "nothing has changed\n";
+    }
+    text
 }
 
 pub fn clean(text: &str) -> String {

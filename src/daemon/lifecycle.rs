@@ -3,7 +3,7 @@
 //! The first SIGTERM or SIGINT begins a drain: no new calls, those that are live or admitted finish
 //! undisturbed. After `calls.drain_limit`, or at a second signal, what is left is hung up. Only then
 //! do the listeners go: a draining daemon still answers `/voice/after` and the media sockets of the
-//! calls it admitted. A listener that ends by itself ends the process with a failure.
+//! calls it admitted. SIGHUP reloads. A listener that ends by itself ends the process with a failure.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
-use super::notify;
+use super::{notify, office::Office};
+use crate::admin::desk::Control as _;
 use crate::session::registry::Registry;
 
 /// How often the state is told to systemd, and how much more time each telling asks for.
@@ -35,7 +36,7 @@ pub struct House {
     pub tasks: TaskTracker,
     pub servers: JoinSet<()>,
     pub hard: CancellationToken,
-    pub drain_limit: Duration,
+    pub office: std::sync::Arc<Office>,
 }
 
 /// The signals, from before anything else is started, so that none is lost.
@@ -45,16 +46,23 @@ pub fn signals() -> anyhow::Result<Signals> {
 
 /// Returns when the daemon has left in good order.
 pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> {
-    let mut beat = tokio::time::interval(BEAT);
+    let mut watchdog = Watchdog::new();
+    let mut beat = tokio::time::interval(watchdog.beat());
     let mut told = 0;
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Some(SIGHUP) => warn!("SIGHUP: this version takes a new config only by a restart"),
+                Some(SIGHUP) => {
+                    notify::reloading();
+                    // What came of it is in the log; systemd only learns that it is over.
+                    _ = house.office.reload();
+                    notify::reloaded();
+                }
                 Some(_) => break,
                 None => anyhow::bail!("the signal stream ended"),
             },
             _ = beat.tick() => {
+                watchdog.feed();
                 let calls = house.registry.active();
                 if calls != told {
                     told = calls;
@@ -64,7 +72,7 @@ pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> 
             died = house.servers.join_next() => died_by_itself(died)?,
         }
     }
-    drain(&mut house, &mut signals).await?;
+    drain(&mut house, &mut signals, &mut watchdog).await?;
     house.hard.cancel();
     house.tasks.close();
     house.calls.close();
@@ -80,18 +88,19 @@ pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn drain(house: &mut House, signals: &mut Signals) -> anyhow::Result<()> {
+async fn drain(
+    house: &mut House,
+    signals: &mut Signals,
+    watchdog: &mut Watchdog,
+) -> anyhow::Result<()> {
+    let limit = house.office.drain_limit();
     house.registry.stop();
     let owed = house.registry.owed(Instant::now());
-    info!(
-        calls = owed,
-        limit_secs = house.drain_limit.as_secs(),
-        "draining"
-    );
+    info!(calls = owed, limit_secs = limit.as_secs(), "draining");
     notify::stopping(owed);
-    let mut give_up = tokio::time::Instant::now() + house.drain_limit;
+    let mut give_up = tokio::time::Instant::now() + limit;
     let mut told_to_end = false;
-    let mut beat = tokio::time::interval(BEAT);
+    let mut beat = tokio::time::interval(watchdog.beat());
     let mut had_calls = false;
     loop {
         let owed = house.registry.owed(Instant::now());
@@ -101,7 +110,10 @@ async fn drain(house: &mut House, signals: &mut Signals) -> anyhow::Result<()> {
         had_calls = true;
         tokio::select! {
             () = house.registry.next_end() => {}
-            _ = beat.tick() => notify::draining(owed, EXTENSION),
+            _ = beat.tick() => {
+                watchdog.feed();
+                notify::draining(owed, EXTENSION);
+            }
             signal = signals.next() => match signal {
                 Some(SIGHUP) => {}
                 _ => give_up = tokio::time::Instant::now(),
@@ -132,5 +144,37 @@ fn died_by_itself(died: Option<Result<(), tokio::task::JoinError>>) -> anyhow::R
     match died {
         Some(Err(error)) => Err(error).context("a listener died"),
         Some(Ok(())) | None => anyhow::bail!("a listener ended by itself"),
+    }
+}
+
+/// Systemd's watchdog, fed by this loop and only while the runtime's workers still run what they are
+/// given: a loop that turns over stuck workers is no sign of health.
+struct Watchdog {
+    limit: Option<Duration>,
+    probe: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Watchdog {
+    fn new() -> Self {
+        Watchdog {
+            limit: notify::watchdog_limit(),
+            probe: None,
+        }
+    }
+
+    /// How often to feed: each second, and thrice within the limit.
+    fn beat(&self) -> Duration {
+        self.limit.map_or(BEAT, |limit| BEAT.min(limit / 3))
+    }
+
+    fn feed(&mut self) {
+        if self.limit.is_none() {
+            return;
+        }
+        if self.probe.as_ref().is_none_or(|probe| probe.is_finished()) {
+            // The first beat comes before any probe: READY has just been said.
+            notify::alive();
+            self.probe = Some(tokio::spawn(std::future::ready(())));
+        }
     }
 }

@@ -12,41 +12,53 @@ use std::{
 use anyhow::Context as _;
 use syslog::{Facility, Formatter3164, LoggerBackend};
 use tracing::{Level, Metadata, level_filters::LevelFilter};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{
+    fmt::MakeWriter, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
 
 use crate::config::{Log, LogLevel, LogTarget};
 
-/// Once, before anything is logged.
-pub fn init(log: &Log) -> anyhow::Result<()> {
-    let level = match log.level {
+/// Sets the level while the daemon runs.
+pub type SetLevel = Box<dyn Fn(LogLevel) + Send + Sync>;
+
+fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
-    };
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(level)
+    }
+}
+
+/// Once, before anything is logged.
+pub fn init(log: &Log) -> anyhow::Result<SetLevel> {
+    let (filter, handle) = reload::Layer::new(filter(log.level));
+    let start = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false);
     match log.target {
         LogTarget::Auto | LogTarget::Stderr => {
             // Set by systemd when stderr is the journal, which keeps the time itself.
             if std::env::var_os("JOURNAL_STREAM").is_some() {
-                lines.with_writer(io::stderr).without_time().init();
+                start
+                    .with(lines.with_writer(io::stderr).without_time())
+                    .init();
             } else {
-                lines.with_writer(io::stderr).init();
+                start.with(lines.with_writer(io::stderr)).init();
             }
         }
         LogTarget::Syslog => {
             let writer = Syslog::connect().context("log.target: no local syslog answers")?;
-            lines
-                .with_writer(writer)
-                .without_time()
-                .with_level(false)
+            start
+                .with(lines.with_writer(writer).without_time().with_level(false))
                 .init();
         }
     }
-    Ok(())
+    // It fails only when the subscriber is gone, and with it everything that could be logged.
+    Ok(Box::new(move |level| {
+        _ = handle.reload(self::filter(level))
+    }))
 }
 
 type Logger = syslog::Logger<LoggerBackend, Formatter3164>;

@@ -8,35 +8,35 @@
 mod lifecycle;
 mod logging;
 mod notify;
+mod office;
+mod sockets;
 
 use std::{
-    path::Path,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use hyper::{Request, body::Incoming};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
+use self::office::Office;
 use crate::{
-    admin,
+    admin::{self, desk::Desk},
     agent::link::Tls,
     config::{
-        self, Config, Credentials, Problems,
+        Config, Credentials,
         args::{self, Invocation, RunArgs},
-        credentials,
     },
     http::{
-        self, Front,
+        self, Shared,
         listener::{self, Limits},
-        ops::{ConfigFacts, OpsState},
+        ops::OpsState,
     },
     session::registry::Registry,
     sim,
-    twilio::rest::Rest,
 };
 
 const EX_USAGE: u8 = 2;
@@ -45,7 +45,7 @@ const EX_CONFIG: u8 = 78;
 /// `hume-bridge`
 pub fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
-        Ok(Invocation::Run(run)) => serve(&run),
+        Ok(Invocation::Run(run)) => serve(run),
         Ok(Invocation::Demo(demo)) => sim::demo::main(&demo),
         Ok(Invocation::Load(load)) => sim::load::main(&load),
         Ok(Invocation::Help(text)) => print(text),
@@ -64,22 +64,22 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn serve(run: &RunArgs) -> ExitCode {
-    let (config, credentials) = match settle(run) {
+fn serve(run: RunArgs) -> ExitCode {
+    let (config, credentials) = match office::read(&run) {
         Ok(both) => both,
         Err(problems) => {
             eprintln!("{problems}");
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let result = logging::init(&config.log)
-        .and_then(|()| runtime())
-        .and_then(|runtime| {
-            let result = runtime.block_on(Box::pin(daemon(config, credentials)));
-            // A name that is still being resolved must not hold the exit.
-            runtime.shutdown_timeout(Duration::from_secs(1));
-            result
-        });
+    let result = logging::init(&config.log).and_then(|set_level| {
+        let runtime = runtime()?;
+        let daemon = daemon(run, config, credentials, set_level);
+        let result = runtime.block_on(Box::pin(daemon));
+        // A name that is still being resolved must not hold the exit.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        result
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -87,18 +87,6 @@ fn serve(run: &RunArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn settle(run: &RunArgs) -> Result<(Config, Credentials), Problems> {
-    let path = run
-        .config
-        .as_deref()
-        .unwrap_or(Path::new(config::DEFAULT_PATH));
-    let config = config::load(path, &run.overrides)?;
-    let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
-    let directory = directory.as_deref().map(Path::new);
-    let credentials = credentials::find(run.credentials.as_deref(), &config, directory)?;
-    Ok((config, credentials))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -109,118 +97,77 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
-async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> {
+async fn daemon(
+    run: RunArgs,
+    config: Config,
+    credentials: Credentials,
+    set_level: logging::SetLevel,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     let signals = lifecycle::signals()?;
-    let tls = Arc::new(Tls::new());
-    // The REST API of a real Twilio is https: build its TLS now, so that a machine without a
-    // certificate store is found out at start and not at the first goodbye.
-    let rest_tls = match config.twilio.api_url.starts_with("https://") {
-        true => Some(
-            tls.client_config()
-                .context("no TLS for Twilio's REST API")?
-                .as_ref()
-                .clone(),
-        ),
-        false => None,
-    };
-    let rest = Rest::new(
-        &config.twilio.api_url,
-        &credentials.twilio_account_sid,
-        &credentials.twilio_auth_token,
-        rest_tls,
-    )
-    .context("twilio.api_url")?;
-
-    let public = bind(config.listen.http, "listen.http").await?;
-    let private = match config.listen.ops {
-        Some(address) => Some(bind(address, "listen.ops").await?),
-        None => None,
-    };
-    let control = match &config.admin.socket {
-        Some(path) => Some(admin::server::bind(path, &config.admin.group).await?),
-        None => None,
-    };
-    let addresses = notify::Addresses {
-        http: public.local_addr().context("listen.http")?,
-        ops: private
-            .as_ref()
-            .map(TcpListener::local_addr)
-            .transpose()
-            .context("listen.ops")?,
-    };
-
-    let registry = Registry::new(config.calls.max_concurrent, admission_lifetime(&config));
-    let drain_limit = config.calls.drain_limit;
-    let ops_state = Arc::new(OpsState {
-        registry: registry.clone(),
-        config: ConfigFacts {
-            port: addresses.http.port(),
-            agent: config.agent.default.as_str(),
-            hume_config_id: config.hume.config_id.clone(),
-            twilio_number: credentials.twilio_phone_number.clone(),
-        },
-        started,
-    });
-    let front = Arc::new(Front::new(
-        Arc::new(config),
-        &credentials,
-        registry.clone(),
-        rest,
-        tls,
-    ));
-    let calls = front.calls.clone();
+    let sockets = sockets::open(&config).await?;
+    let registry = Registry::new(office::limits(&config));
+    let shared = Shared::new(registry.clone(), Arc::new(Tls::new()));
+    let calls = shared.calls.clone();
+    let port = sockets.addresses.http.port();
+    let office = Arc::new(Office::open(
+        run,
+        config,
+        credentials,
+        shared,
+        port,
+        set_level,
+    )?);
 
     let hard = CancellationToken::new();
     let tasks = TaskTracker::new();
     let mut servers = tokio::task::JoinSet::new();
+    let desks = office.desks();
     servers.spawn(listener::serve(
-        public,
+        sockets.public,
         Limits::default(),
-        move |request, _peer| http::router::route(front.clone(), request),
+        move |request, _peer| http::router::route(desks.borrow().front.clone(), request),
         tasks.clone(),
         hard.clone(),
     ));
-    if let Some(private) = private {
+    if let Some(private) = sockets.private {
+        let (desks, registry) = (office.desks(), registry.clone());
+        let answer = move |request: Request<Incoming>, _peer| {
+            let config = desks.borrow().facts.clone();
+            let state = OpsState {
+                registry: registry.clone(),
+                config,
+                started,
+            };
+            std::future::ready(http::ops::respond_to(&state, &request))
+        };
         servers.spawn(listener::serve(
             private,
             Limits::default(),
-            move |request, _peer| std::future::ready(http::ops::respond_to(&ops_state, &request)),
+            answer,
             tasks.clone(),
             hard.clone(),
         ));
     }
-    if let Some(control) = control {
+    if let Some(control) = sockets.control {
+        let desk = Arc::new(Desk::new(registry.clone(), office.clone()));
         servers.spawn(admin::server::serve(
             control,
-            registry.clone(),
+            desk,
             tasks.clone(),
             hard.clone(),
         ));
     }
 
-    info!(http = %addresses.http, version = env!("CARGO_PKG_VERSION"), "ready");
-    notify::ready(&addresses);
+    info!(http = %sockets.addresses.http, version = env!("CARGO_PKG_VERSION"), "ready");
+    notify::ready(&sockets.addresses);
     let house = lifecycle::House {
+        office,
         registry,
         calls,
         tasks,
         servers,
         hard,
-        drain_limit,
     };
     lifecycle::keep(house, signals).await
-}
-
-/// From the webhook to the media socket: Twilio speaks the greeting first, some ten characters a
-/// second and slower in some tongues.
-fn admission_lifetime(config: &Config) -> Duration {
-    let characters = config.calls.greeting.chars().count() as u32;
-    Duration::from_secs(30) + Duration::from_millis(150) * characters
-}
-
-async fn bind(address: std::net::SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{key}: cannot listen on {address}; is another instance running?"))
 }

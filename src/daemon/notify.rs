@@ -25,6 +25,29 @@ pub fn ready(addresses: &Addresses) {
     send(&states);
 }
 
+/// A reload has begun: systemd waits for [`reloaded`] (`Type=notify-reload`, sd_notify(3)).
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Err(error) => debug!(%error, "no monotonic clock"),
+    }
+}
+
+/// The reload is over, for better or worse.
+pub fn reloaded() {
+    send(&[NotifyState::Ready]);
+}
+
+/// How long systemd waits for [`alive`] before it kills us; `None` without a watchdog.
+pub fn watchdog_limit() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+/// The watchdog's food.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
+}
+
 /// How many calls there are.
 pub fn calls(calls: usize) {
     send(&[NotifyState::Status(&in_words(calls))]);

@@ -31,7 +31,28 @@ use crate::{
 /// Media sockets that have not yet shown whose they are.
 const MAX_UNCLAIMED: usize = 256;
 
-/// Everything the public listener works with.
+/// What outlives a config.
+pub struct Shared {
+    pub registry: Arc<Registry>,
+    /// Every call's task: what a stopping daemon waits for.
+    pub calls: TaskTracker,
+    pub tls: Arc<Tls>,
+    unclaimed: Arc<Semaphore>,
+}
+
+impl Shared {
+    pub fn new(registry: Arc<Registry>, tls: Arc<Tls>) -> Self {
+        Shared {
+            registry,
+            calls: TaskTracker::new(),
+            tls,
+            unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
+        }
+    }
+}
+
+/// Everything the public listener works with, under one config. A reload makes a new one; requests
+/// and calls that have begun keep theirs.
 pub struct Front {
     pub config: Arc<Config>,
     pub registry: Arc<Registry>,
@@ -49,9 +70,8 @@ impl Front {
     pub fn new(
         config: Arc<Config>,
         credentials: &Credentials,
-        registry: Arc<Registry>,
         rest: Rest,
-        tls: Arc<Tls>,
+        shared: &Shared,
     ) -> Self {
         Front {
             agents: Agents::new(&config, credentials),
@@ -59,11 +79,11 @@ impl Front {
                 .with_shared_key(credentials.twilio_shared_key.as_ref()),
             minter: Minter::new(&credentials.twilio_auth_token),
             config,
-            registry,
-            calls: TaskTracker::new(),
+            registry: shared.registry.clone(),
+            calls: shared.calls.clone(),
             rest,
-            tls,
-            unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
+            tls: shared.tls.clone(),
+            unclaimed: shared.unclaimed.clone(),
         }
     }
 

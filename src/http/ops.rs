@@ -23,7 +23,7 @@ const ALLOWED: &str = "GET, HEAD";
 /// What the private listener answers from.
 pub struct OpsState {
     pub registry: Arc<Registry>,
-    pub config: ConfigFacts,
+    pub config: Arc<ConfigFacts>,
     /// When the daemon began.
     pub started: Instant,
 }

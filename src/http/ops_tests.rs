@@ -12,13 +12,16 @@ const STREAM: &str = "MZ0123456789abcdef0123456789abcdef";
 
 fn state() -> OpsState {
     OpsState {
-        registry: Registry::new(10, std::time::Duration::from_secs(30)),
-        config: ConfigFacts {
+        registry: Registry::new(crate::session::registry::Limits {
+            max_concurrent: 10,
+            admission_lifetime: std::time::Duration::from_secs(30),
+        }),
+        config: Arc::new(ConfigFacts {
             port: 3000,
             agent: "hume",
             hume_config_id: Some("c0ffee".into()),
             twilio_number: None,
-        },
+        }),
         started: Instant::now(),
     }
 }
@@ -64,7 +67,10 @@ async fn text(response: Response<Body>) -> String {
 
 #[tokio::test]
 async fn a_stranger_learns_only_that_somebody_is_at_home() {
-    let registry = Registry::new(1, std::time::Duration::from_secs(30));
+    let registry = Registry::new(crate::session::registry::Limits {
+        max_concurrent: 1,
+        admission_lifetime: std::time::Duration::from_secs(30),
+    });
     let healthy = public_health(&registry, &Method::GET);
     assert_eq!(healthy.status(), 200);
     assert_eq!(healthy.headers()["cache-control"], "no-store");

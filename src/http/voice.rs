@@ -63,7 +63,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
         }
     }
     let public = &front.config.public_url;
-    let expires = unix_now() + front.registry.admission_lifetime().as_secs();
+    let expires = unix_now() + front.registry.limits().admission_lifetime.as_secs();
     let token = front
         .minter
         .mint(&call.call_sid, &call.from, &call.to, expires);

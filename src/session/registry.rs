@@ -110,24 +110,44 @@ struct Ended {
     token_expires_unix: u64,
 }
 
+/// How many calls there may be, and how long they may take to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_concurrent: usize,
+    /// From the webhook to the media socket.
+    pub admission_lifetime: Duration,
+}
+
 /// Shared by the listeners, the calls and the control socket.
 pub struct Registry {
     inner: Mutex<Inner>,
-    max_concurrent: usize,
-    admission_lifetime: Duration,
+    limits: Mutex<Limits>,
     /// Told whenever a call ends.
     ended: Notify,
 }
 
 impl Registry {
-    /// `admission_lifetime`: how long an admitted call may take to bring its media socket.
-    pub fn new(max_concurrent: usize, admission_lifetime: Duration) -> Arc<Self> {
+    pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Registry {
             inner: Mutex::default(),
-            max_concurrent,
-            admission_lifetime,
+            limits: Mutex::new(limits),
             ended: Notify::new(),
         })
+    }
+
+    pub fn limits(&self) -> Limits {
+        *self
+            .limits
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Other limits for the calls to come.
+    pub fn set_limits(&self, limits: Limits) {
+        *self
+            .limits
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = limits;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -139,6 +159,7 @@ impl Registry {
 
     /// A webhook asks for a place. Asking again for the same call takes no second one.
     pub fn admit(&self, call: CallSid, now: Instant) -> Result<(), Refused> {
+        let limits = self.limits();
         let mut inner = self.lock();
         inner.forget_old(now);
         if inner.draining {
@@ -147,16 +168,17 @@ impl Registry {
         if inner.live.contains_key(&call) {
             return Ok(());
         }
-        if !inner.admitted.contains_key(&call) && inner.taken() >= self.max_concurrent {
+        if !inner.admitted.contains_key(&call) && inner.taken() >= limits.max_concurrent {
             return Err(Refused::Full);
         }
-        inner.admitted.insert(call, now + self.admission_lifetime);
+        inner.admitted.insert(call, now + limits.admission_lifetime);
         Ok(())
     }
 
     /// A media socket with a valid token takes its call. Works for calls that another instance
     /// admitted, and while draining: whoever was admitted may come.
     pub fn claim(self: &Arc<Self>, facts: CallFacts, now: Instant) -> Result<Claim, ClaimError> {
+        let limits = self.limits();
         let mut inner = self.lock();
         inner.forget_old(now);
         let call = facts.call;
@@ -172,7 +194,7 @@ impl Registry {
         }
         inner.ended.remove(&call);
         let expected = inner.admitted.remove(&call).is_some();
-        if !expected && inner.taken() >= self.max_concurrent {
+        if !expected && inner.taken() >= limits.max_concurrent {
             return Err(ClaimError::Full);
         }
         let (orders, mailbox) = mpsc::channel(MAILBOX);
@@ -257,11 +279,6 @@ impl Registry {
         inner.taken()
     }
 
-    /// How long an admission, and the token that proves it, is good for.
-    pub fn admission_lifetime(&self) -> Duration {
-        self.admission_lifetime
-    }
-
     pub fn draining(&self) -> bool {
         self.lock().draining
     }
@@ -338,7 +355,7 @@ impl Drop for Claim {
             .remove(&call)
             .and_then(|live| live.after)
             .unwrap_or(After::Fallback);
-        let lifetime = self.registry.admission_lifetime + ENDED_MARGIN;
+        let lifetime = self.registry.limits().admission_lifetime + ENDED_MARGIN;
         let ended = Ended {
             until: Instant::now() + lifetime,
             after,

@@ -43,7 +43,15 @@ pub struct Setup<'a> {
     pub rest_url: &'a str,
     /// More TOML, as dotted keys; comes after the keys that the stage itself sets.
     pub config: &'a str,
+    /// A socket to pass as systemd passes one, in place of `listen.http`.
+    pub passed: Option<std::net::TcpListener>,
 }
+
+/// What systemd sets; long enough for a machine on which nothing is quick.
+const WATCHDOG_USEC: &str = "30000000";
+/// Puts what is on standard input where systemd puts the first socket, and becomes the program.
+const PASS: &str =
+    "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec \"$0\" \"$@\"";
 
 /// A running daemon.
 pub struct Bridge {
@@ -86,14 +94,23 @@ impl Bridge {
         write_private(&path("hume-bridge.toml"), &config)?;
         write_private(&path("credentials.json"), &credentials)?;
         let notify = UnixDatagram::bind(path("notify.sock")).context("no notify socket")?;
-        let mut child = Command::new(setup.program)
+        let (mut command, stdin) = match setup.passed {
+            Some(socket) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(PASS).arg(setup.program);
+                (shell, Stdio::from(std::os::fd::OwnedFd::from(socket)))
+            }
+            None => (Command::new(setup.program), Stdio::null()),
+        };
+        let mut child = command
             .arg("--config")
             .arg(path("hume-bridge.toml"))
             .arg("--credentials")
             .arg(path("credentials.json"))
             .env("NOTIFY_SOCKET", path("notify.sock"))
             .env_remove("CREDENTIALS_DIRECTORY")
-            .stdin(Stdio::null())
+            .env("WATCHDOG_USEC", WATCHDOG_USEC)
+            .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -145,6 +162,14 @@ impl Bridge {
                 anyhow::bail!("the daemon ended with {}:\n{}", status?, self.log().join("\n"))
             }
         }
+    }
+
+    /// Writes other lines in place of the story's own at the end of the config.
+    pub fn rewrite_config(&self, old: &str, new: &str) -> anyhow::Result<()> {
+        let path = self.directory.0.join("hume-bridge.toml");
+        let text = std::fs::read_to_string(&path)?;
+        anyhow::ensure!(text.contains(old), "the config has no {old:?}");
+        std::fs::write(&path, text.replace(old, new)).context("cannot write the config")
     }
 
     /// The daemon's process id.

@@ -216,6 +216,7 @@ impl World {
             evi_url: &evi.url(),
             rest_url: &rest.url(),
             config: &story.config,
+            passed: None,
         })
         .await?;
         let phone = Phone {

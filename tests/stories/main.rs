@@ -8,6 +8,7 @@ mod leaks;
 mod operator;
 mod refusals;
 mod secrets;
+mod service;
 mod socket;
 mod stage;
 mod told;

@@ -243,6 +243,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
         evi_url: &agent.url(),
         rest_url: &rest.url(),
         config: &format!("calls.max_concurrent = {}\n", args.calls),
+        passed: None,
     })
     .await?;
     let phone = Phone {

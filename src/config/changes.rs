@@ -1,0 +1,141 @@
+//! What a new config changes, key by key, and which of it a running daemon can take.
+//!
+//! Sockets are bound once and the log's target is opened once: those keys need a restart. Everything
+//! else is taken for the calls to come; live calls keep the config they began with.
+
+use super::Config;
+
+/// The keys of which two configs differ, in the order of the example.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In force for the next call.
+    pub taken: Vec<&'static str>,
+    /// Still as they were.
+    pub need_restart: Vec<&'static str>,
+}
+
+/// Compares, and puts back into `new` what cannot change while the daemon runs.
+pub fn settle(old: &Config, new: &mut Config) -> Changes {
+    let mut changes = Changes::default();
+    macro_rules! taken {
+        ($($key:literal: $($field:ident).+),* $(,)?) => {$(
+            if old.$($field).+ != new.$($field).+ {
+                changes.taken.push($key);
+            }
+        )*};
+    }
+    macro_rules! needs_restart {
+        ($($key:literal: $($field:ident).+),* $(,)?) => {$(
+            if old.$($field).+ != new.$($field).+ {
+                changes.need_restart.push($key);
+                new.$($field).+ = old.$($field).+.clone();
+            }
+        )*};
+    }
+    taken! { "public_url": public_url }
+    needs_restart! {
+        "listen.http": listen.http,
+        "listen.ops": listen.ops,
+        "admin.socket": admin.socket,
+        "admin.group": admin.group,
+    }
+    taken! {
+        "twilio.account_sid": twilio.account_sid,
+        "twilio.phone_number": twilio.phone_number,
+        "twilio.api_url": twilio.api_url,
+        "twilio.validate_signatures": twilio.validate_signatures,
+        "agent.default": agent.default,
+        "hume.url": hume.url,
+        "hume.config_id": hume.config_id,
+        "hume.ping_interval": hume.ping_interval,
+        "hume.pong_timeout": hume.pong_timeout,
+        "hume.connect_timeout": hume.connect_timeout,
+        "hume.ready_timeout": hume.ready_timeout,
+        "hume.declare_hang_up": hume.declare_hang_up,
+        "hume.clear_on_user_message": hume.clear_on_user_message,
+        "calls.max_concurrent": calls.max_concurrent,
+        "calls.max_duration": calls.max_duration,
+        "calls.greeting": calls.greeting,
+        "calls.drain_limit": calls.drain_limit,
+        "calls.fallback": calls.fallback,
+        "credentials.file": credentials_file,
+    }
+    needs_restart! { "log.target": log.target }
+    taken! { "log.level": log.level }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, known_keys, parse};
+
+    const ALL_OTHERS: &str = r#"
+        public_url = "https://other.example.com"
+        [listen]
+        http = "127.0.0.1:1"
+        ops = "127.0.0.1:2"
+        [admin]
+        socket = "/run/other.sock"
+        group = "other"
+        [twilio]
+        account_sid = "AC0123456789abcdef0123456789abcdef"
+        phone_number = "+15557654321"
+        api_url = "https://api.dublin.ie1.twilio.com"
+        validate_signatures = false
+        [agent]
+        default = "hume"
+        [hume]
+        url = "wss://other.example.com/chat"
+        config_id = "other"
+        ping_interval = "1s"
+        pong_timeout = "1s"
+        connect_timeout = "1s"
+        ready_timeout = "1s"
+        declare_hang_up = false
+        clear_on_user_message = false
+        [calls]
+        max_concurrent = 1
+        max_duration = "1m"
+        greeting = "Hello."
+        drain_limit = "1s"
+        fallback = { hangup = true }
+        [credentials]
+        file = "/etc/other.json"
+        [log]
+        target = "stderr"
+        level = "debug"
+    "#;
+
+    fn config(text: &str) -> Config {
+        parse(text, "test", &Overrides::default()).unwrap()
+    }
+
+    #[test]
+    fn every_key_is_compared() {
+        let old = config("public_url = \"https://bridge.example.com\"");
+        let mut new = config(ALL_OTHERS);
+        let changes = settle(&old, &mut new);
+        let mut seen: Vec<_> = changes.taken.iter().chain(&changes.need_restart).collect();
+        seen.sort();
+        // There is only one agent to choose so far.
+        let mut known: Vec<_> = known_keys()
+            .iter()
+            .filter(|key| **key != "agent.default")
+            .collect();
+        known.sort();
+        assert_eq!(seen, known);
+    }
+
+    #[test]
+    fn what_needs_a_restart_stays_as_it_was() {
+        let old = config("public_url = \"https://bridge.example.com\"");
+        let mut new = config(ALL_OTHERS);
+        settle(&old, &mut new);
+        assert_eq!(new.listen, old.listen);
+        assert_eq!(new.admin, old.admin);
+        assert_eq!(new.log.target, old.log.target);
+        assert_eq!(new.hume.config_id.as_deref(), Some("other"));
+        assert_eq!(settle(&new.clone(), &mut new), Changes::default());
+    }
+}
