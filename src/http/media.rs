@@ -49,7 +49,7 @@ fn socket_config() -> WebSocketConfig {
     // The library's 128 KiB read buffer is allocated for every socket; these are measured to be
     // as fast and thirty times smaller. What may wait for a slow Twilio is about a minute of audio.
     WebSocketConfig::default()
-        .read_buffer_size(1024)
+        .read_buffer_size(2 * 1024)
         .write_buffer_size(2 * 1024)
         .max_write_buffer_size(1024 * 1024)
         .max_message_size(Some(MAX_MESSAGE))
