@@ -1,14 +1,26 @@
 //! What systemd is told. Without a NOTIFY_SOCKET nothing happens, and nothing here can fail a call.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    ffi::OsStr,
+    io, net,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    sync::OnceLock,
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 use tracing::debug;
 
 /// Where the listeners really are: with port 0 only the daemon knows.
 pub struct Addresses {
-    pub http: SocketAddr,
-    pub ops: Option<SocketAddr>,
+    pub http: net::SocketAddr,
+    pub ops: Option<net::SocketAddr>,
 }
 
 /// Everything is checked and bound.
@@ -77,8 +89,30 @@ fn in_words(calls: usize) -> String {
     }
 }
 
+/// Sends without ever waiting: a systemd that does not read must not stop the daemon. What it has no
+/// room for is lost, and the next beat tells again.
 fn send(states: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(states) {
+    static SOCKET: OnceLock<Option<UnixDatagram>> = OnceLock::new();
+    let Some(socket) = SOCKET.get_or_init(|| open().ok().flatten()) else {
+        return;
+    };
+    let message: Vec<String> = states.iter().map(ToString::to_string).collect();
+    if let Err(error) = socket.send(message.join("\n").as_bytes()) {
         debug!(%error, "systemd does not listen");
     }
+}
+
+fn open() -> io::Result<Option<UnixDatagram>> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return Ok(None);
+    };
+    // A leading @ stands for the null byte of an abstract address (sd_notify(3)).
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.connect_addr(&address)?;
+    Ok(Some(socket))
 }

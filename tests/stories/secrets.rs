@@ -30,7 +30,7 @@ async fn keys_numbers_and_words_stay_out_of_the_log() {
         .replace("answers = {", "answers = { lookup = [\"error\"],")
         .replace(
             "{ say = \"caller-hours\" },",
-            "{ raw = 'MARKER nine' }, { dtmf = \"4711\" }, { say = \"caller-hours\" },",
+            "{ raw = 'MARKER nine' }, { dtmf = \"47110815\" }, { say = \"caller-hours\" },",
         );
     assert_eq!(
         spoken.matches("MARKER").count(),
@@ -64,7 +64,7 @@ async fn keys_numbers_and_words_stay_out_of_the_log() {
         "MARKER",
         "museum",
         "Saturday",
-        "4711",
+        "47110815",
     ] {
         assert!(!log.contains(secret), "{secret}: {log}");
     }
