@@ -57,6 +57,7 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "calls.max_duration": calls.max_duration,
         "calls.greeting": calls.greeting,
         "calls.drain_limit": calls.drain_limit,
+        "calls.drain_answer": calls.drain_answer,
         "calls.fallback": calls.fallback,
         "credentials.file": credentials_file,
     }
@@ -99,6 +100,7 @@ mod tests {
         max_duration = "1m"
         greeting = "Hello."
         drain_limit = "1s"
+        drain_answer = "busy"
         fallback = { hangup = true }
         [credentials]
         file = "/etc/other.json"

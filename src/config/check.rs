@@ -117,9 +117,9 @@ pub(super) fn duration(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Check
 }
 
 /// One of a few words.
-pub(super) fn choice<T: Copy>(word: &str, choices: &[(&'static str, T)]) -> Checked<T> {
+pub(super) fn choice<T: Clone>(word: &str, choices: &[(&'static str, T)]) -> Checked<T> {
     if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == word) {
-        return Ok(*choice);
+        return Ok(choice.clone());
     }
     let names: Vec<_> = choices
         .iter()

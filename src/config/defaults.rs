@@ -80,6 +80,7 @@ impl Default for Calls {
             max_duration: Duration::from_secs(2 * 3600),
             greeting: String::new(),
             drain_limit: Duration::from_secs(5 * 60),
+            drain_answer: DrainAnswer::default(),
             fallback: Fallback::default(),
         }
     }

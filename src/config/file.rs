@@ -14,8 +14,8 @@ use std::{
 use toml::de::DeValue;
 
 use super::{
-    AgentKind, Config, DEFAULT_PATH, Fallback, LogLevel, LogTarget, Overrides, Problem, Problems,
-    PublicUrl,
+    AgentKind, Config, DEFAULT_PATH, DrainAnswer, Fallback, LogLevel, LogTarget, Overrides,
+    Problem, Problems, PublicUrl,
     check::{self, Checked, Complaint},
     reader::{Report, Section},
 };
@@ -45,6 +45,7 @@ pub fn known_keys() -> &'static [&'static str] {
         "calls.max_duration",
         "calls.greeting",
         "calls.drain_limit",
+        "calls.drain_answer",
         "calls.fallback",
         "credentials.file",
         "log.target",
@@ -225,6 +226,7 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
     s.set(&mut calls.drain_limit, "drain_limit", |v| {
         check::duration(v, 10..=24 * HOUR)
     });
+    s.set(&mut calls.drain_answer, "drain_answer", drain_answer);
     s.set(&mut calls.fallback, "fallback", fallback);
     s.close();
 
@@ -267,6 +269,27 @@ fn log_target(name: &str) -> Checked<LogTarget> {
         ("syslog", LogTarget::Syslog),
     ];
     check::choice(name, &TARGETS)
+}
+
+/// A word, or a sentence in a table.
+fn drain_answer(value: &DeValue<'_>) -> Checked<DrainAnswer> {
+    const WORDS: [(&str, DrainAnswer); 2] = [
+        ("unavailable", DrainAnswer::Unavailable),
+        ("busy", DrainAnswer::Busy),
+    ];
+    let Some(table) = value.as_table() else {
+        return check::choice(check::text(value)?, &WORDS);
+    };
+    let mut entries = table.iter();
+    match (entries.next(), entries.next()) {
+        (Some((key, value)), None) if &**key.get_ref() == "say" => check::text(value.get_ref())
+            .and_then(check::spoken)
+            .map(DrainAnswer::Say),
+        _ => Err(Complaint {
+            what: "is not a table with the one key say".into(),
+            mend: r#"write "unavailable", "busy" or { say = "..." }"#.into(),
+        }),
+    }
 }
 
 /// Exactly one of three keys, so it is read as one value.

@@ -184,7 +184,19 @@ pub struct Calls {
     pub greeting: String,
     /// How long a stopping daemon waits for its calls.
     pub drain_limit: Duration,
+    /// What a new call is told meanwhile.
+    pub drain_answer: DrainAnswer,
     pub fallback: Fallback,
+}
+
+/// What a new call meets while the daemon drains.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DrainAnswer {
+    /// 503: Twilio asks the number's fallback URL, or the load balancer another instance.
+    #[default]
+    Unavailable,
+    Busy,
+    Say(String),
 }
 
 /// What the caller meets when the agent has failed.

@@ -21,7 +21,7 @@ use super::{
     unix_now,
 };
 use crate::{
-    config::Fallback,
+    config::{DrainAnswer, Fallback},
     printable::Printable,
     session::{order::After, registry::Refused},
     twilio::{CallSid, twiml, webhook::CallRequest},
@@ -47,12 +47,17 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
     match front.registry.admit(call.call_sid, Instant::now()) {
         Ok(()) => {}
         Err(Refused::Draining) => {
-            // Not 200: the number's fallback, or another instance, is to take the call.
             info!(
                 CALL_SID = call.call_sid.as_str(),
                 "call refused while draining"
             );
-            return respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n");
+            return match &front.config.calls.drain_answer {
+                DrainAnswer::Unavailable => {
+                    respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n")
+                }
+                DrainAnswer::Busy => xml(twiml::reject_busy()),
+                DrainAnswer::Say(text) => xml(twiml::say_and_hang_up(text)),
+            };
         }
         Err(Refused::Full) => {
             warn!(

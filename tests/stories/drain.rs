@@ -165,7 +165,10 @@ async fn a_hangup_signal_ends_no_call() {
     assert!(heard(&report, "agent-greeting"));
     assert_eq!(health(&world).await.0, 200);
     let log = close(world).await;
-    assert!(log.iter().any(|line| line.contains("SIGHUP")), "{log:#?}");
+    assert!(
+        log.iter().any(|line| line.contains("config reloaded")),
+        "{log:#?}"
+    );
     assert_eq!(causes(&log), ["caller-hung-up"]);
 }
 
@@ -193,4 +196,26 @@ async fn a_caller_who_gave_up_during_the_greeting_is_not_waited_for() {
         log.iter().any(|line| line.contains("draining calls=0")),
         "{log:#?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_new_call_meets_in_a_drain_can_be_chosen() {
+    for (answer, expected) in [
+        (r#""busy""#, Ended::Rejected { busy: true }),
+        (r#"{ say = "We are about to restart." }"#, Ended::Hangup),
+    ] {
+        let mut world = world(&format!(
+            "config = 'calls.drain_answer = {answer}'\n[agent]\ngreeting = [{{ say = \"agent-greeting\" }}]"
+        ))
+        .await;
+        let live = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);
+        until(&live, |event| matches!(event, Event::PlayingBegan)).await;
+        world.bridge.signal("TERM").await.unwrap();
+        world.bridge.until_notified("STOPPING=1").await.unwrap();
+        let refused = start(&world.phone, vec![Step::HangUp]).finish().await;
+        assert_eq!(refused.ended, expected);
+        live.hang_up().await;
+        live.finish().await;
+        assert!(world.bridge.ended(PATIENCE).await.unwrap().success());
+    }
 }
