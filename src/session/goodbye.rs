@@ -33,6 +33,8 @@ pub struct Goodbye {
     turn_done: bool,
     /// A farewell may still begin until then, though the turn is done.
     may_begin_until: Instant,
+    /// What is said from now on is the farewell, not the rest of something said before.
+    next_is_farewell: bool,
     agent_gone: bool,
     last_activity: Instant,
     /// Set when everything has been said: the deadline for hearing it.
@@ -54,6 +56,7 @@ impl Goodbye {
                 } else {
                     FIRST_WORD_BEGINS
                 },
+            next_is_farewell: !spoke,
             agent_gone: false,
             last_activity: now,
             heard_by: None,
@@ -68,6 +71,7 @@ impl Goodbye {
             firm: true,
             turn_done: !turn_open,
             may_begin_until: now,
+            next_is_farewell: false,
             agent_gone: false,
             last_activity: now,
             heard_by: None,
@@ -100,8 +104,11 @@ impl Goodbye {
     pub fn agent_speaks(&mut self, now: Instant) {
         self.last_activity = now;
         if self.wants_audio(now) {
-            // Not may_begin_until: this may be the rest of what was said before the tool call, and
-            // the farewell still to come.
+            // Otherwise this may be the rest of what was said before the tool call, and the
+            // farewell still to come.
+            if self.next_is_farewell {
+                self.may_begin_until = now;
+            }
             self.turn_done = false;
             self.heard_by = None;
         }

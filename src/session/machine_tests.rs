@@ -332,10 +332,11 @@ fn a_farewell_before_the_tool_call_is_heard_to_its_last_word() {
 #[test]
 fn a_farewell_after_the_answer_is_heard_to_its_last_word() {
     let mut paper = Paper::greeted();
+    paper.caller_speaks();
     paper.calls_tool("call_1", "hang_up");
     paper.agent(agent::Event::TurnDone);
     paper.expect(&["answer call_1"]);
-    paper.wait(1800);
+    paper.wait(800);
     paper.says(2, 3000);
     paper.agent(agent::Event::SegmentEnd {
         segment: SegmentId(2),

@@ -250,7 +250,7 @@ fn summary(observed: &Observed, story: &Story, missed: &[String]) -> String {
     let own = story.agent.end_of_turn.0 / 1000.0 + 0.3;
     _ = writeln!(
         text,
-        "        of each answer's delay the simulated agent takes {own:.1} s to be sure and to think"
+        "        of each answer's delay the simulated agent takes about {own:.1} s to be sure and to think"
     );
     for name in &story.expect.heard {
         if let Some(found) = observed.find(name, 0).filter(ear::Found::is_whole) {
