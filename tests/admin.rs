@@ -52,7 +52,14 @@ impl Daemon {
         };
         let listener = bind(&daemon.socket(), "").await.unwrap();
         let (tracker, token) = (daemon.tracker.clone(), daemon.token.clone());
-        let server = serve_with(listener, daemon.registry.clone(), limits, tracker, token);
+        let server = serve_with(
+            listener,
+            daemon.registry.clone(),
+            Arc::default(),
+            limits,
+            tracker,
+            token,
+        );
         daemon.tracker.spawn(server);
         daemon
     }

@@ -26,7 +26,7 @@ use super::{
     framing::Lines,
     protocol::{Code, Failure, MAX_REQUEST, reply_line},
 };
-use crate::session::registry::Registry;
+use crate::{metrics::Metrics, session::registry::Registry};
 
 /// Read and write for the owner and the group, nothing for others.
 const MODE: u32 = 0o660;
@@ -157,21 +157,31 @@ fn gid_of(groups: &str, name: &str) -> Option<u32> {
 pub async fn serve(
     listener: Listener,
     registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
     tracker: TaskTracker,
     token: CancellationToken,
 ) {
-    serve_with(listener, registry, Limits::default(), tracker, token).await;
+    serve_with(
+        listener,
+        registry,
+        metrics,
+        Limits::default(),
+        tracker,
+        token,
+    )
+    .await;
 }
 
 /// [`serve`] with other limits.
 pub async fn serve_with(
     listener: Listener,
     registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
     limits: Limits,
     tracker: TaskTracker,
     token: CancellationToken,
 ) {
-    let desk = Arc::new(Desk::new(registry));
+    let desk = Arc::new(Desk::new(registry, metrics));
     let room = Arc::new(Semaphore::new(limits.clients));
     loop {
         let accepted = tokio::select! {

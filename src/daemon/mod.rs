@@ -34,6 +34,7 @@ use crate::{
         listener::{self, Limits},
         ops::{ConfigFacts, OpsState},
     },
+    metrics::Metrics,
     session::registry::Registry,
     sim,
     twilio::rest::Rest,
@@ -111,6 +112,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> {
     let started = Instant::now();
+    let metrics = Arc::new(Metrics::default());
     let signals = lifecycle::signals()?;
     let tls = Arc::new(Tls::new());
     // The REST API of a real Twilio is https: build its TLS now, so that a machine without a
@@ -154,6 +156,7 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
     let drain_limit = config.calls.drain_limit;
     let ops_state = Arc::new(OpsState {
         registry: registry.clone(),
+        metrics: metrics.clone(),
         config: ConfigFacts {
             port: addresses.http.port(),
             agent: config.agent.default.as_str(),
@@ -168,6 +171,7 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
         registry.clone(),
         rest,
         tls,
+        metrics.clone(),
     ));
     let calls = front.calls.clone();
 
@@ -194,6 +198,7 @@ async fn daemon(config: Config, credentials: Credentials) -> anyhow::Result<()> 
         servers.spawn(admin::server::serve(
             control,
             registry.clone(),
+            metrics,
             tasks.clone(),
             hard.clone(),
         ));

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     agent::{Agents, link::Tls},
     config::{Config, Credentials},
+    metrics::Metrics,
     session::{machine, registry::Registry},
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
@@ -42,6 +43,7 @@ pub struct Front {
     minter: Minter,
     rest: Rest,
     tls: Arc<Tls>,
+    metrics: Arc<Metrics>,
     unclaimed: Arc<Semaphore>,
 }
 
@@ -52,6 +54,7 @@ impl Front {
         registry: Arc<Registry>,
         rest: Rest,
         tls: Arc<Tls>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Front {
             agents: Agents::new(&config, credentials),
@@ -63,6 +66,7 @@ impl Front {
             calls: TaskTracker::new(),
             rest,
             tls,
+            metrics,
             unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
         }
     }

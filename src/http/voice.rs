@@ -22,14 +22,18 @@ use super::{
 };
 use crate::{
     config::Fallback,
+    metrics::labels::{CallRefused, Endpoint},
     printable::Printable,
-    session::{order::After, registry::Refused},
+    session::{
+        order::After,
+        registry::{Admitted, Refused},
+    },
     twilio::{CallSid, twiml, webhook::CallRequest},
 };
 
 /// A call comes in: a place for it, and the way to the media socket.
 pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, request).await {
+    let form = match signed_form(front, Endpoint::Incoming, request).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -45,8 +49,11 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
         }
     };
     match front.registry.admit(call.call_sid, Instant::now()) {
-        Ok(()) => {}
+        Ok(Admitted::New) => front.metrics.calls_admitted.inc(),
+        Ok(Admitted::Again) => {}
         Err(Refused::Draining) => {
+            let refused = &front.metrics.calls_refused;
+            refused.of(CallRefused::Draining).inc();
             // Not 200: the number's fallback, or another instance, is to take the call.
             info!(
                 CALL_SID = call.call_sid.as_str(),
@@ -55,6 +62,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
             return respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n");
         }
         Err(Refused::Full) => {
+            front.metrics.calls_refused.of(CallRefused::Full).inc();
             warn!(
                 CALL_SID = call.call_sid.as_str(),
                 "call refused, calls.max_concurrent is reached"
@@ -89,7 +97,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
 
 /// The media stream is over: what does the caller meet next?
 pub async fn after(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, request).await {
+    let form = match signed_form(front, Endpoint::After, request).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -113,7 +121,7 @@ pub async fn after(front: &Front, request: Request<Incoming>) -> Response<Body> 
 
 /// Call progress.
 pub async fn status(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, request).await {
+    let form = match signed_form(front, Endpoint::Status, request).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -132,7 +140,7 @@ pub async fn status(front: &Front, request: Request<Incoming>) -> Response<Body>
 
 /// What Twilio says about the media stream.
 pub async fn stream(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, request).await {
+    let form = match signed_form(front, Endpoint::Stream, request).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
