@@ -6,8 +6,8 @@
 //! Labels have few values, all of them words of ours ([`labels`]): no numbers, no SIDs, no names that
 //! a peer made up.
 //!
-//! There are libraries for this. Those looked at write OpenMetrics, or put a lock and a map between
-//! an event and its counter; what is needed here is the four small files beside this one.
+//! There are libraries for this. `prometheus-client` writes OpenMetrics, another format, and finds
+//! the counter of a label in a map behind a lock; what is needed here is four small files.
 
 pub mod kinds;
 pub mod labels;
