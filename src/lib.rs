@@ -17,6 +17,7 @@
 //! - [`agent`]: the neutral seam to a speech-to-speech agent, and the agents behind it.
 //! - [`session`]: one call: the state machine, its driver, the register of all calls.
 //! - [`http`]: the two listeners and what they serve.
+//! - [`metrics`]: what the house counts, for Prometheus.
 //! - [`admin`]: the control socket: its protocol, server and client.
 //! - [`config`]: the TOML file, credentials, command lines; every default in one place.
 //! - [`daemon`]: puts it all together; start, drain, exit.
@@ -30,6 +31,7 @@ pub mod config;
 pub mod ctl;
 pub mod daemon;
 pub mod http;
+pub mod metrics;
 mod printable;
 pub mod session;
 pub mod sim;

@@ -68,7 +68,11 @@ impl Daemon {
         };
         let listener = bind(&daemon.socket(), "").await.unwrap();
         let (tracker, token) = (daemon.tracker.clone(), daemon.token.clone());
-        let desk = Arc::new(Desk::new(daemon.registry.clone(), Arc::new(NoConfig)));
+        let desk = Arc::new(Desk::new(
+            daemon.registry.clone(),
+            Arc::new(NoConfig),
+            Arc::default(),
+        ));
         let server = serve_with(listener, desk, limits, tracker, token);
         daemon.tracker.spawn(server);
         daemon

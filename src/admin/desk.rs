@@ -14,6 +14,7 @@ use super::protocol::{
     Answer, Code, Drain, Failure, HungUp, Reloaded, Request, Session, Sessions, Status, excerpt,
 };
 use crate::{
+    metrics::{Metrics, labels::AdminOp},
     session::{
         order::Order,
         registry::{OrderError, Registry, View},
@@ -32,14 +33,16 @@ pub trait Control: Send + Sync {
 pub struct Desk {
     registry: Arc<Registry>,
     control: Arc<dyn Control>,
+    metrics: Arc<Metrics>,
     started: Instant,
 }
 
 impl Desk {
-    pub fn new(registry: Arc<Registry>, control: Arc<dyn Control>) -> Self {
+    pub fn new(registry: Arc<Registry>, control: Arc<dyn Control>, metrics: Arc<Metrics>) -> Self {
         Desk {
             registry,
             control,
+            metrics,
             started: Instant::now(),
         }
     }
@@ -47,8 +50,11 @@ impl Desk {
     /// One request's line from the client with this uid.
     pub(super) fn answer(&self, line: &[u8], uid: u32) -> Result<Answer, Failure> {
         let request = Request::from_line(line).inspect_err(|failure| {
+            self.metrics.admin_requests.of(AdminOp::Invalid).inc();
             tracing::info!(target: "audit", uid, code = ?failure.code, "control request refused");
         })?;
+        let op = AdminOp::Known(request.op());
+        self.metrics.admin_requests.of(op).inc();
         match request {
             Request::Status {} | Request::Sessions {} | Request::Show { .. } => {
                 tracing::debug!(target: "audit", uid, op = request.op(), "control request");

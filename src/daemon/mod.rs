@@ -35,6 +35,7 @@ use crate::{
         listener::{self, Limits},
         ops::OpsState,
     },
+    metrics::Metrics,
     session::registry::Registry,
     sim,
 };
@@ -104,10 +105,11 @@ async fn daemon(
     set_level: logging::SetLevel,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
+    let metrics = Arc::new(Metrics::default());
     let signals = lifecycle::signals()?;
     let sockets = sockets::open(&config).await?;
     let registry = Registry::new(office::limits(&config));
-    let shared = Shared::new(registry.clone(), Arc::new(Tls::new()));
+    let shared = Shared::new(registry.clone(), Arc::new(Tls::new()), metrics.clone());
     let calls = shared.calls.clone();
     let port = sockets.addresses.http.port();
     let office = Arc::new(Office::open(
@@ -131,11 +133,12 @@ async fn daemon(
         hard.clone(),
     ));
     if let Some(private) = sockets.private {
-        let (desks, registry) = (office.desks(), registry.clone());
+        let (desks, registry, metrics) = (office.desks(), registry.clone(), metrics.clone());
         let answer = move |request: Request<Incoming>, _peer| {
             let config = desks.borrow().facts.clone();
             let state = OpsState {
                 registry: registry.clone(),
+                metrics: metrics.clone(),
                 config,
                 started,
             };
@@ -150,7 +153,7 @@ async fn daemon(
         ));
     }
     if let Some(control) = sockets.control {
-        let desk = Arc::new(Desk::new(registry.clone(), office.clone()));
+        let desk = Arc::new(Desk::new(registry.clone(), office.clone(), metrics));
         servers.spawn(admin::server::serve(
             control,
             desk,

@@ -28,9 +28,10 @@ use super::{
     unix_now,
 };
 use crate::{
+    metrics::labels::{Endpoint, SocketRefused},
     session::{
         driver,
-        registry::{CallFacts, Claim},
+        registry::{CallFacts, Claim, ClaimError},
     },
     twilio::{CallSid, media},
 };
@@ -65,7 +66,10 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
     }
     let accept = match accept_key(&request) {
         Ok(accept) => accept,
-        Err(refusal) => return *refusal,
+        Err(refusal) => {
+            refused(&front, SocketRefused::Handshake);
+            return *refusal;
+        }
     };
     if front.config.twilio.validate_signatures {
         let path_and_query = request
@@ -78,18 +82,21 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
             .verify_upgrade(&front.config.public_url, path_and_query, headers)
         {
             warn!(target: "audit", "media socket refused: signature");
+            front.metrics.signature_failures.of(Endpoint::Media).inc();
+            refused(&front, SocketRefused::Signature);
             return forbidden();
         }
     }
     let Ok(unclaimed) = front.unclaimed.clone().try_acquire_owned() else {
         warn!("media socket refused: too many without a call");
+        refused(&front, SocketRefused::TooMany);
         return respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "");
     };
     let upgraded = hyper::upgrade::on(&mut request);
     let carried = front.clone();
     front.calls.spawn(async move {
         let Ok(Ok(io)) = timeout(UPGRADE_DEADLINE, upgraded).await else {
-            return;
+            return refused(&carried, SocketRefused::NoUpgrade);
         };
         let mut socket =
             WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(socket_config()))
@@ -101,7 +108,10 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
                 drop(carried);
                 driver::run(call).await;
             }
-            Err(refusal) => refuse(socket, refusal).await,
+            Err(refusal) => {
+                refused(&carried, refusal.label());
+                refuse(socket, refusal).await;
+            }
         }
     });
     Response::builder()
@@ -126,6 +136,7 @@ fn call(
         connect_timeout: front.agents.manner().connect_timeout,
         rest: front.rest.clone(),
         settings: front.call_settings(),
+        metrics: front.metrics.clone(),
     }
 }
 
@@ -193,7 +204,27 @@ enum Refusal {
     #[error("no valid token")]
     Token,
     #[error("{0}")]
-    Claim(#[from] crate::session::registry::ClaimError),
+    Claim(#[from] ClaimError),
+}
+
+impl Refusal {
+    fn label(&self) -> SocketRefused {
+        match self {
+            Refusal::NoStart => SocketRefused::NoStart,
+            Refusal::Gone => SocketRefused::Gone,
+            Refusal::Garbage => SocketRefused::Garbage,
+            Refusal::Format => SocketRefused::Format,
+            Refusal::Token => SocketRefused::Token,
+            Refusal::Claim(ClaimError::Live) => SocketRefused::Live,
+            Refusal::Claim(ClaimError::Spent) => SocketRefused::Spent,
+            Refusal::Claim(ClaimError::Full) => SocketRefused::Full,
+            Refusal::Claim(ClaimError::Leaving) => SocketRefused::Leaving,
+        }
+    }
+}
+
+fn refused(front: &Front, why: SocketRefused) {
+    front.metrics.sockets_refused.of(why).inc();
 }
 
 /// Waits for `start` and takes the call that its token names.

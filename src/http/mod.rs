@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     agent::{Agents, link::Tls},
     config::{Config, Credentials},
+    metrics::Metrics,
     session::{machine, registry::Registry},
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
@@ -37,15 +38,17 @@ pub struct Shared {
     /// Every call's task: what a stopping daemon waits for.
     pub calls: TaskTracker,
     pub tls: Arc<Tls>,
+    pub metrics: Arc<Metrics>,
     unclaimed: Arc<Semaphore>,
 }
 
 impl Shared {
-    pub fn new(registry: Arc<Registry>, tls: Arc<Tls>) -> Self {
+    pub fn new(registry: Arc<Registry>, tls: Arc<Tls>, metrics: Arc<Metrics>) -> Self {
         Shared {
             registry,
             calls: TaskTracker::new(),
             tls,
+            metrics,
             unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
         }
     }
@@ -63,6 +66,7 @@ pub struct Front {
     minter: Minter,
     rest: Rest,
     tls: Arc<Tls>,
+    metrics: Arc<Metrics>,
     unclaimed: Arc<Semaphore>,
 }
 
@@ -83,6 +87,7 @@ impl Front {
             calls: shared.calls.clone(),
             rest,
             tls: shared.tls.clone(),
+            metrics: shared.metrics.clone(),
             unclaimed: shared.unclaimed.clone(),
         }
     }

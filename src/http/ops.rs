@@ -1,13 +1,12 @@
-//! What an operator's tools may ask over HTTP: `/health`, `/ready`, `/status`.
+//! What an operator's tools may ask over HTTP: `/health`, `/ready`, `/status`, `/metrics`.
 //!
-//! A function of the register, a few facts from the config, and the process itself; nothing here
+//! A function of the register, the counters, a few facts from the config, and the process itself; nothing here
 //! changes anything. The private listener serves [`respond_to`]; the public one only
 //! [`public_health`], which tells a stranger no more than that somebody is at home. `/status` names
 //! telephone numbers: it belongs on loopback. `/health` is 503 while draining, so that a load
 //! balancer sends new calls elsewhere. The JSON shapes are public: fields are added, never renamed.
 
 use std::{
-    fs,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Instant, SystemTime},
 };
@@ -16,13 +15,17 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
 use super::listener::{Body, method_not_allowed, not_found, respond};
-use crate::session::registry::{Registry, View};
+use crate::{
+    metrics::{Metrics, Now, process::Process, text::CONTENT_TYPE},
+    session::registry::{Registry, View},
+};
 
 const ALLOWED: &str = "GET, HEAD";
 
 /// What the private listener answers from.
 pub struct OpsState {
     pub registry: Arc<Registry>,
+    pub metrics: Arc<Metrics>,
     pub config: Arc<ConfigFacts>,
     /// When the daemon began.
     pub started: Instant,
@@ -46,6 +49,7 @@ pub fn respond_to<B>(state: &OpsState, request: &Request<B>) -> Response<Body> {
         "/health" => health,
         "/ready" => ready,
         "/status" => status,
+        "/metrics" => metrics,
         _ => return not_found(),
     };
     // hyper leaves out the body of an answer to HEAD and keeps its length.
@@ -144,7 +148,7 @@ struct Status<'a> {
     /// Seconds.
     uptime: u64,
     timestamp: String,
-    process: Process,
+    process: ProcessStatus,
 }
 
 #[derive(Serialize)]
@@ -199,37 +203,21 @@ impl<'a> SessionStatus<'a> {
 /// What a leak would make grow; `null` where the system does not tell.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Process {
+struct ProcessStatus {
     tasks: Option<usize>,
     open_files: Option<usize>,
     rss_bytes: Option<u64>,
 }
 
-impl Process {
+impl ProcessStatus {
     fn now() -> Self {
-        Process {
-            tasks: tokio::runtime::Handle::try_current()
-                .ok()
-                .map(|runtime| runtime.metrics().num_alive_tasks()),
-            // Listing the directory holds one of its own open.
-            open_files: fs::read_dir("/proc/self/fd")
-                .ok()
-                .map(|fds| fds.count().saturating_sub(1)),
-            // Not `statm`: that counts pages, and the size of a page is not to be had without libc.
-            rss_bytes: fs::read_to_string("/proc/self/status")
-                .ok()
-                .and_then(|text| rss(&text)),
+        let process = Process::now();
+        ProcessStatus {
+            tasks: process.tasks,
+            open_files: process.open_fds,
+            rss_bytes: process.rss_bytes,
         }
     }
-}
-
-/// `VmRSS:     5432 kB` in bytes.
-fn rss(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 fn status(state: &OpsState) -> Response<Body> {
@@ -242,9 +230,21 @@ fn status(state: &OpsState) -> Response<Body> {
             sessions,
             uptime: state.started.elapsed().as_secs(),
             timestamp: now(),
-            process: Process::now(),
+            process: ProcessStatus::now(),
         },
     )
+}
+
+fn metrics(state: &OpsState) -> Response<Body> {
+    let calls_active = state.registry.active();
+    let owed = state.registry.owed(Instant::now());
+    let text = state.metrics.render(&Now {
+        calls_active,
+        calls_expected: owed.saturating_sub(calls_active),
+        draining: state.registry.draining(),
+        process: Process::now(),
+    });
+    respond(StatusCode::OK, CONTENT_TYPE, text)
 }
 
 fn json(code: StatusCode, body: &impl Serialize) -> Response<Body> {

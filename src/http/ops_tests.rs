@@ -16,6 +16,7 @@ fn state() -> OpsState {
             max_concurrent: 10,
             admission_lifetime: std::time::Duration::from_secs(30),
         }),
+        metrics: Arc::default(),
         config: Arc::new(ConfigFacts {
             port: 3000,
             agent: "hume",
@@ -165,9 +166,28 @@ fn times_are_utc_with_milliseconds() {
     assert_eq!(rfc3339(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
 }
 
-#[test]
-fn resident_memory_is_read_in_bytes() {
-    assert_eq!(rss("Name:\tx\nVmRSS:\t    5432 kB\n"), Some(5_562_368));
-    assert_eq!(rss("Name:\tx\n"), None);
-    assert_eq!(rss("VmRSS:\t99999999999999999999 kB"), None);
+#[tokio::test]
+async fn monitoring_reads_the_counters() {
+    let state = state();
+    let call = CALL.parse().unwrap();
+    state.registry.admit(call, Instant::now()).unwrap();
+    state.metrics.barge_ins.add(3);
+    let answer = ask(&state, Method::GET, "/metrics");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(
+        answer.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let lines = text(answer).await;
+    for line in [
+        "hume_bridge_calls_active 0",
+        "hume_bridge_calls_expected 1",
+        "hume_bridge_draining 0",
+        "hume_bridge_barge_ins_total 3",
+        "hume_bridge_calls_ended_total{cause=\"drain\"} 0",
+    ] {
+        assert!(lines.lines().any(|one| one == line), "{line}: {lines}");
+    }
+    assert_eq!(ask(&state, Method::HEAD, "/metrics").status(), 200);
+    assert_eq!(ask(&state, Method::POST, "/metrics").status(), 405);
 }

@@ -15,6 +15,7 @@ use super::{
     listener::{self, Body, BodyError, FORM_DEADLINE, FORM_LIMIT, method_not_allowed, respond},
 };
 use crate::{
+    metrics::labels::Endpoint,
     printable::Printable,
     twilio::{
         signature::{SignatureHeaders, is_form},
@@ -22,9 +23,11 @@ use crate::{
     },
 };
 
-/// The form of a request that is really Twilio's, or the refusal to send.
+/// The form of a request that is really Twilio's, or the refusal to send. What it came to is for the
+/// counters only.
 pub async fn signed_form(
     front: &Front,
+    endpoint: Endpoint,
     mut request: Request<Incoming>,
 ) -> Result<Form, Response<Body>> {
     let path_and_query = request
@@ -62,6 +65,7 @@ pub async fn signed_form(
             .verify_request(public, &path_and_query, params, headers)
         {
             warn!(target: "audit", path = %Printable(request.uri().path()), "webhook refused: signature");
+            front.metrics.signature_failures.of(endpoint).inc();
             return Err(forbidden());
         }
     }

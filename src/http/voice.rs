@@ -22,14 +22,18 @@ use super::{
 };
 use crate::{
     config::{DrainAnswer, Fallback},
+    metrics::labels::{CallRefused, Endpoint},
     printable::Printable,
-    session::{order::After, registry::Refused},
+    session::{
+        order::After,
+        registry::{Admitted, Refused},
+    },
     twilio::{CallSid, twiml, webhook::CallRequest},
 };
 
 /// A call comes in: a place for it, and the way to the media socket.
 pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, request).await {
+    let form = match signed_form(front, Endpoint::Incoming, request).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -45,8 +49,11 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
         }
     };
     match front.registry.admit(call.call_sid, Instant::now()) {
-        Ok(()) => {}
+        Ok(Admitted::New) => front.metrics.calls_admitted.inc(),
+        Ok(Admitted::Again) => {}
         Err(Refused::Draining) => {
+            let refused = &front.metrics.calls_refused;
+            refused.of(CallRefused::Draining).inc();
             info!(
                 CALL_SID = call.call_sid.as_str(),
                 "call refused while draining"
@@ -60,6 +67,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
             };
         }
         Err(Refused::Full) => {
+            front.metrics.calls_refused.of(CallRefused::Full).inc();
             warn!(
                 CALL_SID = call.call_sid.as_str(),
                 "call refused, calls.max_concurrent is reached"
@@ -94,7 +102,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
 
 /// The media stream is over: what does the caller meet next?
 pub async fn after(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, request).await {
+    let form = match signed_form(front, Endpoint::After, request).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -118,7 +126,7 @@ pub async fn after(front: &Front, request: Request<Incoming>) -> Response<Body> 
 
 /// Call progress.
 pub async fn status(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, request).await {
+    let form = match signed_form(front, Endpoint::Status, request).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -137,7 +145,7 @@ pub async fn status(front: &Front, request: Request<Incoming>) -> Response<Body>
 
 /// What Twilio says about the media stream.
 pub async fn stream(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, request).await {
+    let form = match signed_form(front, Endpoint::Stream, request).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };

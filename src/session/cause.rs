@@ -20,6 +20,23 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// One for each word.
+    pub const ALL: [Cause; 13] = [
+        Cause::CallerHungUp,
+        Cause::CarrierLost,
+        Cause::CarrierFailed,
+        Cause::AgentHungUp,
+        Cause::AgentInactive,
+        Cause::AgentExpired,
+        Cause::AgentFailed(Closed::Auth),
+        Cause::AgentFailed(Closed::Quota),
+        Cause::AgentFailed(Closed::Rejected),
+        Cause::AgentFailed(Closed::Lost),
+        Cause::Operator,
+        Cause::MaxDuration,
+        Cause::Drain,
+    ];
+
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

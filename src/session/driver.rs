@@ -31,13 +31,17 @@ use tracing::{debug, info, warn};
 
 use super::{
     cause::Cause,
+    counting,
     machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
     order::Order,
     registry::Claim,
-    uplink::FRAME,
 };
 use crate::{
     agent::{self, Closed, Codec, Command, ToolResult, link},
+    metrics::{
+        Metrics,
+        labels::{AgentLoss, CallerLoss, Side, Skipped, Tool},
+    },
     printable::Printable,
     twilio::{CallSid, media, rest::Rest},
 };
@@ -62,6 +66,7 @@ pub struct Call<S> {
     pub connect_timeout: Duration,
     pub rest: Rest,
     pub settings: Settings,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Carries a call from its stream's start to its end. Returns when nothing of it is left.
@@ -86,6 +91,8 @@ where
     };
     driver.close(close_code).await;
     let view = &driver.claim.view;
+    driver.metrics.calls_ended.of(cause).inc();
+    driver.metrics.call_duration.observe(view.started.elapsed());
     info!(
         CALL_SID = facts.call.as_str(),
         STREAM_SID = facts.stream.as_str(),
@@ -120,6 +127,15 @@ struct Leg<W> {
     dirty: bool,
     /// What must not be lost and found the queue full, in order.
     control: VecDeque<Message>,
+    /// What the clock runs for until everything queued has left, and since when. Mostly empty.
+    timed: Vec<(Timed, Instant)>,
+}
+
+/// What is measured from a message of the agent's to the wire.
+#[derive(Clone, Copy)]
+enum Timed {
+    Clear,
+    Answer(Tool),
 }
 
 enum Wake {
@@ -154,6 +170,9 @@ struct Driver<S> {
     agent_first: bool,
     /// Messages read since something was last sent.
     reads: u32,
+    /// When what is being dealt with was read.
+    woken: Instant,
+    metrics: Arc<Metrics>,
 }
 
 impl<S> Driver<S>
@@ -162,7 +181,8 @@ where
 {
     fn new(call: Call<S>) -> Self {
         let mut out = Outbox::default();
-        let machine = Machine::new(call.settings, Instant::now(), &mut out);
+        let now = Instant::now();
+        let machine = Machine::new(call.settings, now, &mut out);
         Driver {
             machine,
             out,
@@ -180,6 +200,8 @@ where
             frame: Vec::new(),
             agent_first: false,
             reads: 0,
+            woken: now,
+            metrics: call.metrics,
         }
     }
 
@@ -219,6 +241,7 @@ where
         {
             return Poll::Ready(Wake::AgentStalled);
         }
+        self.measure_sent();
         if sent_first && let Poll::Ready(wake) = self.poll_read(cx) {
             return Poll::Ready(wake);
         }
@@ -273,11 +296,18 @@ where
     /// Hands what happened to the machine.
     fn feed(&mut self, wake: Wake) {
         let now = Instant::now();
+        self.woken = now;
         match wake {
             Wake::Carrier(message) => self.feed_carrier(now, message),
-            Wake::CarrierStalled => self.tell(now, Event::Carrier(Carrier::Stalled)),
+            Wake::CarrierStalled => {
+                self.metrics.stalls.of(Side::Twilio).inc();
+                self.tell(now, Event::Carrier(Carrier::Stalled));
+            }
             Wake::Agent(message) => self.feed_agent(now, message),
-            Wake::AgentStalled => self.tell(now, Event::AgentClosed(Closed::Lost)),
+            Wake::AgentStalled => {
+                self.metrics.stalls.of(Side::Agent).inc();
+                self.tell(now, Event::AgentClosed(Closed::Lost));
+            }
             Wake::Connected(Ok(mut leg)) => {
                 self.codec
                     .opened(&mut |frame| leg.feed_control(Message::text(frame)));
@@ -315,6 +345,8 @@ where
                     match media::decode_payload(&payload, &mut self.frame) {
                         Ok(()) => {
                             self.claim.view.frames_in.fetch_add(1, Relaxed);
+                            self.metrics.caller_frames.inc();
+                            self.metrics.caller_bytes.add(self.frame.len() as u64);
                             let carrier = Carrier::Media {
                                 timestamp_ms,
                                 mulaw: &self.frame,
@@ -323,7 +355,7 @@ where
                                 .handle(now, Event::Carrier(carrier), &mut self.out);
                             return;
                         }
-                        Err(_) => Carrier::Garbage(Garbage::Malformed),
+                        Err(_) => self.skipped(Skipped::TwilioMalformed),
                     }
                 }
                 Ok(media::Inbound::Mark { name }) => {
@@ -332,15 +364,26 @@ where
                 }
                 Ok(media::Inbound::Dtmf { .. }) => Carrier::Key,
                 Ok(media::Inbound::Stop) => Carrier::Stop,
+                Ok(media::Inbound::Unknown) => self.skipped(Skipped::TwilioUnknown),
                 Ok(_) => Carrier::Other,
-                Err(_) => Carrier::Garbage(Garbage::Malformed),
+                Err(_) => self.skipped(Skipped::TwilioMalformed),
             },
-            Some(Ok(Message::Binary(_))) => Carrier::Garbage(Garbage::Binary),
+            Some(Ok(Message::Binary(_))) => self.skipped(Skipped::TwilioBinary),
             Some(Ok(Message::Close(_))) | None => Carrier::Closed,
             Some(Ok(_)) => Carrier::Other,
             Some(Err(error)) => broken(error),
         };
         self.tell(now, Event::Carrier(event));
+    }
+
+    /// A message from the telephone that is of no use: what the machine is told of it.
+    fn skipped(&self, what: Skipped) -> Carrier<'static> {
+        self.metrics.skipped.of(what).inc();
+        match what {
+            Skipped::TwilioMalformed => Carrier::Garbage(Garbage::Malformed),
+            Skipped::TwilioBinary => Carrier::Garbage(Garbage::Binary),
+            _ => Carrier::Other,
+        }
     }
 
     fn feed_agent(&mut self, now: Instant, message: Option<Result<Message, WsError>>) {
@@ -384,8 +427,11 @@ where
                 Action::ConnectAgent => {
                     let (request, tls, limit) =
                         (self.codec.request(), self.tls.clone(), self.connect_timeout);
+                    let metrics = self.metrics.clone();
                     self.agent = AgentLeg::Connecting(Box::pin(async move {
+                        let dialled = Instant::now();
                         let socket = link::connect(&request, &tls, limit).await?;
+                        metrics.agent_connect.observe(dialled.elapsed());
                         Ok(Box::new(Leg::new(socket)))
                     }));
                 }
@@ -398,10 +444,15 @@ where
                     self.carrier.feed_control(Message::Ping(Default::default()));
                 }
                 Action::ToAgent(range) => self.command(Command::AudioIn(&out.audio[range])),
-                Action::AnswerTool { call_id, answer } => self.command(Command::ToolResult {
-                    call_id: &call_id,
-                    result: answer_text(answer),
-                }),
+                Action::AnswerTool { call_id, answer } => {
+                    self.command(Command::ToolResult {
+                        call_id: &call_id,
+                        result: answer_text(answer),
+                    });
+                    if let AgentLeg::Open(leg) = &mut self.agent {
+                        leg.time(Timed::Answer(counting::tool(answer)), self.woken);
+                    }
+                }
                 Action::AgentHeard(cut) => self.command(Command::Heard {
                     segment: cut.segment,
                     heard_ms: cut.heard_ms,
@@ -409,13 +460,17 @@ where
                 Action::CloseAgent => self.close_agent(),
                 Action::Play(range) => {
                     let message = self.writer.media(&out.audio[range.clone()]);
+                    let bytes = range.len() as u64;
                     if self.carrier.feed(Message::text(message)) {
                         self.claim.view.audio_out.fetch_add(1, Relaxed);
+                        self.metrics.agent_messages.inc();
+                        self.metrics.agent_bytes.add(bytes);
                     } else {
+                        let dropped = &self.metrics.agent_bytes_dropped;
+                        dropped.of(AgentLoss::CarrierSlow).add(bytes);
                         debug!(
                             CALL_SID = self.call().as_str(),
-                            bytes = range.len(),
-                            "agent audio dropped"
+                            bytes, "agent audio dropped"
                         );
                     }
                 }
@@ -423,12 +478,15 @@ where
                     self.carrier
                         .feed_control(Message::text(self.writer.mark(&name)));
                 }
-                Action::Clear => self
-                    .carrier
-                    .feed_control(Message::text(self.writer.clear())),
+                Action::Clear => {
+                    self.carrier
+                        .feed_control(Message::text(self.writer.clear()));
+                    self.carrier.time(Timed::Clear, self.woken);
+                }
                 Action::HangUp => {
-                    let (rest, call) = (self.rest.clone(), self.call());
-                    self.hanging_up = Some(Box::pin(async move { end_by_rest(rest, call).await }));
+                    let (rest, call, metrics) =
+                        (self.rest.clone(), self.call(), self.metrics.clone());
+                    self.hanging_up = Some(Box::pin(end_by_rest(rest, call, metrics)));
                 }
                 Action::Decide(after) => self.claim.decide(after),
                 Action::End { cause, close_code } => end = Some((cause, close_code)),
@@ -446,13 +504,28 @@ where
         };
         let audio = matches!(command, Command::AudioIn(_));
         let dropped = &self.claim.view.frames_dropped;
+        let counted = self.metrics.caller_frames_dropped.of(CallerLoss::AgentSlow);
         self.codec.command(command, &mut |frame| {
             if !audio {
                 leg.feed_control(Message::text(frame));
             } else if !leg.feed(Message::text(frame)) {
                 dropped.fetch_add(1, Relaxed);
+                counted.inc();
             }
         });
+    }
+
+    /// What was waited for may be on the wire now.
+    fn measure_sent(&mut self) {
+        let metrics = &self.metrics;
+        let mut measure = |what, took| match what {
+            Timed::Clear => metrics.clear.observe(took),
+            Timed::Answer(tool) => metrics.tool_duration.of(tool).observe(took),
+        };
+        self.carrier.sent(&mut measure);
+        if let AgentLeg::Open(leg) = &mut self.agent {
+            leg.sent(&mut measure);
+        }
     }
 
     fn call(&self) -> CallSid {
@@ -492,6 +565,7 @@ where
         let facts = &self.claim.view.facts;
         let (call, stream, agent) = (facts.call.as_str(), facts.stream.as_str(), facts.agent);
         let view = &self.claim.view;
+        counting::note(&self.metrics, view, &note);
         // Every line of a call carries the same three fields, so that it can be found by any of them.
         macro_rules! say {
             ($level:ident, $($rest:tt)*) => {
@@ -516,7 +590,6 @@ where
                 say!(info, tool = %Printable(&name), answered, "tool call")
             }
             Note::BargeIn { unheard } => {
-                view.barge_ins.fetch_add(1, Relaxed);
                 say!(
                     debug,
                     unheard_ms = unheard.as_millis() as u64,
@@ -533,12 +606,10 @@ where
                 say!(info, "goodbye withdrawn, the caller speaks");
             }
             Note::AudioDropped { bytes } => say!(debug, bytes, "late agent audio dropped"),
-            Note::CallerAudioDropped { bytes } => {
-                view.frames_dropped
-                    .fetch_add(bytes.div_ceil(FRAME) as u64, Relaxed);
-            }
             Note::SilenceFilled { bytes } => say!(debug, bytes, "gap in the caller's audio filled"),
             Note::RestFailed => say!(warn, "closing the stream instead of the call"),
+            // Counted only.
+            Note::Answered { .. } | Note::AnswerHeard { .. } | Note::CallerAudioDropped { .. } => {}
         }
     }
 }
@@ -553,6 +624,7 @@ where
             waiting: None,
             dirty: true,
             control: VecDeque::new(),
+            timed: Vec::new(),
         }
     }
 
@@ -612,6 +684,22 @@ where
         Poll::Pending
     }
 
+    /// Measures how long what was queued last takes to leave.
+    fn time(&mut self, what: Timed, since: Instant) {
+        if self.timed.len() < MAX_CONTROL {
+            self.timed.push((what, since));
+        }
+    }
+
+    /// Hands out what has left, and how long that took.
+    fn sent(&mut self, measure: &mut impl FnMut(Timed, Duration)) {
+        if !self.timed.is_empty() && !self.dirty {
+            for (what, since) in self.timed.drain(..) {
+                measure(what, since.elapsed());
+            }
+        }
+    }
+
     fn stalls_at(&self) -> Option<Instant> {
         self.waiting.map(|since| since + STALL_LIMIT)
     }
@@ -635,8 +723,11 @@ where
     _ = tokio::time::timeout(CLOSE_LIMIT, handshake).await;
 }
 
-async fn end_by_rest(rest: Rest, call: CallSid) -> bool {
-    match rest.complete_call(&call, REST_LIMIT).await {
+async fn end_by_rest(rest: Rest, call: CallSid, metrics: Arc<Metrics>) -> bool {
+    let asked = Instant::now();
+    let outcome = rest.complete_call(&call, REST_LIMIT).await;
+    counting::rest(&metrics, asked.elapsed(), &outcome);
+    match outcome {
         Ok(_) => true,
         Err(error) => {
             warn!(CALL_SID = call.as_str(), %error, "Twilio's REST API did not end the call");

@@ -21,7 +21,8 @@ use super::{
     cause::Cause,
     goodbye::Goodbye,
     order::{After, Order},
-    playback::{Cut, Echo, Playback},
+    playback::{self, Cut, Echo, Playback},
+    turn::Turn,
     uplink::Uplink,
 };
 use crate::agent::{self, Closed, Ignored, Role, SegmentId};
@@ -148,18 +149,41 @@ pub enum Answer {
 /// For logs and counters: never needed to carry the call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Note {
-    AgentReady { chat: String },
-    AgentError { code: String },
+    AgentReady {
+        chat: String,
+    },
+    AgentError {
+        code: String,
+    },
     AgentIgnored(Ignored),
     AgentClosed(Closed),
-    ToolCall { name: String, answered: bool },
-    BargeIn { unheard: Duration },
+    ToolCall {
+        name: String,
+        answered: bool,
+    },
+    BargeIn {
+        unheard: Duration,
+    },
     SpuriousInterruption,
+    /// The first audio since the caller's last words is on its way, so long after them.
+    Answered {
+        after: Duration,
+    },
+    /// The caller has heard an answer; it began so long after the caller's last words.
+    AnswerHeard {
+        after: Duration,
+    },
     HangingUp(Cause),
     GoodbyeWithdrawn,
-    AudioDropped { bytes: usize },
-    CallerAudioDropped { bytes: usize },
-    SilenceFilled { bytes: usize },
+    AudioDropped {
+        bytes: usize,
+    },
+    CallerAudioDropped {
+        bytes: usize,
+    },
+    SilenceFilled {
+        bytes: usize,
+    },
     RestFailed,
 }
 
@@ -244,6 +268,7 @@ pub struct Machine {
     turn_segment: Option<SegmentId>,
     /// The agent has been heard since the caller's last words.
     spoke: bool,
+    turn: Turn,
     answered: VecDeque<String>,
     garbage: u32,
     ends_by: Instant,
@@ -266,6 +291,7 @@ impl Machine {
             turn_open: false,
             turn_segment: None,
             spoke: false,
+            turn: Turn::default(),
             answered: VecDeque::new(),
             garbage: 0,
         }
@@ -388,6 +414,9 @@ impl Machine {
             },
             Carrier::Mark { name } => {
                 if self.playback.echoed(name) == Echo::Heard {
+                    if let Some(after) = self.turn.heard(now, name) {
+                        out.note(Note::AnswerHeard { after });
+                    }
                     self.goodbye_step(now, out);
                 }
             }
@@ -488,6 +517,9 @@ impl Machine {
         self.turn_segment = Some(segment);
         self.spoke = true;
         self.playback.sent(now, segment, mulaw.len());
+        if let Some(after) = self.turn.audio(now, playback::duration(mulaw.len())) {
+            out.note(Note::Answered { after });
+        }
         for piece in mulaw.chunks(MAX_PIECE) {
             let range = out.keep(piece);
             out.push(Action::Play(range));
@@ -499,6 +531,7 @@ impl Machine {
 
     fn mark(&mut self, out: &mut Outbox) {
         if let Some(name) = self.playback.mark() {
+            self.turn.marked(&name);
             out.push(Action::Mark(name));
         }
     }
@@ -512,6 +545,10 @@ impl Machine {
         }
         if !interim {
             self.spoke = false;
+            // Words whose transcript comes when the answer has begun tell nothing about its delay.
+            if !self.turn_open {
+                self.turn.asked(now);
+            }
             self.withdraw_goodbye(out);
         }
     }
@@ -525,6 +562,7 @@ impl Machine {
             // turn is stale.
             self.turn_open = false;
             self.turn_segment = None;
+            self.turn.cut();
             out.push(Action::AgentHeard(self.playback.cut_at(segment)));
             self.withdraw_goodbye(out);
         } else {
@@ -543,6 +581,7 @@ impl Machine {
         }
         self.turn_open = false;
         self.turn_segment = None;
+        self.turn.cut();
         out.note(Note::BargeIn { unheard });
         self.withdraw_goodbye(out);
         if let Phase::Goodbye(goodbye) = &mut self.phase {
@@ -619,6 +658,7 @@ impl Machine {
             return;
         }
         if let Some(name) = self.playback.mark() {
+            self.turn.marked(&name);
             out.push(Action::Mark(name));
         }
         let cause = goodbye.cause();

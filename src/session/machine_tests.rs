@@ -885,3 +885,46 @@ fn a_message_of_the_agents_of_monstrous_length_is_sent_in_pieces() {
     paper.says(2, 25_000);
     paper.expect(&["play 10000", "play 10000", "play 5000"]);
 }
+
+#[test]
+fn the_wait_for_an_answer_ends_when_it_is_heard_and_late_words_do_not_begin_one() {
+    let mut paper = Paper::greeted();
+    paper.notes.clear();
+    paper.caller_speaks();
+    paper.wait(700);
+    paper.says(2, 1000);
+    // The same utterance's end, told when the answer has begun, is no new question.
+    paper.caller_speaks();
+    paper.says(2, 500);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(1650);
+    paper.echo_all();
+    let ms = Duration::from_millis;
+    assert_eq!(
+        paper.notes,
+        [
+            Note::Answered { after: ms(700) },
+            Note::AnswerHeard { after: ms(850) },
+        ]
+    );
+}
+
+#[test]
+fn an_answer_that_is_interrupted_was_not_heard() {
+    let mut paper = Paper::greeted();
+    paper.caller_speaks();
+    paper.says(2, 1000);
+    paper.notes.clear();
+    paper.agent(agent::Event::Interrupt);
+    paper.caller_speaks();
+    paper.wait(300);
+    paper.says(3, 1000);
+    paper.echo_all();
+    let heard = |note: &Note| matches!(note, Note::AnswerHeard { .. });
+    assert!(!paper.notes.iter().any(heard), "{:?}", paper.notes);
+    let after = Duration::from_millis(300);
+    assert!(paper.notes.contains(&Note::Answered { after }));
+}

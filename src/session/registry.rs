@@ -26,6 +26,14 @@ const ENDED_MARGIN: Duration = Duration::from_secs(60);
 /// Orders waiting in one call's mailbox.
 const MAILBOX: usize = 8;
 
+/// A place for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    New,
+    /// It had one: Twilio repeats a webhook whose answer it did not get.
+    Again,
+}
+
 /// Why a new call is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -158,7 +166,7 @@ impl Registry {
     }
 
     /// A webhook asks for a place. Asking again for the same call takes no second one.
-    pub fn admit(&self, call: CallSid, now: Instant) -> Result<(), Refused> {
+    pub fn admit(&self, call: CallSid, now: Instant) -> Result<Admitted, Refused> {
         let limits = self.limits();
         let mut inner = self.lock();
         inner.forget_old(now);
@@ -166,13 +174,18 @@ impl Registry {
             return Err(Refused::Draining);
         }
         if inner.live.contains_key(&call) {
-            return Ok(());
+            return Ok(Admitted::Again);
         }
-        if !inner.admitted.contains_key(&call) && inner.taken() >= limits.max_concurrent {
+        let known = inner.admitted.contains_key(&call);
+        if !known && inner.taken() >= limits.max_concurrent {
             return Err(Refused::Full);
         }
         inner.admitted.insert(call, now + limits.admission_lifetime);
-        Ok(())
+        Ok(if known {
+            Admitted::Again
+        } else {
+            Admitted::New
+        })
     }
 
     /// A media socket with a valid token takes its call. Works for calls that another instance

@@ -5,6 +5,7 @@ mod drain;
 mod edges;
 mod ends;
 mod leaks;
+mod metrics;
 mod operator;
 mod refusals;
 mod secrets;

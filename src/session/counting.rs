@@ -1,0 +1,99 @@
+//! What of a call is counted: from the machine's and the far ends' words to the counters' own.
+//!
+//! Audio, the one thing that happens fifty times a second, is counted where it passes, in
+//! [`driver`](super::driver); everything rarer is translated here.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use super::{
+    machine::{Answer, HANG_UP, Note},
+    registry::View,
+    uplink::FRAME,
+};
+use crate::{
+    agent::Ignored,
+    metrics::{
+        Metrics,
+        labels::{AgentLoss, CallerLoss, RestOutcome, Skipped, Tool, ToolCall},
+    },
+    twilio::rest::{Completed, RestError},
+};
+
+/// Counts what the machine notes, for the house and for the call's own view.
+pub fn note(metrics: &Metrics, view: &View, note: &Note) {
+    match note {
+        Note::AgentReady { .. } => metrics.agent_ready.observe(view.started.elapsed()),
+        Note::AgentIgnored(why) => metrics.skipped.of(skipped(*why)).inc(),
+        Note::ToolCall { name, answered } => {
+            metrics.tool_calls.of(tool_call(name, *answered)).inc();
+        }
+        Note::BargeIn { .. } => {
+            view.barge_ins.fetch_add(1, Relaxed);
+            metrics.barge_ins.inc();
+        }
+        Note::SpuriousInterruption => metrics.spurious_interruptions.inc(),
+        Note::Answered { after } => metrics.turn_answered.observe(*after),
+        Note::AnswerHeard { after } => metrics.turn_heard.observe(*after),
+        Note::AudioDropped { bytes } => {
+            let dropped = &metrics.agent_bytes_dropped;
+            dropped.of(AgentLoss::Late).add(*bytes as u64);
+        }
+        Note::CallerAudioDropped { bytes } => {
+            let frames = bytes.div_ceil(FRAME) as u64;
+            view.frames_dropped.fetch_add(frames, Relaxed);
+            let dropped = &metrics.caller_frames_dropped;
+            dropped.of(CallerLoss::AgentNotReady).add(frames);
+        }
+        Note::SilenceFilled { bytes } => metrics.caller_silence.add(*bytes as u64),
+        Note::AgentError { .. }
+        | Note::AgentClosed(_)
+        | Note::HangingUp(_)
+        | Note::GoodbyeWithdrawn
+        | Note::RestFailed => {}
+    }
+}
+
+/// Counts what came of ending a call by Twilio's REST API.
+pub fn rest(metrics: &Metrics, took: Duration, outcome: &Result<Completed, RestError>) {
+    let word = match outcome {
+        Ok(Completed::Ended) => RestOutcome::Ended,
+        Ok(Completed::AlreadyOver) => RestOutcome::AlreadyOver,
+        Err(RestError::Auth { .. }) => RestOutcome::Auth,
+        Err(RestError::Refused { .. }) => RestOutcome::Refused,
+        Err(RestError::Busy { .. }) => RestOutcome::Busy,
+        Err(RestError::Unreachable { .. }) => RestOutcome::Unreachable,
+        // A daemon does not start with these.
+        Err(RestError::ApiUrl(_) | RestError::AccountSid | RestError::Client(_)) => {
+            RestOutcome::Unreachable
+        }
+    };
+    metrics.rest_operations.of(word).inc();
+    metrics.rest_duration.observe(took);
+}
+
+/// The tool whose answer this is.
+pub fn tool(answer: Answer) -> Tool {
+    match answer {
+        Answer::HangingUp => Tool::HangUp,
+        Answer::UnknownTool => Tool::Other,
+    }
+}
+
+fn tool_call(name: &str, answered: bool) -> ToolCall {
+    match answered {
+        // Carried out, whether or not the agent wants to be told.
+        _ if name == HANG_UP => ToolCall::HangUp,
+        true => ToolCall::Unknown,
+        false => ToolCall::Agents,
+    }
+}
+
+fn skipped(why: Ignored) -> Skipped {
+    match why {
+        Ignored::UnknownType => Skipped::AgentUnknown,
+        Ignored::Malformed => Skipped::AgentMalformed,
+        Ignored::Binary => Skipped::AgentBinary,
+        Ignored::BadAudio(_) | Ignored::BadRate => Skipped::AgentBadAudio,
+        Ignored::Stale => Skipped::AgentStale,
+    }
+}
