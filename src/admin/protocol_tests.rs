@@ -30,6 +30,7 @@ fn every_request_has_one_spelling_and_is_read_back() {
         ),
         (Request::Drain {}, r#"{"protocol":1,"op":"drain"}"#),
         (Request::Undrain {}, r#"{"protocol":1,"op":"undrain"}"#),
+        (Request::Reload {}, r#"{"protocol":1,"op":"reload"}"#),
     ];
     for (request, line) in &spelled {
         assert_eq!(request.to_line(), format!("{line}\n").into_bytes());
@@ -74,8 +75,8 @@ fn an_order_that_is_half_understood_is_refused() {
         ),
         (long.as_str(), BadRequest),
         (deep.as_str(), BadRequest),
-        (r#"{"protocol":1,"op":"reload"}"#, UnknownOp),
-        (r#"{"protocol":2,"op":"reload"}"#, ProtocolMismatch),
+        (r#"{"protocol":1,"op":"transfer"}"#, UnknownOp),
+        (r#"{"protocol":2,"op":"transfer"}"#, ProtocolMismatch),
         (r#"{"protocol":"1","op":"status"}"#, ProtocolMismatch),
         (r#"{"protocol":1.5,"op":"status"}"#, ProtocolMismatch),
     ];

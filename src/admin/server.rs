@@ -57,7 +57,12 @@ pub enum BindError {
     InUse(PathBuf),
     #[error("admin.socket {0}: exists and is not a socket; remove it or choose another path")]
     NotASocket(PathBuf),
-    #[error("admin.socket {0}: {1}")]
+    #[error(
+        "admin.socket {0}: its directory does not exist; make it, or choose another path, or \
+         switch the socket off with \"\""
+    )]
+    NoDirectory(PathBuf),
+    #[error("admin.socket {0}: cannot be made here")]
     Io(PathBuf, #[source] io::Error),
 }
 
@@ -115,6 +120,7 @@ pub async fn bind(path: &Path, group: &str) -> Result<Listener, BindError> {
     }
     let socket = UnixListener::bind(path).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse(path.to_owned()),
+        io::ErrorKind::NotFound => BindError::NoDirectory(path.to_owned()),
         _ => failed(error),
     })?;
     let listener = Listener {

@@ -21,38 +21,36 @@ pub enum WavError {
     )]
     RawPcm,
     /// Another container or codec, known by its first bytes.
-    #[error("{0} audio, not a WAV; let the agent send 16-bit PCM in a WAV file")]
+    #[error("{0} audio, not a WAV; 16-bit PCM in a WAV file is wanted")]
     OtherContainer(&'static str),
     /// A RIFF file of another kind (AVI, WebP, ...).
-    #[error("a RIFF file, but not of type WAVE; let the agent send a WAV file")]
+    #[error("a RIFF file, but not of type WAVE; a WAV file is wanted")]
     NotWave,
     /// The message ends before the header does.
-    #[error(
-        "the WAV is cut off inside its header; let the agent send a complete file in every message"
-    )]
+    #[error("the WAV is cut off inside its header; a complete file is wanted")]
     CutOff,
     /// The samples cannot be understood without a format before them.
-    #[error("the WAV has no `fmt ` chunk before its data; let the agent write one first")]
+    #[error("the WAV has no `fmt ` chunk before its data; write one first")]
     NoFormat,
     /// A format chunk too small for what it says it holds, in bytes.
     #[error("the WAV's `fmt ` chunk of {0} bytes is too short; PCM needs 16, extensible PCM 40")]
     ShortFormat(u32),
     /// A header and nothing to play.
-    #[error("the WAV has no `data` chunk; let the agent send a complete file in every message")]
+    #[error("the WAV has no `data` chunk; a complete file is wanted")]
     NoData,
     /// A WAVE format tag that is not PCM, or the sub-format's tag of an extensible one.
     #[error(
-        "WAV encoding {0:#06x} ({name}) is not supported; let the agent send 16-bit PCM",
+        "WAV encoding {0:#06x} ({name}) is not supported; 16-bit PCM is wanted",
         name = encoding_name(*.0)
     )]
     Encoding(u16),
-    #[error("{0}-bit PCM is not supported; let the agent send 16-bit PCM")]
+    #[error("{0}-bit PCM is not supported; 16-bit PCM is wanted")]
     BitsPerSample(u16),
     #[error(
         "a WAV of {0} channels is not supported; let the agent send 1 (up to 8 are mixed down)"
     )]
     Channels(u16),
-    #[error("a WAV of {0} Hz is not supported; let the agent send 8000 to 192000 Hz")]
+    #[error("a WAV of {0} Hz is not supported; 8000 to 192000 Hz are")]
     Rate(u32),
 }
 

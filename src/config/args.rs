@@ -143,9 +143,9 @@ Usage: hume-bridge demo [OPTIONS]
 
 Options:
   --out DIR     write call.wav and call.json there
-  --caller WAV  what the caller says
+  --caller WAV  what the caller says first: 16-bit PCM, up to a minute
   --agent NAME  the simulated agent: hume [hume]
-  --fast        do not wait in real time
+  --fast        four times as fast as real time
   -h, --help    print this
 ";
 

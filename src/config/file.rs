@@ -71,6 +71,14 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, Problems> {
 
 fn read(path: &Path) -> Result<String, (Option<usize>, Complaint)> {
     let complain = |what: String, mend: String| (None, Complaint { what, mend });
+    // A pipe would be waited for without end.
+    if path
+        .metadata()
+        .is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
+    {
+        let mend = "name the config file with --config".to_owned();
+        return Err(complain("is not a file".into(), mend));
+    }
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))

@@ -291,7 +291,7 @@ mod tests {
             ("", "a command is missing"),
             ("sesions", "did you mean `sessions`?"),
             ("hagnup", "did you mean `hangup`?"),
-            ("reload", "no command \"reload\"; `humebridgectl help`"),
+            ("dial", "no command \"dial\"; `humebridgectl help`"),
             ("transfer CA1 +61", "no command \"transfer\""),
             ("status --all", "belong to `hangup`"),
             ("status CA1", "takes no argument"),

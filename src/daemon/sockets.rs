@@ -86,7 +86,9 @@ fn passed() -> anyhow::Result<Passed> {
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{key}: cannot listen on {address}; is another instance running?"))
+    TcpListener::bind(address).await.with_context(|| {
+        format!(
+            "{key}: cannot listen on {address} (the address must be this machine's, the port free)"
+        )
+    })
 }

@@ -31,7 +31,7 @@ use crate::{
 
 /// Where the recording goes when nobody says.
 const OUT: &str = "demo-out";
-/// How much faster than real time `--fast` is. A caller hears no difference, a machine does.
+/// How much faster than real time `--fast` is. The daemon's own deadlines stay what they are.
 const FAST: f64 = 4.0;
 /// The name of the caller's own recording among the clips.
 const OWN: &str = "caller-own";
@@ -45,7 +45,7 @@ pub fn main(args: &DemoArgs) -> ExitCode {
         .build();
     let result = runtime
         .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(Box::pin(demo(args))));
+        .and_then(|runtime| runtime.block_on(super::unless_stopped(demo(args))));
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -75,8 +75,12 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     say(&format!("{}\n\n", story.title));
     let mut setup = CallSetup::new(story.caller.steps.clone());
     setup.from = "+15551234567".to_owned();
+    let placed_ms = world.evi.now_ms();
     let call = narrate(&world, setup, pace).await;
-    let observed = world.end(call).await?;
+    let mut observed = world.end(call).await?;
+    for event in &mut observed.agent.events {
+        event.at_ms = (event.at_ms - placed_ms).round();
+    }
     let missed = observed.missed(&story.expect);
 
     let turns = observed.call.turns();
@@ -109,10 +113,12 @@ fn own_words(path: &Path, story: &mut Story) -> anyhow::Result<Arc<[u8]>> {
         LONGEST.as_secs()
     );
     let spans = ear::speech(&mulaw);
-    anyhow::ensure!(
-        !spans.is_empty(),
-        "{name}: no speech louder than -45 dBFS in it"
-    );
+    let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
+        anyhow::bail!("{name}: no speech louder than -45 dBFS in it");
+    };
+    // Silence around the words is not heard by anybody, and cannot be looked for.
+    let sample = |at: Duration| (at.as_micros() / 125) as usize;
+    let mulaw = mulaw[sample(first.start)..sample(last.end).min(mulaw.len())].to_vec();
     // The simulated agent takes a pause for the end of what is said; it must not take these.
     let pause = spans
         .windows(2)

@@ -19,6 +19,9 @@ pub mod speech;
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -43,4 +46,16 @@ pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
         .split_once("\r\n\r\n")
         .context("not an HTTP answer")?;
     Ok(body.to_owned())
+}
+
+/// Runs a command that has a daemon of its own. Told to stop, it lets go of everything, the daemon
+/// and its directory with its credentials too, instead of leaving them behind.
+pub async fn unless_stopped<T>(
+    command: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for signals")?;
+    tokio::select! {
+        result = Box::pin(command) => result,
+        _ = signals.next() => anyhow::bail!("stopped"),
+    }
 }

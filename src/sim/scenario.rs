@@ -409,6 +409,13 @@ impl Observed {
             format!("answers: expected {:?}, were {answers:?}", expect.answers),
         );
         let said: Vec<&str> = self.said();
+        want(
+            said.len() == expect.said.len(),
+            format!(
+                "Twilio's own voice: expected {:?}, was {said:?}",
+                expect.said
+            ),
+        );
         for words in &expect.said {
             want(
                 said.iter().any(|said| said.contains(words.as_str())),

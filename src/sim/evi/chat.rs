@@ -26,7 +26,7 @@ use super::{
 
 /// Replies that wait for their turn; only `assistant_input` could make them more.
 const MAX_QUEUE: usize = 64;
-/// More audio than this in one message is a file, not a stream (E0723, sheet 4.2).
+/// More audio than this in one message is a file, not a stream (E0723).
 const MAX_MESSAGE_MS: u64 = 10_000;
 /// The k-th interim transcript comes after k times this much voice.
 const INTERIM_MS: u64 = 300;
@@ -349,7 +349,7 @@ impl Chat {
         });
     }
 
-    /// An error that ends the chat: the error, then 1000 (sheet 6.5).
+    /// An error that ends the chat: the error, then 1000 (EVI docs).
     fn fatal(&mut self, code: &str, slug: &str, message: &str) {
         self.error(code, slug, message);
         self.closing = Some((1000, String::new()));

@@ -2,7 +2,7 @@
 //!
 //! It listens on a loopback port, speaks EVI's chat protocol there, and does what its [`Script`]
 //! says. It is strict: whatever the protocol does not know in a request or a frame is put on record
-//! as a violation, or refused as the real service refuses it; only what the sheet leaves open (uuid
+//! as a violation, or refused as the real service refuses it; only what the documentation leaves open (uuid
 //! syntax, binary frames' meaning, pacing of the uplink) is not judged. It is faithful in what
 //! hurts: every audio message is a WAV of its own, speech comes in bursts, errors come in band
 //! after a 101, nearly every end is a close 1000, and sockets go half-open. It understands no words:
@@ -151,6 +151,11 @@ impl EviHandle {
     /// What `[hume] url` is to be set to.
     pub fn url(&self) -> String {
         format!("ws://{}{}", self.addr, server::PATH)
+    }
+
+    /// The simulator's own time, on which its events are dated.
+    pub fn now_ms(&self) -> f64 {
+        self.ground.world.log.clock.now()
     }
 
     /// The record so far.

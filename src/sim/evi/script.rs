@@ -177,7 +177,7 @@ pub enum Opening {
     Ready,
     /// 101, then no word.
     Never,
-    /// 101, an in-band error, close 1000 (sheet 1.4).
+    /// 101, an in-band error, close 1000 (EVI docs).
     Error(String),
 }
 
@@ -198,7 +198,7 @@ pub enum Interruptible {
     /// While generating, and for as long as what was sent takes to play.
     Speaking,
     /// Only while generating: afterwards no `user_interruption` comes, only `user_message` (the audio
-    /// guide's reading; sheet 3).
+    /// guide's reading).
     Generating,
     Never,
 }
@@ -226,7 +226,7 @@ pub struct Reply {
     /// Interim transcripts, the k-th after k * 300 ms of voice; only sent if the client asked for
     /// `verbose_transcription`.
     pub interims: Vec<String>,
-    /// Final transcripts ahead of the whole one, each a superset of the last (sheet 3).
+    /// Final transcripts ahead of the whole one, each a superset of the last (EVI docs).
     pub earlier_finals: Vec<String>,
     pub steps: Vec<Step>,
 }
@@ -313,7 +313,7 @@ pub enum ToolKind {
     #[default]
     Function,
     Builtin,
-    /// The field is left out (sheet 6.1: to be read as a function).
+    /// The field is left out (to be read as a function).
     None,
 }
 

@@ -36,9 +36,9 @@ use super::{
     wire,
 };
 
-/// The path of EVI's chat (sheet 1.1).
+/// The path of EVI's chat (EVI docs).
 pub(super) const PATH: &str = "/v0/evi/chat";
-/// One message at most (sheet 6.4).
+/// One message at most (EVI docs).
 const MAX_MESSAGE: usize = 16 << 20;
 /// How long our close waits for the bridge's.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -158,7 +158,7 @@ async fn connection(tcp: TcpStream, number: u32, ground: Arc<Ground>) {
     }
 }
 
-/// Checks a request against the sheet; the error is the status and why.
+/// Checks a request against the documented names; the error is the status and why.
 fn admit(
     request: &Request,
     plan: Handshake,

@@ -1,6 +1,6 @@
 //! The agent's voice: clips made into the WAV messages that EVI sends.
 //!
-//! Clips are mu-law at 8 kHz; EVI's output is linear at a rate of its own (sheet 4.1), so they are
+//! Clips are mu-law at 8 kHz; EVI's output is linear at a rate of its own (EVI docs), so they are
 //! interpolated here with a windowed sinc in f64, whole and once per clip and rate. Deliberately a
 //! second implementation: it shares nothing with `audio`, which it is used to test.
 

@@ -1,6 +1,6 @@
 //! EVI's wire, read a second time: what a client may send, and the messages that the server sends.
 //!
-//! Independent of `agent::evi` on purpose: two readings of one sheet that agree are worth more than
+//! Independent of `agent::evi` on purpose: two readings of one protocol that agree are worth more than
 //! one reading used twice. Uplink messages are taken apart field by field instead of being derived,
 //! because a missing field must be answered with its path (E0101) while a surplus one is only put
 //! on record: the real server ignores it, and the official models would not forgive it.
@@ -285,7 +285,7 @@ fn settings(fields: &mut Fields, violations: &mut Vec<String>) -> Result<Setting
         tool.maybe_string("fallback_content")?;
         tool.end(violations);
     }
-    // null clears the context (sheet 2); nothing else may be null.
+    // null clears the context (EVI docs); nothing else may be null.
     if fields.map.get("context").is_some_and(Value::is_null) {
         fields.map.remove("context");
     }
@@ -412,7 +412,7 @@ fn brackets(nested: &str) -> Option<Vec<&str>> {
         .then_some(names)
 }
 
-/// One `session_settings[...]` parameter (sheet 1.2). Tools and metadata need the first message.
+/// One `session_settings[...]` parameter (EVI docs). Tools and metadata need the first message.
 fn in_query(
     path: &[&str],
     value: String,
@@ -508,7 +508,7 @@ pub(super) const EXPRESSIONS: [&str; 48] = [
     "Triumph",
 ];
 
-/// A message of the server (sheet 3), but for [`audio_output`].
+/// A message of the server (EVI docs), but for [`audio_output`].
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Downlink<'a> {
@@ -754,7 +754,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_is_decoded_and_held_to_the_sheet() {
+    fn the_query_is_decoded_and_held_to_the_protocol() {
         let q = query(
             "config_id=c&verbose_transcription=true&session_settings%5Baudio%5D%5Bencoding%5D=linear16\
              &session_settings%5Baudio%5D%5Bsample_rate%5D=8000&session_settings%5Baudio%5D%5Bchannels%5D=1\

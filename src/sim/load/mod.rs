@@ -68,7 +68,7 @@ const PROBLEMS_TOLD: usize = 10;
 pub fn main(args: &LoadArgs) -> ExitCode {
     let result = tokio::runtime::Runtime::new()
         .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(Box::pin(run(args))));
+        .and_then(|runtime| runtime.block_on(super::unless_stopped(run(args))));
     match result {
         Ok(report) => {
             let text = match args.json {
