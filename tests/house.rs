@@ -246,8 +246,8 @@ const KNOWN_NAMES: &[(&str, &str)] = &[
     ("http::ops", "hume_connected"),
     ("http::ops", "hume"),
     // Hands the config's value to the above.
-    ("daemon", "hume_config_id"),
-    ("daemon", "hume"),
+    ("daemon::office", "hume_config_id"),
+    ("daemon::office", "hume"),
 ];
 
 /// Promises that a call must not depend on, and what the compiler cannot check.

@@ -19,7 +19,7 @@ async fn keys_numbers_and_words_stay_out_of_the_log() {
             "{ say = \"agent-hours\", text = \"MARKER one\" }",
         )
         .replace(
-            "[[agent.replies]]\nsteps = [{ wait = \"300ms\" }, { say = \"agent-saturday\" }",
+            "[[agent.replies]]\nheard = \"Sorry, just the Saturday hours please.\"\nsteps = [{ wait = \"300ms\" }, { say = \"agent-saturday\" }",
             "[[agent.replies]]\nheard = \"MARKER two\"\nsteps = [\
              { error = \"E0712\", slug = \"MARKER-three\", message = \"MARKER four\" },\
              { raw = \"MARKER five\" }, { raw = '{\"type\":\"MARKER six\"}' },\
