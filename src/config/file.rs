@@ -126,6 +126,9 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
         port: None,
         prefix: String::new(),
     }));
+    let ports = top
+        .line_of("listen", "ops")
+        .or(top.line_of("listen", "http"));
     sections(&mut top, &mut config);
     top.close();
 
@@ -138,7 +141,7 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
             "write public_url = \"https://HOST\" at the top, with the host that Twilio reaches",
         );
     }
-    override_with(overrides, &mut config, &mut report);
+    override_with(overrides, &mut config, ports, &mut report);
     report.into_problems().map_or(Ok(config), Err)
 }
 
@@ -343,7 +346,12 @@ fn fallback(value: &DeValue<'_>) -> Checked<Fallback> {
     }
 }
 
-fn override_with(overrides: &Overrides, config: &mut Config, report: &mut Report<'_>) {
+fn override_with(
+    overrides: &Overrides,
+    config: &mut Config,
+    ports: Option<usize>,
+    report: &mut Report<'_>,
+) {
     const COMMAND_LINE: &str = "command line";
     if let Some(port) = overrides.port {
         config.listen.http.set_port(port);
@@ -369,7 +377,7 @@ fn override_with(overrides: &Overrides, config: &mut Config, report: &mut Report
                     let what = format!("port {} is that of listen.ops, too", ops.port());
                     report.add_elsewhere(COMMAND_LINE, "--port", Complaint { what, mend });
                 }
-                None => report.add(None, "listen.ops", what, mend),
+                None => report.add(ports, "listen.ops", what, mend),
             }
         }
     }

@@ -224,6 +224,13 @@ impl<'r, 't> Section<'r, 't> {
         self.entries.contains_key(key)
     }
 
+    /// The line of `key` in a section below this one, for a problem that is found later.
+    pub fn line_of(&self, section: &str, key: &str) -> Option<usize> {
+        let section = self.entries.get(section)?.get_ref().as_table()?;
+        let (key, _) = section.get_key_value(key)?;
+        Some(self.report.line(key.span().start))
+    }
+
     /// Reports what nobody asked for.
     pub fn close(self) {
         let Section {

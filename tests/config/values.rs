@@ -167,7 +167,7 @@ fn a_listener_needs_an_address_and_is_told_which() {
     assert!(said("listen.http = ''").contains("is not an address"));
     says(
         "[listen]\nops = '127.0.0.1:3000'",
-        "t.toml: listen.ops: port 3000 is that of listen.http, too; give each a port of its own",
+        "t.toml:3: listen.ops: port 3000 is that of listen.http, too; give each a port of its own",
     );
     good("[listen]\nhttp = '127.0.0.1:0'\nops = '127.0.0.1:0'");
 }
