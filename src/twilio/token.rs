@@ -150,8 +150,8 @@ mod tests {
     #[test]
     fn a_token_is_good_until_its_expiry_and_not_at_it() {
         let token = minter().mint(&call('1'), FROM, TO, 1_000);
-        for now in [1_000, 1_001, u64::MAX] {
-            let answer = minter().check(&token, &call('1'), FROM, TO, now);
+        for late in [1_000, 1_001, u64::MAX] {
+            let answer = minter().check(&token, &call('1'), FROM, TO, late);
             assert_eq!(answer, Err(TokenError::Expired));
         }
     }

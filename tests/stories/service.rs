@@ -201,3 +201,28 @@ async fn a_restart_under_a_passed_socket_refuses_no_connection() {
     assert_eq!(waiting.await.unwrap().expect("an answer").status, 200);
     assert!(second.stop().await.unwrap().success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_token_of_a_call_without_greeting_is_good_for_half_a_minute() {
+    let world = world("[agent]\ngreeting = [{ say = \"agent-greeting\" }]").await;
+    let report = start(&world.phone, vec![Step::HangUp]).finish().await;
+    let token = report.entries.iter().find_map(|entry| match &entry.event {
+        Event::StreamStarted { parameters, .. } => parameters
+            .iter()
+            .find(|(name, _)| name == "token")
+            .map(|(_, value)| value.clone()),
+        _ => None,
+    });
+    let token = token.expect("a token");
+    let expires: u64 = token
+        .split('.')
+        .nth(1)
+        .expect("its expiry")
+        .parse()
+        .unwrap();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    assert!(expires <= now + 30, "{} s", expires - now);
+}
