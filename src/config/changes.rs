@@ -58,6 +58,7 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "calls.greeting": calls.greeting,
         "calls.drain_limit": calls.drain_limit,
         "calls.drain_answer": calls.drain_answer,
+        "calls.drain_goodbye": calls.drain_goodbye,
         "calls.fallback": calls.fallback,
         "credentials.file": credentials_file,
     }
@@ -101,6 +102,7 @@ mod tests {
         greeting = "Hello."
         drain_limit = "1s"
         drain_answer = "busy"
+        drain_goodbye = "Goodbye."
         fallback = { hangup = true }
         [credentials]
         file = "/etc/other.json"

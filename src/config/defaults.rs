@@ -81,6 +81,7 @@ impl Default for Calls {
             greeting: String::new(),
             drain_limit: Duration::from_secs(5 * 60),
             drain_answer: DrainAnswer::default(),
+            drain_goodbye: String::new(),
             fallback: Fallback::default(),
         }
     }

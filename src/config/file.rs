@@ -46,6 +46,7 @@ pub fn known_keys() -> &'static [&'static str] {
         "calls.greeting",
         "calls.drain_limit",
         "calls.drain_answer",
+        "calls.drain_goodbye",
         "calls.fallback",
         "credentials.file",
         "log.target",
@@ -238,6 +239,9 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
         check::duration(v, 10..=24 * HOUR)
     });
     s.set(&mut calls.drain_answer, "drain_answer", drain_answer);
+    s.set(&mut calls.drain_goodbye, "drain_goodbye", |v| {
+        check::spoken(check::text(v)?)
+    });
     s.set(&mut calls.fallback, "fallback", fallback);
     s.close();
 

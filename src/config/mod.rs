@@ -186,6 +186,8 @@ pub struct Calls {
     pub drain_limit: Duration,
     /// What a new call is told meanwhile.
     pub drain_answer: DrainAnswer,
+    /// Spoken by Twilio to calls that outlast `drain_limit`; `""` for none.
+    pub drain_goodbye: String,
     pub fallback: Fallback,
 }
 

@@ -48,7 +48,7 @@ pub fn signals() -> anyhow::Result<Signals> {
 pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> {
     let mut watchdog = Watchdog::new();
     let mut beat = tokio::time::interval(watchdog.beat());
-    let mut told = 0;
+    let mut told = (0, false);
     loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -63,10 +63,10 @@ pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> 
             },
             _ = beat.tick() => {
                 watchdog.feed();
-                let calls = house.registry.active();
-                if calls != told {
-                    told = calls;
-                    notify::calls(calls);
+                let state = (house.registry.active(), house.registry.draining());
+                if state != told {
+                    told = state;
+                    notify::calls(state.0, state.1);
                 }
             }
             died = house.servers.join_next() => died_by_itself(died)?,

@@ -60,9 +60,13 @@ pub fn alive() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// How many calls there are.
-pub fn calls(calls: usize) {
-    send(&[NotifyState::Status(&in_words(calls))]);
+/// How many calls there are, and whether an operator has closed the door to new ones.
+pub fn calls(calls: usize, draining: bool) {
+    let mut status = in_words(calls);
+    if draining {
+        status.push_str(", taking no new ones");
+    }
+    send(&[NotifyState::Status(&status)]);
 }
 
 /// The daemon is leaving; `owed` calls are waited for.

@@ -120,6 +120,7 @@ pub async fn after(front: &Front, request: Request<Incoming>) -> Response<Body> 
     match call.and_then(|call| front.registry.after(&call)) {
         Some(After::HangUp) => xml(twiml::hang_up()),
         _ if over => xml(twiml::empty()),
+        Some(After::DrainGoodbye) => xml(twiml::say_and_hang_up(&front.config.calls.drain_goodbye)),
         Some(After::Fallback) | None => xml(fallback(front)),
     }
 }

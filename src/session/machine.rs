@@ -53,6 +53,8 @@ pub struct Settings {
     /// The caller's words, as transcribed, interrupt an agent that has finished generating and is
     /// still being heard.
     pub words_interrupt: bool,
+    /// There is a sentence for callers whose call outlasts a drain.
+    pub drain_goodbye: bool,
 }
 
 /// Something happened.
@@ -327,7 +329,7 @@ impl Machine {
                 Goodbye::ordered(Cause::Operator, now, self.turn_open),
                 out,
             ),
-            Event::Order(Order::DrainExpired) => self.hang_up(now, Cause::Drain, out),
+            Event::Order(Order::DrainExpired) => self.drain_expired(now, out),
             Event::Tick => {}
         }
         self.deadlines(now, out);
@@ -680,6 +682,20 @@ impl Machine {
             cause,
             deadline: now + HANG_UP_LIMIT,
         };
+    }
+
+    /// The daemon leaves. Only a call that is still connected can be told so, and only by what
+    /// follows the stream: so the stream is closed, and Twilio asks.
+    fn drain_expired(&mut self, now: Instant, out: &mut Outbox) {
+        let hanging_up = matches!(self.phase, Phase::HangingUp { .. });
+        if hanging_up || !self.settings.drain_goodbye {
+            return self.hang_up(now, Cause::Drain, out);
+        }
+        if matches!(self.phase, Phase::Talking) {
+            out.note(Note::HangingUp(Cause::Drain));
+        }
+        out.push(Action::Decide(After::DrainGoodbye));
+        self.end(Cause::Drain, 1000, out);
     }
 
     fn hang_up_answered(&mut self, now: Instant, ended: bool, out: &mut Outbox) {

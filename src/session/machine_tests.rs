@@ -28,15 +28,21 @@ struct Paper {
 
 impl Paper {
     fn new() -> Self {
+        Paper::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let start = Instant::now();
         let mut out = Outbox::default();
-        let settings = Settings {
+        let mut settings = Settings {
             ready_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(20),
             pong_timeout: Duration::from_secs(10),
             max_duration: Duration::from_secs(7200),
             words_interrupt: true,
+            drain_goodbye: false,
         };
+        change(&mut settings);
         let machine = Machine::new(settings, start, &mut out);
         let mut paper = Paper {
             machine,
@@ -98,6 +104,7 @@ impl Paper {
                 Action::HangUp => "hang up".into(),
                 Action::Decide(After::HangUp) => "after: hang up".into(),
                 Action::Decide(After::Fallback) => "after: fallback".into(),
+                Action::Decide(After::DrainGoodbye) => "after: drain goodbye".into(),
                 Action::End { cause, close_code } => format!("end {} {close_code}", cause.as_str()),
                 Action::Note(note) => {
                     self.notes.push(note);
@@ -651,6 +658,25 @@ fn the_end_of_the_drain_ends_the_call() {
     paper.event(Event::HangUpAnswered { ended: true });
     paper.wait(500);
     paper.expect(&["close agent", "after: hang up", "hang up", "end drain 1000"]);
+}
+
+#[test]
+fn the_end_of_the_drain_can_be_spoken() {
+    let mut paper = Paper::with(|settings| settings.drain_goodbye = true);
+    paper.ready();
+    paper.says(2, 1000);
+    paper.taken();
+    // The words are Twilio's to say, once the stream is over: nothing is asked of REST.
+    paper.event(Event::Order(Order::DrainExpired));
+    paper.expect(&["after: drain goodbye", "close agent", "end drain 1000"]);
+
+    // A call that has been hung up already is not called back.
+    let mut paper = Paper::with(|settings| settings.drain_goodbye = true);
+    paper.ready();
+    paper.event(Event::Order(Order::HangUp { now: true }));
+    paper.taken();
+    paper.event(Event::Order(Order::DrainExpired));
+    paper.expect(&[]);
 }
 
 #[test]

@@ -16,4 +16,6 @@ pub enum After {
     HangUp,
     /// The configured fallback: a sentence or another number.
     Fallback,
+    /// `calls.drain_goodbye`, then the end.
+    DrainGoodbye,
 }

@@ -128,6 +128,28 @@ async fn patience_with_a_drain_has_an_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_patience_can_be_spoken() {
+    let mut world = world("config = 'calls.drain_goodbye = \"We have to close. Goodbye.\"'").await;
+    let call = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);
+    until(&call, |event| matches!(event, Event::StreamStarted { .. })).await;
+    in_time(world.evi.until(|record| !record.uplinks.is_empty())).await;
+    world.bridge.signal("TERM").await.unwrap();
+    world.bridge.until_notified("STOPPING=1").await.unwrap();
+    world.bridge.signal("TERM").await.unwrap();
+    let report = call.finish().await;
+    assert_eq!(report.ended, Ended::Hangup);
+    let said = |event: &Event| matches!(event, Event::Said { text } if text == "We have to close. Goodbye.");
+    assert!(
+        report.entries.iter().any(|entry| said(&entry.event)),
+        "{:#?}",
+        report.entries
+    );
+    assert!(world.bridge.ended(PATIENCE).await.unwrap().success());
+    assert_eq!(causes(&world.bridge.log()), ["drain"]);
+    assert_eq!(world.evi.record().violations(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_on_the_line_and_the_daemon_goes_at_once() {
     let mut world = world("").await;
     // A connection that says nothing does not hold it up.

@@ -11,7 +11,7 @@ use hume_bridge::sim::{
 
 use crate::{
     PROGRAM,
-    stage::{exchange, say, start, until, wait_for, world},
+    stage::{PATIENCE, close, exchange, heard, say, start, until, wait_for, world},
 };
 
 const TALK: &str = r#"
@@ -130,6 +130,76 @@ async fn a_bad_file_changes_nothing() {
             .iter()
             .any(|line| line.contains("config not reloaded"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_files_under_load_are_heard_by_nobody() {
+    let mut world = world(TALK).await;
+    let talk = || {
+        vec![
+            wait_for(Awaited::AgentSpeaking),
+            wait_for(Awaited::AgentQuiet),
+            say("caller-thanks"),
+            wait_for(Awaited::StreamOver),
+        ]
+    };
+    let calls: Vec<_> = (0..6).map(|_| start(&world.phone, talk())).collect();
+    for call in &calls {
+        until(call, |event| matches!(event, Event::PlayingBegan)).await;
+    }
+    world
+        .bridge
+        .rewrite_config("public_url", "pubic_url")
+        .unwrap();
+    for _ in 0..5 {
+        assert_eq!(ctl(&world, &["reload"]).await.0, Some(78));
+        world.bridge.signal("HUP").await.unwrap();
+        world.bridge.until_notified("RELOADING=1").await.unwrap();
+        world.bridge.until_notified("READY=1").await.unwrap();
+    }
+    for call in calls {
+        let report = call.finish().await;
+        assert_eq!(report.ended, Ended::RestCompleted, "{:#?}", report.entries);
+        assert!(heard(&report, "agent-greeting") && heard(&report, "agent-goodbye"));
+        assert_eq!(report.violations, []);
+    }
+    // And whoever calls now meets the config that was good.
+    assert_eq!(
+        greeting_of_a_new_call(&world).await,
+        "Hello from the old config."
+    );
+    close(world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn systemd_is_told_everything_in_order() {
+    let mut world = world(TALK).await;
+    let live = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);
+    until(&live, |event| matches!(event, Event::PlayingBegan)).await;
+    // READY has been waited for. Each of these is looked for after the one before.
+    world.bridge.until_notified("STATUS=1 call").await.unwrap();
+    assert_eq!(ctl(&world, &["drain"]).await.0, Some(0));
+    world
+        .bridge
+        .until_notified("STATUS=1 call, taking no new ones")
+        .await
+        .unwrap();
+    assert_eq!(ctl(&world, &["undrain"]).await.0, Some(0));
+    world.bridge.until_notified("STATUS=1 call").await.unwrap();
+    world.bridge.signal("HUP").await.unwrap();
+    world.bridge.until_notified("RELOADING=1").await.unwrap();
+    world.bridge.until_notified("READY=1").await.unwrap();
+    world.bridge.signal("TERM").await.unwrap();
+    world.bridge.until_notified("STOPPING=1").await.unwrap();
+    let extended = world
+        .bridge
+        .until_notified("EXTEND_TIMEOUT_USEC=10000000")
+        .await
+        .unwrap();
+    assert!(extended.contains("STATUS=draining, 1 call\n"), "{extended}");
+    live.hang_up().await;
+    live.finish().await;
+    assert!(world.bridge.ended(PATIENCE).await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
