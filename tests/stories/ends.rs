@@ -10,7 +10,7 @@ use hume_bridge::{
     },
 };
 
-use crate::stage::{causes, close, faulty, in_time, say, start, until, wait_for, world};
+use crate::stage::{causes, close, faulty, in_time, raw, say, start, until, wait_for, world};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_hangs_up_frees_the_agent() {
@@ -130,4 +130,35 @@ async fn a_telephone_that_takes_nothing_is_given_up_and_until_then_heard() {
     let clip = speech::clip("caller-hours").expect("a clip");
     assert!(ear::find(&mulaw, clip).is_some_and(|found| found.is_whole()));
     assert_eq!(causes(&close(world).await), ["carrier-failed"]);
+}
+
+/// Twilio can be told to send what it plays, too. The agent must not be made to listen to itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_bridges_own_voice_is_not_taken_for_the_callers() {
+    let world = world("[agent]").await;
+    // Full scale in mu-law, 20 ms.
+    let loud = base64_simd::STANDARD.encode_to_string([0x80; 160]);
+    let frame = |track| {
+        raw(format!(
+            r#"{{"event":"media","media":{{"track":"{track}","payload":"{loud}"}}}}"#
+        ))
+    };
+    let sent = |track| {
+        let mut steps = vec![frame(track); 20];
+        steps.extend([say("caller-thanks"), Step::HangUp]);
+        steps
+    };
+    let peak = |connection| {
+        let audio = &world.evi.record().uplinks[&connection].audio;
+        audio.iter().map(|sample| sample.unsigned_abs()).max()
+    };
+    start(&world.phone, sent("outbound")).finish().await;
+    start(&world.phone, sent("inbound")).finish().await;
+    let (outbound, inbound) = (peak(0).unwrap(), peak(1).unwrap());
+    assert!(
+        inbound > 32_000,
+        "the loud frames are heard at all: {inbound}"
+    );
+    assert!(outbound < 32_000, "{outbound}");
+    close(world).await;
 }
