@@ -2,7 +2,8 @@
 //!
 //! They come from exactly one place, the first that is named: `--credentials FILE`, `[credentials]
 //! file`, systemd's `$CREDENTIALS_DIRECTORY`. A file is JSON with the keys of [`KEYS`] or the names
-//! they had in the Node.js predecessor; a directory has one secret a file, or `credentials.json`.
+//! they had in the Node.js predecessor; a directory has one secret a file, or `credentials.json`,
+//! each also by the name that systemd gives it when the unit loads a whole directory.
 //! A file that other users of the machine may read or write is refused. All that is missing or
 //! wrong is reported at once. No value is ever repeated in a message, and no type here prints one.
 
@@ -93,6 +94,12 @@ const KEYS: [Key; 5] = [
 /// In a directory: all of them in one.
 const JSON_FILE: &str = "credentials.json";
 
+/// `LoadCredential=credentials:/etc/hume-bridge/credentials` passes every file in that directory
+/// under this name and its own (systemd.exec(5)).
+const LOADED_AS: &str = "credentials_";
+/// Where the package's unit takes them from.
+const PACKAGED: &str = "/etc/hume-bridge/credentials";
+
 const MOST_BYTES: u64 = 64 * 1024;
 
 /// Finds what `config` needs. `cli` is `--credentials`, `directory` is `$CREDENTIALS_DIRECTORY`.
@@ -149,7 +156,10 @@ fn nowhere(config: &Config) -> Problem {
         what: "missing; looked at --credentials (not given), file in [credentials] (not set) and \
                $CREDENTIALS_DIRECTORY (not set)"
             .into(),
-        mend: "write a JSON file of mode 600 with these keys and name it with --credentials".into(),
+        mend: format!(
+            "write a JSON file of mode 600 with these keys and name it with --credentials; the \
+             package's unit takes them from {PACKAGED}/, one a file"
+        ),
     }
 }
 
@@ -186,13 +196,13 @@ impl Search {
     }
 
     fn directory(&mut self, directory: &Path) {
-        let files = KEYS.iter().map(|key| key.file).chain([JSON_FILE]);
-        let present: Vec<_> = files.filter(|file| directory.join(file).exists()).collect();
-        for (n, key) in KEYS.iter().enumerate() {
-            let file = directory.join(key.file);
-            if !present.contains(&key.file) {
-                continue;
-            }
+        let under = |name: &str| {
+            let names = [name.to_owned(), format!("{LOADED_AS}{name}")];
+            let files = names.map(|name| directory.join(name));
+            files.into_iter().filter(|file| file.exists())
+        };
+        let ours = KEYS.iter().enumerate();
+        for (n, file) in ours.flat_map(|(n, key)| under(key.file).map(move |file| (n, file))) {
             let Some(bytes) = self.bytes(&file) else {
                 self.withheld[n] = true;
                 continue;
@@ -210,8 +220,8 @@ impl Search {
                 }
             }
         }
-        if present.contains(&JSON_FILE) {
-            self.json(&directory.join(JSON_FILE));
+        for file in under(JSON_FILE) {
+            self.json(&file);
         }
     }
 
@@ -396,7 +406,11 @@ impl Search {
                 _ => "missing; looked here, and at [twilio] of the config",
             };
             let mend = match is_directory {
-                true => format!("add LoadCredential= lines for {}{sid}", files.join(", ")),
+                true => format!(
+                    "put {} where the unit's LoadCredential= takes them from (the package's: \
+                     {PACKAGED}/){sid}",
+                    files.join(", ")
+                ),
                 false => format!("add them{sid}"),
             };
             self.problem(place, &names.join(", "), what, mend);

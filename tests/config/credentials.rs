@@ -161,6 +161,22 @@ fn the_first_place_that_is_named_is_the_one() {
 }
 
 #[test]
+fn systemd_may_pass_a_whole_directory() {
+    let dir = Files::new();
+    dir.put("credentials_hume-api-key", 0o400, "h-PLANTED\n");
+    dir.put("credentials_twilio-auth-token", 0o400, "t-PLANTED");
+    dir.put("credentials_twilio-account-sid", 0o400, SID);
+    dir.put("credentials_notes", 0o400, "mine");
+    let config = parse(URL).unwrap();
+    let found = credentials::find(None, &config, Some(dir.0.path())).unwrap();
+    assert_eq!(found.twilio_account_sid, SID);
+    assert_eq!(found.hume_api_key.expose(), "h-PLANTED");
+    // Both ways at once are fine as long as they agree.
+    dir.put("hume-api-key", 0o400, "h-OTHER");
+    assert!(dir.refused().contains("hume-api-key: is not the same as "));
+}
+
+#[test]
 fn everything_that_is_missing_is_named_at_once_with_where_it_was_looked_for() {
     let config = parse(URL).unwrap();
     for directory in [None, Some(Path::new(""))] {
@@ -168,7 +184,8 @@ fn everything_that_is_missing_is_named_at_once_with_where_it_was_looked_for() {
             hidden(credentials::find(None, &config, directory)),
             "credentials: hume_api_key, twilio_auth_token, twilio_account_sid: missing; looked at \
              --credentials (not given), file in [credentials] (not set) and $CREDENTIALS_DIRECTORY \
-             (not set); write a JSON file of mode 600 with these keys and name it with --credentials"
+             (not set); write a JSON file of mode 600 with these keys and name it with --credentials; \
+             the package's unit takes them from /etc/hume-bridge/credentials/, one a file"
         );
     }
     let dir = Files::new();
@@ -177,9 +194,9 @@ fn everything_that_is_missing_is_named_at_once_with_where_it_was_looked_for() {
         told,
         format!(
             "{}: hume_api_key, twilio_auth_token, twilio_account_sid: missing; looked here, and at \
-             [twilio] of the config; add LoadCredential= lines for hume-api-key, \
-             twilio-auth-token, twilio-account-sid (account_sid may stand in [twilio] of the \
-             config, too)",
+             [twilio] of the config; put hume-api-key, twilio-auth-token, twilio-account-sid where \
+             the unit's LoadCredential= takes them from (the package's: \
+             /etc/hume-bridge/credentials/) (account_sid may stand in [twilio] of the config, too)",
             dir.0.path().display()
         )
     );
