@@ -5,6 +5,7 @@ mod demo;
 mod drain;
 mod edges;
 mod ends;
+mod instances;
 mod leaks;
 mod metrics;
 mod operator;
