@@ -20,9 +20,12 @@ use std::{
 use anyhow::Context as _;
 use hyper::{Request, body::Incoming};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{error, info};
 
-use self::office::Office;
+use self::{
+    logging::{Log, SetLevel},
+    office::Office,
+};
 use crate::{
     admin::{self, desk::Desk},
     agent::link::Tls,
@@ -73,21 +76,31 @@ fn serve(run: RunArgs) -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let result = logging::init(&config.log).and_then(|set_level| {
-        let runtime = runtime()?;
-        let daemon = daemon(run, config, credentials, set_level);
+    let metrics = Arc::new(Metrics::default());
+    let log = match Log::open(&config.log, metrics.clone()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("hume-bridge: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime().and_then(|runtime| {
+        let daemon = daemon(run, config, credentials, metrics, log.set_level());
         let result = runtime.block_on(Box::pin(daemon));
         // A name that is still being resolved must not hold the exit.
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hume-bridge: {error:#}");
-            ExitCode::FAILURE
-        }
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    // In the log, where the rest of the story is, and for whoever started us.
+    error!("ends with a failure: {error:#}");
+    log.close();
+    if !log.is_stderr() {
+        eprintln!("hume-bridge: {error:#}");
     }
+    ExitCode::FAILURE
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -102,10 +115,10 @@ async fn daemon(
     run: RunArgs,
     config: Config,
     credentials: Credentials,
-    set_level: logging::SetLevel,
+    metrics: Arc<Metrics>,
+    set_level: SetLevel,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let metrics = Arc::new(Metrics::default());
     let signals = lifecycle::signals()?;
     let sockets = sockets::open(&config).await?;
     let registry = Registry::new(office::limits(&config));
