@@ -29,6 +29,7 @@ const RULES: &[Rule] = &[
             "twilio",
             "agent",
             "session::machine",
+            "session::budget",
             "session::goodbye",
             "session::cause",
             "session::order",

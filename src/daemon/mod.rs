@@ -20,7 +20,7 @@ use std::{
 use anyhow::Context as _;
 use hyper::{Request, body::Incoming};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::{
     logging::{Log, SetLevel},
@@ -121,6 +121,15 @@ async fn daemon(
     let started = Instant::now();
     let signals = lifecycle::signals()?;
     let sockets = sockets::open(&config).await?;
+    let control = config
+        .admin
+        .socket
+        .as_ref()
+        .map(|path| path.display().to_string());
+    let (agent, unsigned) = (
+        config.agent.default.as_str(),
+        !config.twilio.validate_signatures,
+    );
     let registry = Registry::new(office::limits(&config));
     let shared = Shared::new(registry.clone(), Arc::new(Tls::new()), metrics.clone());
     let calls = shared.calls.clone();
@@ -175,7 +184,18 @@ async fn daemon(
         ));
     }
 
-    info!(http = %sockets.addresses.http, version = env!("CARGO_PKG_VERSION"), "ready");
+    let addresses = &sockets.addresses;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        http = %addresses.http,
+        ops = addresses.ops.map(tracing::field::display),
+        control,
+        agent,
+        "ready"
+    );
+    if unsigned {
+        warn!("twilio.validate_signatures is false: anybody may pass for Twilio");
+    }
     notify::ready(&sockets.addresses);
     let house = lifecycle::House {
         office,

@@ -37,7 +37,7 @@ use tracing::{
 use self::{
     journal::Journal,
     queue::{Queue, Sink, Sinks},
-    record::{Record, is_limited},
+    record::{AUDIT, Record, is_limited},
     stream::Stream,
     syslog::Syslog,
 };
@@ -175,6 +175,11 @@ impl Lines {
     }
 }
 
+/// What libraries would say of their own is left out: nobody has promised what is in it.
+fn is_ours(target: &str) -> bool {
+    target == AUDIT || target.split("::").next() == Some("hume_bridge")
+}
+
 impl Subscriber for Lines {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.enabled(metadata) {
@@ -185,7 +190,7 @@ impl Subscriber for Lines {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= self.filter()
+        metadata.is_event() && *metadata.level() <= self.filter() && is_ours(metadata.target())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
