@@ -444,3 +444,22 @@ async fn the_words_of_strangers_are_not_in_the_log() {
         assert!(lines(&log, secret).is_empty(), "{secret}: {log:#?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_are_logged_at_every_level() {
+    let mut daemon = Daemon::start("error", None).await;
+    let mut control = UnixStream::connect(&daemon.control).await.unwrap();
+    let order = b"{\"protocol\":1,\"op\":\"drain\"}\n";
+    control.write_all(order).await.unwrap();
+    let mut reply = [0; 1024];
+    let length = in_time(control.read(&mut reply)).await.unwrap();
+    assert!(String::from_utf8_lossy(&reply[..length]).contains("\"ok\""));
+    let mut stderr = daemon.child.stderr.take().unwrap();
+    assert!(daemon.stop().await.success());
+    let mut text = String::new();
+    in_time(stderr.read_to_string(&mut text)).await.unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    let order = " INFO audit: draining set uid=";
+    assert!(lines[0].contains(order), "{text}");
+}

@@ -124,7 +124,7 @@ async fn a_bad_file_changes_nothing() {
         "Hello from the old config."
     );
     let refused = world.bridge.until_logged("config not reloaded").await;
-    assert!(refused.unwrap().contains("problems=1"));
+    assert!(refused.unwrap().contains("problems=2"));
     let told = world.bridge.until_logged("pubic_url").await.unwrap();
     assert!(told.contains("did you mean public_url?"), "{told}");
 }

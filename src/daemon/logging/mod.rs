@@ -63,7 +63,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log; once in a process, before anything is logged.
+    /// Opens the log and takes panics into it; once in a process, before anything is logged.
     pub fn open(config: &config::Log, metrics: Arc<Metrics>) -> anyhow::Result<Log> {
         let (log, stderr) = sink(config.target)?;
         // The syslog gets audit lines once.
@@ -190,11 +190,16 @@ impl Subscriber for Lines {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= self.filter() && is_ours(metadata.target())
+        // Who was let in and who gave orders is told whatever else is.
+        let filter = match metadata.target() {
+            AUDIT => self.filter().max(LevelFilter::INFO),
+            _ => self.filter(),
+        };
+        !metadata.is_span() && *metadata.level() <= filter && is_ours(metadata.target())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.filter())
+        Some(self.filter().max(LevelFilter::INFO))
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -216,4 +221,76 @@ impl Subscriber for Lines {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{panic::catch_unwind, thread};
+
+    use super::{record::tests::records, *};
+
+    #[test]
+    fn a_panic_is_logged_without_the_words_that_are_not_ours() {
+        let (me, before) = (thread::current().id(), panic::take_hook());
+        // Other tests may panic meanwhile, and keep their hook.
+        panic::set_hook(Box::new(move |panic| {
+            if thread::current().id() == me {
+                panicked(panic);
+            } else {
+                before(panic);
+            }
+        }));
+        let spoken = "my secret".to_owned();
+        let records = records(|| {
+            _ = catch_unwind(|| panic!("this cannot be"));
+            _ = catch_unwind(|| panic!("cannot read {spoken}"));
+        });
+        _ = panic::take_hook();
+        let lines: Vec<_> = records.iter().map(Record::text).collect();
+        assert_eq!(lines.len(), 2);
+        let at = |line: &str| line.starts_with("panicked at=\"src/daemon/logging/mod.rs:");
+        assert!(lines.iter().all(|line| at(line)), "{lines:?}");
+        assert!(lines[0].contains(r#"words="this cannot be""#), "{lines:?}");
+        assert!(!lines[1].contains("words=") && !lines[1].contains("secret"));
+    }
+
+    #[test]
+    fn audit_lines_are_enabled_at_every_level_and_libraries_at_none() {
+        let (queue, _) = Queue::start(
+            Sinks {
+                log: Box::new(Stream::new(std::io::sink(), true)),
+                audit: None,
+            },
+            Arc::default(),
+        )
+        .unwrap();
+        let lines = |level: LogLevel| Lines {
+            queue: queue.clone(),
+            level: Arc::new(AtomicU8::new(level as u8)),
+        };
+        for (level, info, debug) in [
+            (LogLevel::Error, false, false),
+            (LogLevel::Warn, false, false),
+            (LogLevel::Info, true, false),
+            (LogLevel::Debug, true, true),
+        ] {
+            let (mut seen, lines) = (Vec::new(), lines(level));
+            tracing::subscriber::with_default(lines, || {
+                seen.extend([
+                    tracing::enabled!(tracing::Level::INFO),
+                    tracing::enabled!(tracing::Level::DEBUG),
+                    tracing::enabled!(target: "audit", tracing::Level::INFO),
+                    tracing::enabled!(target: "audit", tracing::Level::DEBUG),
+                    tracing::enabled!(tracing::Level::ERROR),
+                    tracing::enabled!(target: "hyper_util::client", tracing::Level::ERROR),
+                    tracing::enabled!(target: "hume_bridge_too", tracing::Level::ERROR),
+                ]);
+            });
+            assert_eq!(
+                seen,
+                [info, debug, true, debug, true, false, false],
+                "{level:?}"
+            );
+        }
+    }
 }
