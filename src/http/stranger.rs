@@ -18,7 +18,11 @@ pub struct Stranger {
 impl Stranger {
     pub fn of<B>(request: &Request<B>) -> Self {
         // The last entry is the nearest proxy's; those before it anybody may have written.
-        let forwarded = request.headers().get_all("x-forwarded-for").iter().last();
+        let forwarded = request
+            .headers()
+            .get_all("x-forwarded-for")
+            .iter()
+            .next_back();
         let forwarded = forwarded
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.rsplit(',').next())

@@ -388,6 +388,7 @@ async fn a_log_that_is_gone_ends_nothing() {
     let mut daemon = Daemon::start("debug", None).await;
     drop(daemon.child.stderr.take());
     daemon.chatter(100).await;
+    in_time(async { while daemon.lost().await < 100 {} }).await;
     assert!(daemon.stop().await.success());
 }
 
