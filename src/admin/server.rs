@@ -133,7 +133,10 @@ pub async fn bind(path: &Path, group: &str) -> Result<Listener, BindError> {
     if !group.is_empty()
         && let Err(error) = give_to_group(path, group)
     {
-        tracing::warn!(%error, group, socket = %path.display(), "control socket keeps its group");
+        tracing::warn!(
+            %error, group, socket = %path.display(),
+            "the control socket keeps its group: admin.group cannot be given to it"
+        );
     }
     fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(failed)?;
     Ok(listener)
@@ -186,7 +189,7 @@ pub async fn serve_with(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::error!(%error, "cannot accept on the control socket");
+                tracing::error!(limited = true, %error, "cannot accept on the control socket");
                 tokio::select! {
                     () = token.cancelled() => return,
                     () = sleep(Duration::from_secs(1)) => continue,
@@ -194,6 +197,11 @@ pub async fn serve_with(
             }
         };
         let Ok(place) = room.clone().try_acquire_owned() else {
+            tracing::warn!(
+                limited = true,
+                clients = limits.clients,
+                "the control socket is full"
+            );
             // An operator in trouble is told at once; a full socket buffer is not waited for.
             let full = Failure::new(Code::Busy, "too many clients on the control socket");
             let _ = stream.try_write(&reply_line(&Err(full)));
@@ -215,7 +223,9 @@ pub async fn serve_with(
 async fn client(mut stream: UnixStream, desk: &Desk, limits: &Limits) {
     let uid = match stream.peer_cred() {
         Ok(peer) => peer.uid(),
-        Err(error) => return tracing::warn!(%error, "a control client without credentials"),
+        Err(error) => {
+            return tracing::warn!(target: "audit", limited = true, %error, "a control client without credentials");
+        }
     };
     let mut lines = Lines::new(MAX_REQUEST);
     loop {
@@ -232,7 +242,13 @@ async fn client(mut stream: UnixStream, desk: &Desk, limits: &Limits) {
         match timeout(limits.write, stream.write_all(&reply_line(&outcome))).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
-            Err(_) => return tracing::warn!(uid, "a control client does not read its reply"),
+            Err(_) => {
+                return tracing::warn!(
+                    limited = true,
+                    uid,
+                    "a control client does not read its reply"
+                );
+            }
         }
         if last {
             return;

@@ -62,7 +62,10 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "calls.fallback": calls.fallback,
         "credentials.file": credentials_file,
     }
-    needs_restart! { "log.target": log.target }
+    needs_restart! {
+        "log.target": log.target,
+        "log.audit": log.audit,
+    }
     taken! { "log.level": log.level }
     changes
 }
@@ -108,6 +111,7 @@ mod tests {
         file = "/etc/other.json"
         [log]
         target = "stderr"
+        audit = "syslog"
         level = "debug"
     "#;
 
@@ -139,6 +143,7 @@ mod tests {
         assert_eq!(new.listen, old.listen);
         assert_eq!(new.admin, old.admin);
         assert_eq!(new.log.target, old.log.target);
+        assert_eq!(new.log.audit, old.log.audit);
         assert_eq!(new.hume.config_id.as_deref(), Some("other"));
         assert_eq!(settle(&new.clone(), &mut new), Changes::default());
     }

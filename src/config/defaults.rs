@@ -99,6 +99,7 @@ impl Default for Log {
     fn default() -> Self {
         Log {
             target: LogTarget::Auto,
+            audit: LogAudit::Log,
             level: LogLevel::Info,
         }
     }

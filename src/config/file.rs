@@ -14,8 +14,8 @@ use std::{
 use toml::de::DeValue;
 
 use super::{
-    AgentKind, Config, DEFAULT_PATH, DrainAnswer, Fallback, LogLevel, LogTarget, Overrides,
-    Problem, Problems, PublicUrl,
+    AgentKind, Config, DEFAULT_PATH, DrainAnswer, Fallback, LogAudit, LogLevel, LogTarget,
+    Overrides, Problem, Problems, PublicUrl,
     check::{self, Checked, Complaint},
     reader::{Report, Section},
 };
@@ -50,6 +50,7 @@ pub fn known_keys() -> &'static [&'static str] {
         "calls.fallback",
         "credentials.file",
         "log.target",
+        "log.audit",
         "log.level",
     ]
 }
@@ -253,7 +254,10 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
 
     let mut s = top.section("log");
     s.set(&mut config.log.target, "target", |v| {
-        log_target(check::text(v)?)
+        check::choice(check::text(v)?, &LogTarget::NAMES)
+    });
+    s.set(&mut config.log.audit, "audit", |v| {
+        check::choice(check::text(v)?, &LogAudit::NAMES)
     });
     s.set(&mut config.log.level, "level", |v| {
         check::choice(check::text(v)?, &LogLevel::NAMES)
@@ -269,21 +273,6 @@ fn agent(name: &str) -> Checked<AgentKind> {
         });
     }
     check::choice(name, &[("hume", AgentKind::Hume)])
-}
-
-fn log_target(name: &str) -> Checked<LogTarget> {
-    if name == "journal" {
-        return Err(Complaint {
-            what: "there is no \"journal\"".into(),
-            mend: "write \"auto\": under systemd that is the journal".into(),
-        });
-    }
-    const TARGETS: [(&str, LogTarget); 3] = [
-        ("auto", LogTarget::Auto),
-        ("stderr", LogTarget::Stderr),
-        ("syslog", LogTarget::Syslog),
-    ];
-    check::choice(name, &TARGETS)
 }
 
 /// A word, or a sentence in a table.

@@ -223,9 +223,35 @@ impl fmt::Debug for Fallback {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTarget {
+    /// The journal where standard error leads to it, else standard error.
     Auto,
     Stderr,
+    Journal,
     Syslog,
+}
+
+impl LogTarget {
+    /// Every target by its name in the file.
+    pub const NAMES: [(&str, LogTarget); 4] = [
+        ("auto", LogTarget::Auto),
+        ("stderr", LogTarget::Stderr),
+        ("journal", LogTarget::Journal),
+        ("syslog", LogTarget::Syslog),
+    ];
+}
+
+/// Where lines about who was let in and who gave orders go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogAudit {
+    /// Where all the others go.
+    Log,
+    /// To the local syslog besides, facility auth.
+    Syslog,
+}
+
+impl LogAudit {
+    /// Every place by its name in the file.
+    pub const NAMES: [(&str, LogAudit); 2] = [("log", LogAudit::Log), ("syslog", LogAudit::Syslog)];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -249,5 +275,6 @@ impl LogLevel {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     pub target: LogTarget,
+    pub audit: LogAudit,
     pub level: LogLevel,
 }

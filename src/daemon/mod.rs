@@ -20,9 +20,12 @@ use std::{
 use anyhow::Context as _;
 use hyper::{Request, body::Incoming};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{error, info, warn};
 
-use self::office::Office;
+use self::{
+    logging::{Log, SetLevel},
+    office::Office,
+};
 use crate::{
     admin::{self, desk::Desk},
     agent::link::Tls,
@@ -73,21 +76,31 @@ fn serve(run: RunArgs) -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let result = logging::init(&config.log).and_then(|set_level| {
-        let runtime = runtime()?;
-        let daemon = daemon(run, config, credentials, set_level);
+    let metrics = Arc::new(Metrics::default());
+    let log = match Log::open(&config.log, metrics.clone()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("hume-bridge: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime().and_then(|runtime| {
+        let daemon = daemon(run, config, credentials, metrics, log.set_level());
         let result = runtime.block_on(Box::pin(daemon));
         // A name that is still being resolved must not hold the exit.
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hume-bridge: {error:#}");
-            ExitCode::FAILURE
-        }
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    // In the log, where the rest of the story is, and for whoever started us.
+    error!("ends with a failure: {error:#}");
+    log.close();
+    if !log.is_stderr() {
+        eprintln!("hume-bridge: {error:#}");
     }
+    ExitCode::FAILURE
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -102,12 +115,21 @@ async fn daemon(
     run: RunArgs,
     config: Config,
     credentials: Credentials,
-    set_level: logging::SetLevel,
+    metrics: Arc<Metrics>,
+    set_level: SetLevel,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let metrics = Arc::new(Metrics::default());
     let signals = lifecycle::signals()?;
     let sockets = sockets::open(&config).await?;
+    let control = config
+        .admin
+        .socket
+        .as_ref()
+        .map(|path| path.display().to_string());
+    let (agent, unsigned) = (
+        config.agent.default.as_str(),
+        !config.twilio.validate_signatures,
+    );
     let registry = Registry::new(office::limits(&config));
     let shared = Shared::new(registry.clone(), Arc::new(Tls::new()), metrics.clone());
     let calls = shared.calls.clone();
@@ -162,7 +184,18 @@ async fn daemon(
         ));
     }
 
-    info!(http = %sockets.addresses.http, version = env!("CARGO_PKG_VERSION"), "ready");
+    let addresses = &sockets.addresses;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        http = %addresses.http,
+        ops = addresses.ops.map(tracing::field::display),
+        control,
+        agent,
+        "ready"
+    );
+    if unsigned {
+        warn!("twilio.validate_signatures is false: anybody may pass for Twilio");
+    }
     notify::ready(&sockets.addresses);
     let house = lifecycle::House {
         office,

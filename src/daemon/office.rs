@@ -30,6 +30,9 @@ use crate::{
     twilio::rest::Rest,
 };
 
+/// Of a config that is all wrong.
+const PROBLEMS_LOGGED: usize = 20;
+
 /// Config and credentials, as the command line says where to find them.
 pub fn read(run: &RunArgs) -> Result<(Config, Credentials), Problems> {
     let path = run
@@ -129,9 +132,18 @@ impl Control for Office {
         let result = self.renew();
         match &result {
             Ok(reloaded) => info!(
-                changed = ?reloaded.changed, need_restart = ?reloaded.need_restart, "config reloaded"
+                changed = reloaded.changed.join(" "),
+                need_restart = reloaded.need_restart.join(" "),
+                "config reloaded"
             ),
-            Err(problems) => warn!(%problems, "config not reloaded, the old one stays in force"),
+            Err(problems) => {
+                // A line each, as `humebridgectl reload` has them, and bounded like everything.
+                for problem in problems.lines().take(PROBLEMS_LOGGED) {
+                    warn!("{problem}");
+                }
+                let problems = problems.lines().count();
+                warn!(problems, "config not reloaded, the old one stays in force");
+            }
         }
         result
     }

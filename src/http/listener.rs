@@ -11,14 +11,7 @@
 //! It never looks at a path or a header: that is the handler's. Every response leaves with
 //! `Cache-Control: no-store`, because every answer here is about this moment and some hold numbers.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
@@ -54,7 +47,8 @@ const STOP_GRACE: Duration = Duration::from_millis(800);
 /// For a request in flight when its connection is too old.
 const AGE_GRACE: Duration = Duration::from_secs(30);
 
-/// Who is at the other end: a proxy, often. Never a proof of anything.
+/// Who is at the other end: a proxy, often. Never a proof of anything. Every request has it among
+/// its extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub addr: SocketAddr,
@@ -122,10 +116,10 @@ async fn serve_from<A, H, F>(
 {
     let handler = Arc::new(handler);
     let room = Arc::new(Semaphore::new(limits.connections));
-    let (mut full, mut failing) = (Throttle::default(), Throttle::default());
     loop {
-        if room.available_permits() == 0 && full.permits(Instant::now()) {
+        if room.available_permits() == 0 {
             tracing::warn!(
+                limited = true,
                 limit = limits.connections,
                 "connections wait: the limit is reached"
             );
@@ -146,9 +140,7 @@ async fn serve_from<A, H, F>(
             // The peer went away between its SYN and our accept: its loss only.
             Err(error) if is_the_peers(&error) => continue,
             Err(error) => {
-                if failing.permits(Instant::now()) {
-                    tracing::error!(%error, "cannot accept connections");
-                }
+                tracing::error!(limited = true, %error, "cannot accept connections");
                 tokio::select! {
                     () = token.cancelled() => return,
                     () = sleep(ACCEPT_PAUSE) => continue,
@@ -176,7 +168,8 @@ async fn connection<H, F>(
 {
     // 20 ms frames must not wait for one another. An error means that the peer is already gone.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let answer = handler(request, peer);
         async move { Ok::<_, Infallible>(finished(answer.await)) }
     });
@@ -193,7 +186,7 @@ async fn connection<H, F>(
     );
     let log = |result: hyper::Result<()>| {
         if let Err(error) = result {
-            tracing::debug!(peer = %peer.addr, %error, "connection ended");
+            tracing::debug!(limited = true, peer = %peer.addr, %error, "connection ended");
         }
     };
     tokio::select! {
@@ -219,22 +212,6 @@ fn is_the_peers(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionReset | ConnectionRefused | TimedOut
     )
-}
-
-/// At most one log line a second.
-#[derive(Default)]
-struct Throttle(Option<Instant>);
-
-impl Throttle {
-    fn permits(&mut self, now: Instant) -> bool {
-        let due = self
-            .0
-            .is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1));
-        if due {
-            self.0 = Some(now);
-        }
-        due
-    }
 }
 
 /// What every response has in common.

@@ -11,6 +11,7 @@ pub mod ops;
 pub mod paths;
 pub mod router;
 pub mod signed;
+mod stranger;
 pub mod voice;
 
 use std::{

@@ -8,11 +8,11 @@ use hyper::{
     body::Incoming,
     header::{CONTENT_TYPE, HeaderMap},
 };
-use tracing::warn;
 
 use super::{
     Front,
     listener::{self, Body, BodyError, FORM_DEADLINE, FORM_LIMIT, method_not_allowed, respond},
+    stranger::{Stranger, refuse},
 };
 use crate::{
     metrics::labels::Endpoint,
@@ -35,6 +35,11 @@ pub async fn signed_form(
         .path_and_query()
         .map_or("/", |both| both.as_str())
         .to_owned();
+    let stranger = Stranger::of(&request);
+    let path = request.uri().path().to_owned();
+    let unreadable = |why: &dyn std::fmt::Display| {
+        refuse!(info, stranger, path = %Printable(&path), %why, "webhook refused: not a form");
+    };
     let (form, signed) = match *request.method() {
         Method::GET => {
             let query = request.uri().query().unwrap_or_default();
@@ -42,6 +47,7 @@ pub async fn signed_form(
         }
         Method::POST => {
             if !content_type(request.headers()).is_some_and(is_form) {
+                unreadable(&"content type");
                 return Err(respond(
                     StatusCode::UNSUPPORTED_MEDIA_TYPE,
                     "text/plain",
@@ -50,12 +56,16 @@ pub async fn signed_form(
             }
             let body = listener::read_form_body(&mut request, FORM_LIMIT, FORM_DEADLINE)
                 .await
+                .inspect_err(|error| unreadable(error))
                 .map_err(BodyError::response)?;
             (Form::parse(&body), true)
         }
         _ => return Err(method_not_allowed("GET, POST")),
     };
-    let form = form.map_err(|_| respond(StatusCode::BAD_REQUEST, "text/plain", "not a form\n"))?;
+    let form = form.map_err(|_| {
+        unreadable(&"encoding");
+        respond(StatusCode::BAD_REQUEST, "text/plain", "not a form\n")
+    })?;
     if front.config.twilio.validate_signatures {
         let params = signed.then(|| form.pairs());
         let headers = signature_headers(request.headers());
@@ -64,7 +74,7 @@ pub async fn signed_form(
             .verifier
             .verify_request(public, &path_and_query, params, headers)
         {
-            warn!(target: "audit", path = %Printable(request.uri().path()), "webhook refused: signature");
+            refuse!(warn, stranger, path = %Printable(&path), "webhook refused: signature");
             front.metrics.signature_failures.of(endpoint).inc();
             return Err(forbidden());
         }

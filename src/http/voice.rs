@@ -40,7 +40,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
     let call = match CallRequest::from_form(&form) {
         Ok(call) => call,
         Err(error) => {
-            warn!(%error, "a signed webhook without a usable call");
+            warn!(limited = true, %error, "a signed webhook without a usable call");
             return respond(
                 StatusCode::BAD_REQUEST,
                 "text/plain",
@@ -55,6 +55,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
             let refused = &front.metrics.calls_refused;
             refused.of(CallRefused::Draining).inc();
             info!(
+                limited = true,
                 CALL_SID = call.call_sid.as_str(),
                 "call refused while draining"
             );
@@ -69,6 +70,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
         Err(Refused::Full) => {
             front.metrics.calls_refused.of(CallRefused::Full).inc();
             warn!(
+                limited = true,
                 CALL_SID = call.call_sid.as_str(),
                 "call refused, calls.max_concurrent is reached"
             );
@@ -93,7 +95,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
         Ok(answer) => xml(answer),
         Err(error) => {
             // Only a caller's id of monstrous length can bring this about.
-            warn!(CALL_SID = call.call_sid.as_str(), %error, "no TwiML for this call");
+            warn!(limited = true, CALL_SID = call.call_sid.as_str(), %error, "no TwiML for this call");
             front.registry.forget_admitted(&call.call_sid);
             xml(fallback(front))
         }
@@ -154,7 +156,7 @@ pub async fn stream(front: &Front, request: Request<Incoming>) -> Response<Body>
     match form.get("StreamEvent") {
         Some("stream-error") => {
             let error = form.get("StreamError").unwrap_or_default();
-            warn!(CALL_SID = %Printable(call), error = %Printable(error), "Twilio reports a stream error");
+            warn!(limited = true, CALL_SID = %Printable(call), error = %Printable(error), "Twilio reports a stream error");
         }
         event => {
             debug!(CALL_SID = %Printable(call), event = %Printable(event.unwrap_or_default()), "stream event")

@@ -134,6 +134,8 @@ families! {
         "Sockets given up because their peer took nothing for too long.";
     admin_requests: Counters<AdminOp> = Counters::default(), "hume_bridge_admin_requests_total",
         "Requests on the control socket, by op.";
+    log_lines_lost: Counter = Counter::default(), "hume_bridge_log_lines_lost_total",
+        "Log lines that were dropped or could not be written.";
 }
 
 /// What is not counted but looked up.

@@ -11,12 +11,29 @@
 use std::{
     collections::VecDeque,
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
+use super::{
+    cause::Cause,
+    counting,
+    machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, STALLED, Settings},
+    order::Order,
+    registry::{Claim, View},
+    telling::Teller,
+};
+use crate::{
+    agent::{self, Closed, Codec, Command, ToolResult, link},
+    metrics::{
+        Metrics,
+        labels::{AgentLoss, CallerLoss, Side, Skipped, Tool},
+    },
+    twilio::{media, rest::Rest},
+};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
@@ -26,24 +43,6 @@ use tokio_tungstenite::{
         error::ProtocolError,
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
-};
-use tracing::{debug, info, warn};
-
-use super::{
-    cause::Cause,
-    counting,
-    machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
-    order::Order,
-    registry::Claim,
-};
-use crate::{
-    agent::{self, Closed, Codec, Command, ToolResult, link},
-    metrics::{
-        Metrics,
-        labels::{AgentLoss, CallerLoss, Side, Skipped, Tool},
-    },
-    printable::Printable,
-    twilio::{CallSid, media, rest::Rest},
 };
 
 /// A leg whose queue has not been empty for this long is too slow for a conversation.
@@ -60,6 +59,8 @@ const REST_LIMIT: Duration = Duration::from_secs(3);
 /// Everything a call needs from outside.
 pub struct Call<S> {
     pub claim: Claim,
+    /// At the other end of the media socket; a proxy, often.
+    pub peer: Option<SocketAddr>,
     pub carrier: WebSocketStream<S>,
     pub codec: Box<dyn Codec>,
     pub tls: Arc<link::Tls>,
@@ -74,14 +75,9 @@ pub async fn run<S>(call: Call<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let facts = call.claim.view.facts.clone();
-    info!(
-        CALL_SID = facts.call.as_str(),
-        STREAM_SID = facts.stream.as_str(),
-        AGENT = facts.agent,
-        "session created"
-    );
+    let peer = call.peer;
     let mut driver = Driver::new(call);
+    driver.teller.created();
     let (cause, close_code) = loop {
         if let Some(end) = driver.perform() {
             break end;
@@ -93,18 +89,11 @@ where
     let view = &driver.claim.view;
     driver.metrics.calls_ended.of(cause).inc();
     driver.metrics.call_duration.observe(view.started.elapsed());
-    info!(
-        CALL_SID = facts.call.as_str(),
-        STREAM_SID = facts.stream.as_str(),
-        AGENT = facts.agent,
-        cause = cause.as_str(),
-        seconds = view.started.elapsed().as_secs(),
-        frames_in = view.frames_in.load(Relaxed),
-        audio_out = view.audio_out.load(Relaxed),
-        frames_dropped = view.frames_dropped.load(Relaxed),
-        barge_ins = view.barge_ins.load(Relaxed),
-        "session ended"
-    );
+    // To read too slowly is no crime.
+    if cause == Cause::CarrierFailed && close_code != STALLED {
+        driver.teller.broke(peer, close_code);
+    }
+    driver.teller.ended(cause);
 }
 
 /// What connecting to the agent comes to.
@@ -151,6 +140,7 @@ enum Wake {
 
 struct Driver<S> {
     claim: Claim,
+    teller: Teller,
     machine: Machine,
     out: Outbox,
     carrier: Leg<WebSocketStream<S>>,
@@ -187,6 +177,7 @@ where
             machine,
             out,
             writer: media::Writer::new(call.claim.view.facts.stream.clone()),
+            teller: Teller::new(call.claim.view.clone()),
             claim: call.claim,
             carrier: Leg::new(call.carrier),
             agent: AgentLeg::Idle,
@@ -316,7 +307,7 @@ where
             }
             Wake::Connected(Err(error)) => {
                 self.agent = AgentLeg::Idle;
-                warn!(CALL_SID = self.call().as_str(), %error, "no connection to the agent");
+                self.teller.no_agent(&error);
                 self.tell(now, Event::AgentClosed(error.class()));
             }
             Wake::HungUp(ended) => self.tell(now, Event::HangUpAnswered { ended }),
@@ -468,10 +459,7 @@ where
                     } else {
                         let dropped = &self.metrics.agent_bytes_dropped;
                         dropped.of(AgentLoss::CarrierSlow).add(bytes);
-                        debug!(
-                            CALL_SID = self.call().as_str(),
-                            bytes, "agent audio dropped"
-                        );
+                        self.teller.audio_not_sent(bytes);
                     }
                 }
                 Action::Mark(name) => {
@@ -484,13 +472,13 @@ where
                     self.carrier.time(Timed::Clear, self.woken);
                 }
                 Action::HangUp => {
-                    let (rest, call, metrics) =
-                        (self.rest.clone(), self.call(), self.metrics.clone());
-                    self.hanging_up = Some(Box::pin(end_by_rest(rest, call, metrics)));
+                    let view = self.claim.view.clone();
+                    let (rest, metrics) = (self.rest.clone(), self.metrics.clone());
+                    self.hanging_up = Some(Box::pin(end_by_rest(rest, view, metrics)));
                 }
                 Action::Decide(after) => self.claim.decide(after),
                 Action::End { cause, close_code } => end = Some((cause, close_code)),
-                Action::Note(note) => self.note(note),
+                Action::Note(note) => self.note(&note),
             }
         }
         out.clear();
@@ -527,10 +515,6 @@ where
             leg.sent(&mut measure);
         }
     }
-
-    fn call(&self) -> CallSid {
-        self.claim.view.facts.call
-    }
 }
 
 impl<S> Driver<S>
@@ -561,56 +545,17 @@ where
         tokio::join!(close(&mut self.carrier.socket, close_code), agent, rest);
     }
 
-    fn note(&self, note: Note) {
-        let facts = &self.claim.view.facts;
-        let (call, stream, agent) = (facts.call.as_str(), facts.stream.as_str(), facts.agent);
+    fn note(&mut self, note: &Note) {
         let view = &self.claim.view;
-        counting::note(&self.metrics, view, &note);
-        // Every line of a call carries the same three fields, so that it can be found by any of them.
-        macro_rules! say {
-            ($level:ident, $($rest:tt)*) => {
-                tracing::$level!(CALL_SID = call, STREAM_SID = stream, AGENT = agent, $($rest)*)
-            };
-        }
+        counting::note(&self.metrics, view, note);
         match note {
-            Note::AgentReady { chat } => {
-                view.agent_connected.store(true, Relaxed);
-                let ready_ms = view.started.elapsed().as_millis() as u64;
-                say!(info, chat = %Printable(&chat), ready_ms, "connected to agent");
-            }
-            Note::AgentError { code } => {
-                say!(warn, code = %Printable(&code), "agent reports an error")
-            }
-            Note::AgentIgnored(why) => say!(debug, ?why, "agent message skipped"),
-            Note::AgentClosed(closed) => {
-                view.agent_connected.store(false, Relaxed);
-                say!(info, %closed, "agent closed");
-            }
-            Note::ToolCall { name, answered } => {
-                say!(info, tool = %Printable(&name), answered, "tool call")
-            }
-            Note::BargeIn { unheard } => {
-                say!(
-                    debug,
-                    unheard_ms = unheard.as_millis() as u64,
-                    "caller interrupts"
-                );
-            }
-            Note::SpuriousInterruption => say!(debug, "interruption without unheard audio"),
-            Note::HangingUp(cause) => {
-                view.ending.store(true, Relaxed);
-                say!(info, cause = cause.as_str(), "hanging up");
-            }
-            Note::GoodbyeWithdrawn => {
-                view.ending.store(false, Relaxed);
-                say!(info, "goodbye withdrawn, the caller speaks");
-            }
-            Note::AudioDropped { bytes } => say!(debug, bytes, "late agent audio dropped"),
-            Note::SilenceFilled { bytes } => say!(debug, bytes, "gap in the caller's audio filled"),
-            Note::RestFailed => say!(warn, "closing the stream instead of the call"),
-            // Counted only.
-            Note::Answered { .. } | Note::AnswerHeard { .. } | Note::CallerAudioDropped { .. } => {}
+            Note::AgentReady { .. } => view.agent_connected.store(true, Relaxed),
+            Note::AgentClosed(_) => view.agent_connected.store(false, Relaxed),
+            Note::HangingUp(_) => view.ending.store(true, Relaxed),
+            Note::GoodbyeWithdrawn => view.ending.store(false, Relaxed),
+            _ => {}
         }
+        self.teller.note(note);
     }
 }
 
@@ -723,14 +668,14 @@ where
     _ = tokio::time::timeout(CLOSE_LIMIT, handshake).await;
 }
 
-async fn end_by_rest(rest: Rest, call: CallSid, metrics: Arc<Metrics>) -> bool {
+async fn end_by_rest(rest: Rest, view: Arc<View>, metrics: Arc<Metrics>) -> bool {
     let asked = Instant::now();
-    let outcome = rest.complete_call(&call, REST_LIMIT).await;
+    let outcome = rest.complete_call(&view.facts.call, REST_LIMIT).await;
     counting::rest(&metrics, asked.elapsed(), &outcome);
     match outcome {
         Ok(_) => true,
         Err(error) => {
-            warn!(CALL_SID = call.as_str(), %error, "Twilio's REST API did not end the call");
+            Teller::rest_failed(view, &error);
             false
         }
     }

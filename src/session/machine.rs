@@ -40,6 +40,8 @@ const CARRIER_SILENCE: Duration = Duration::from_secs(15);
 const CARRIER_PONG: Duration = Duration::from_secs(10);
 /// From ordering the end of the call at Twilio's REST API to closing the socket regardless.
 const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
+/// The close code for a media socket that takes nothing from us.
+pub const STALLED: u16 = 1011;
 /// From Twilio's "it is over" to the socket's own end.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
 
@@ -442,7 +444,7 @@ impl Machine {
                 }
             }
             Carrier::Broken { close_code } => self.end(Cause::CarrierFailed, close_code, out),
-            Carrier::Stalled => self.end(Cause::CarrierFailed, 1011, out),
+            Carrier::Stalled => self.end(Cause::CarrierFailed, STALLED, out),
         }
     }
 

@@ -3,8 +3,9 @@
 //! [`machine`] decides, [`driver`] does, [`registry`] knows who is there. The machine's parts have
 //! rooms of their own: [`playback`] (what the caller has heard), [`uplink`] (the caller's voice
 //! before the agent listens), [`goodbye`] (when everything has been said) and [`turn`] (how long an
-//! answer took).
+//! answer took). What is counted and logged of a call is [`counting`]'s and [`telling`]'s.
 
+mod budget;
 pub mod cause;
 mod counting;
 pub mod driver;
@@ -15,5 +16,6 @@ mod machine_tests;
 pub mod order;
 pub mod playback;
 pub mod registry;
+mod telling;
 pub mod turn;
 pub mod uplink;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hume_bridge::config::{Fallback, LogLevel, LogTarget, PublicUrl};
+use hume_bridge::config::{Fallback, LogAudit, LogLevel, LogTarget, PublicUrl};
 
 use super::{MARK, good, said, says};
 
@@ -372,10 +372,16 @@ fn the_operators_socket_and_log_are_checked() {
     );
     assert!(said("admin.group = 'a b'").contains("is not the name of a group"));
     assert!(said("credentials.file = 'c.json'").contains("is not a full path"));
-    assert!(said("log.target = 'journal'").contains("write \"auto\": under systemd"));
+    let journal = good("log.target = 'journal'\nlog.audit = 'syslog'").log;
+    assert_eq!(
+        (journal.target, journal.audit),
+        (LogTarget::Journal, LogAudit::Syslog)
+    );
+    assert!(said("log.target = 'journald'").contains("did you mean \"journal\"?"));
+    assert!(said("log.audit = 'stderr'").contains("write \"log\" or \"syslog\""));
     says(
         "log.target = 'PLANTED'",
         "t.toml:2: log.target: is none of the words that may stand here; write \"auto\" or \
-         \"stderr\" or \"syslog\"",
+         \"stderr\" or \"journal\" or \"syslog\"",
     );
 }

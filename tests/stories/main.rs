@@ -6,6 +6,7 @@ mod drain;
 mod edges;
 mod ends;
 mod leaks;
+mod log;
 mod metrics;
 mod operator;
 mod refusals;

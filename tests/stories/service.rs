@@ -123,13 +123,10 @@ async fn a_bad_file_changes_nothing() {
         greeting_of_a_new_call(&world).await,
         "Hello from the old config."
     );
-    assert!(
-        world
-            .bridge
-            .log()
-            .iter()
-            .any(|line| line.contains("config not reloaded"))
-    );
+    let refused = world.bridge.until_logged("config not reloaded").await;
+    assert!(refused.unwrap().contains("problems=2"));
+    let told = world.bridge.until_logged("pubic_url").await.unwrap();
+    assert!(told.contains("did you mean public_url?"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
