@@ -188,6 +188,34 @@ const RULES: &[Rule] = &[
         allowed: &[],
     },
     Rule {
+        why: "a check looks at what the daemon would use, and at nothing that carries a call",
+        rooms: &["check"],
+        except: &[],
+        never: &[
+            "crate::audio",
+            "crate::session",
+            "crate::metrics",
+            "crate::ctl",
+            "crate::sim",
+            "crate::http::voice",
+            "crate::http::media",
+            "crate::admin::desk",
+            "crate::admin::server::serve",
+            "tracing",
+        ],
+        allowed: &[],
+    },
+    Rule {
+        why: "a check is a program of its own beside the daemon: nothing is built on it",
+        rooms: &[
+            "", "audio", "twilio", "agent", "session", "http", "metrics", "admin", "config", "ctl",
+            "sim",
+        ],
+        except: &["bin", "daemon", "check"],
+        never: &["crate::check"],
+        allowed: &[],
+    },
+    Rule {
         why: "whoever counts something names the counter; the counters name nobody, \
               but for the words that are labels",
         rooms: &["metrics"],
@@ -229,7 +257,7 @@ const RULES: &[Rule] = &[
         why: "daemon puts everything together; whoever needed it would be in a circle",
         rooms: &[
             "", "audio", "twilio", "agent", "session", "http", "metrics", "admin", "config", "ctl",
-            "sim",
+            "sim", "check",
         ],
         except: &["bin", "daemon"],
         never: &["crate::daemon"],
@@ -238,7 +266,7 @@ const RULES: &[Rule] = &[
 ];
 
 /// Above the seam nobody says a vendor's name: what is written there holds for the next agent too.
-const NEUTRAL: &[&str] = &["session", "http", "metrics", "daemon", "admin"];
+const NEUTRAL: &[&str] = &["session", "http", "metrics", "daemon", "admin", "check"];
 const VENDOR: &[&str] = &["hume", "evi"];
 /// Module and word: names that monitoring has known since before there was a second agent.
 const KNOWN_NAMES: &[(&str, &str)] = &[

@@ -26,6 +26,7 @@ use self::office::Office;
 use crate::{
     admin::{self, desk::Desk},
     agent::link::Tls,
+    check,
     config::{
         Config, Credentials,
         args::{self, Invocation, RunArgs},
@@ -47,6 +48,7 @@ const EX_CONFIG: u8 = 78;
 pub fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(run)) => serve(run),
+        Ok(Invocation::Check(args)) => check::main(&args),
         Ok(Invocation::Demo(demo)) => sim::demo::main(&demo),
         Ok(Invocation::Load(load)) => sim::load::main(&load),
         Ok(Invocation::Help(text)) => print(text),
