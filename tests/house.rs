@@ -163,7 +163,13 @@ const RULES: &[Rule] = &[
             "crate::admin::server",
             "crate::admin::desk",
         ],
-        allowed: &[],
+        // A test call is placed by the telephone that the bridge is tested with, and that knows
+        // Twilio's wire and nothing of the bridge.
+        allowed: &[
+            ("ctl::dial", "crate::sim::phone"),
+            ("ctl::dial", "crate::sim::speech"),
+            ("ctl::dial", "crate::sim::tape"),
+        ],
     },
     Rule {
         why: "the simulators hold the bridge to account: what they shared with it they could not judge",

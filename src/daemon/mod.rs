@@ -113,13 +113,12 @@ async fn daemon(
     let registry = Registry::new(office::limits(&config));
     let shared = Shared::new(registry.clone(), Arc::new(Tls::new()), metrics.clone());
     let calls = shared.calls.clone();
-    let port = sockets.addresses.http.port();
     let office = Arc::new(Office::open(
         run,
         config,
         credentials,
         shared,
-        port,
+        sockets.addresses.http,
         set_level,
     )?);
 

@@ -128,13 +128,14 @@ fn call(
     claim: Claim,
     carrier: Socket,
 ) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
+    let rest = (!claim.view.test).then(|| front.rest.clone());
     driver::Call {
         claim,
         carrier,
         codec: front.agents.codec(),
         tls: front.tls.clone(),
         connect_timeout: front.agents.manner().connect_timeout,
-        rest: front.rest.clone(),
+        rest,
         settings: front.call_settings(),
         metrics: front.metrics.clone(),
     }

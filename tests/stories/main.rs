@@ -3,6 +3,7 @@
 mod apart;
 mod check;
 mod demo;
+mod dial;
 mod drain;
 mod edges;
 mod ends;
