@@ -206,6 +206,24 @@ async fn a_recording_asks_and_the_answer_is_awaited() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_public_url_with_a_path_and_a_port() {
+    let world = world(TALKATIVE).await;
+    let public = "https://bridge.example.com:8443/telephone";
+    world
+        .bridge
+        .rewrite_config(PUBLIC_URL, public)
+        .expect("the config has it");
+    let (code, _, err) = told(ctl(&world, &["reload"])).await;
+    assert_eq!(code, Some(0), "{err}");
+    let (code, out, err) = told(ctl(&world, &["--json", "dial", "--secs", "2"])).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let outcome: Value = serde_json::from_str(&out).expect("one object");
+    assert_eq!(outcome["heard"], true, "{out}");
+    assert_eq!(outcome["violations"], json!([]), "{out}");
+    assert_eq!(causes(&close(world).await), ["caller-hung-up"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_drains_takes_no_test_call() {
     let world = world("").await;
     let (code, ..) = told(ctl(&world, &["drain"])).await;

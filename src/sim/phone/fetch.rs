@@ -209,15 +209,12 @@ mod tests {
             ("CallStatus".into(), "completed".into()),
         ];
         let url = "https://bridge.example.com/twilio/status".to_owned();
-        let get = signed_form(
-            &phone,
-            &Request {
-                url: url.clone(),
-                get: true,
-            },
-            &params,
-        );
-        let get = String::from_utf8(get.await.unwrap()).unwrap();
+        let request = Request {
+            url: url.clone(),
+            get: true,
+        };
+        let get = signed_form(&phone, &request, &params).await.unwrap();
+        let get = String::from_utf8(get).unwrap();
         assert!(get.starts_with("GET /twilio/status?CallSid=CA0123"));
         assert!(get.contains("X-Twilio-Signature: AlY9Q4+WEovozP3XxDEeAINFgw4=\r\n"));
         let request = Request { url, get: false };
