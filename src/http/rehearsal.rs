@@ -131,7 +131,7 @@ mod tests {
             &[("From", "+1")],
             // Another form, and this one, have the same text.
             &[("AccountSid", &inside), ("CallSid", CALL)],
-            &[("A", "xCall"), ("Sid", OTHER), ("CallSid", CALL)],
+            &[("CallSid", CALL), ("Cb", "xCall"), ("Sid", OTHER)],
             // The text would be the URL of a GET.
             &[(&query, "b"), ("CallSid", CALL)],
             &[("", "?"), ("CallSid", CALL)],

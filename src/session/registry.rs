@@ -43,8 +43,8 @@ pub enum Refused {
     Full,
 }
 
-/// Test calls that are known at the same time: a person places them one by one.
-const MAX_TEST_CALLS: usize = 16;
+/// Test calls that are known at the same time: a person or a probe places them one by one.
+const MAX_TEST_CALLS: usize = 64;
 /// From the announcement of a test call to its media socket; as long as Twilio's own greeting may take.
 const TEST_CALL_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
@@ -237,6 +237,12 @@ impl Registry {
         if !expected && inner.taken() >= limits.max_concurrent {
             return Err(ClaimError::Full);
         }
+        // From here on it is known for as long as the call is.
+        let test = inner
+            .tests
+            .get_mut(&call)
+            .map(|until| *until = now)
+            .is_some();
         let (orders, mailbox) = mpsc::channel(MAILBOX);
         let view = Arc::new(View {
             facts,
@@ -248,7 +254,7 @@ impl Registry {
             audio_out: AtomicU64::new(0),
             frames_dropped: AtomicU64::new(0),
             barge_ins: AtomicU64::new(0),
-            test: inner.tests.contains_key(&call),
+            test,
         });
         inner.live.insert(
             call,
@@ -415,5 +421,46 @@ impl Drop for Claim {
 impl View {
     pub fn agent_connected(&self) -> bool {
         self.agent_connected.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sid(number: usize) -> CallSid {
+        format!("CA{number:032x}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_test_call_is_known_until_it_is_over_and_done_with() {
+        let registry = Registry::new(Limits {
+            max_concurrent: 5,
+            admission_lifetime: Duration::from_secs(30),
+        });
+        let began = Instant::now();
+        for number in 0..MAX_TEST_CALLS {
+            assert!(registry.expect_test(sid(number), began), "{number}");
+        }
+        assert!(!registry.expect_test(sid(99), began), "one too many");
+        assert!(!registry.is_test(&sid(99), began));
+
+        let facts = CallFacts {
+            call: sid(0),
+            stream: format!("MZ{:032x}", 1).parse().unwrap(),
+            from: String::new(),
+            to: String::new(),
+            agent: "x",
+            token_expires_unix: 1,
+        };
+        let claim = registry.claim(facts, began).unwrap();
+        assert!(claim.view.test);
+        // Those that never came are forgotten, the one that lives is not.
+        let later = began + TEST_CALL_LIFETIME;
+        assert!(registry.is_test(&sid(0), later) && !registry.is_test(&sid(1), later));
+        // What comes after the stream is still about a test call.
+        drop(claim);
+        assert!(registry.is_test(&sid(0), Instant::now()));
+        assert!(!registry.is_test(&sid(0), Instant::now() + TEST_CALL_LIFETIME));
     }
 }

@@ -397,7 +397,7 @@ async fn nothing_but_the_test_call_is_signed() {
     let answer = exchange(world.bridge.http, over.as_bytes()).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
     // Announced and never placed: they are not without number.
-    for _ in 1..16 {
+    for _ in 1..64 {
         let dial = ask(&world, json!({"protocol": 1, "op": "dial"})).await;
         assert!(dial["ok"]["callSid"].is_string(), "{dial}");
     }
