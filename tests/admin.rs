@@ -363,7 +363,7 @@ async fn exit_codes_say_what_happened() {
         &["staus"][..],
         &[],
         &["hangup"],
-        &["dial"],
+        &["sing"],
         &["status", "--nope"],
     ] {
         let ran = ctl(&dir.path().join("none"), args).await;
