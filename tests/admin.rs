@@ -12,7 +12,7 @@ use std::{
 
 use hume_bridge::{
     admin::{
-        desk::{Control, Desk},
+        desk::{Control, Desk, Line},
         protocol::Reloaded,
         server::{BindError, Limits, bind, serve_with},
     },
@@ -20,6 +20,7 @@ use hume_bridge::{
         order::Order,
         registry::{CallFacts, Claim, Registry},
     },
+    twilio::CallSid,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -41,6 +42,19 @@ struct NoConfig;
 impl Control for NoConfig {
     fn reload(&self) -> Result<Reloaded, String> {
         Err("hume-bridge.toml:1: public_url: is missing; write it".into())
+    }
+
+    fn line(&self) -> Line {
+        Line {
+            account_sid: "AC1".into(),
+            number: None,
+            public_url: "https://bridge.example.com".into(),
+            address: ([127, 0, 0, 1], 3000).into(),
+        }
+    }
+
+    fn sign(&self, _: &CallSid, url: &str, _: &[(String, String)]) -> Option<String> {
+        (url == "https://bridge.example.com/voice/incoming").then(|| "signed".into())
     }
 }
 
@@ -220,7 +234,7 @@ async fn an_operator_looks_around() {
         "callSid": ANN, "streamSid": "MZ0123456789abcdef0123456789abcdef", "agent": "hume",
         "agentConnected": true, "from": "+61400000001", "to": "+61200000002",
         "startedAt": shown["startedAt"], "durationSeconds": shown["durationSeconds"],
-        "ending": false, "framesIn": 0, "audioOut": 0, "framesDropped": 0, "bargeIns": 3,
+        "ending": false, "framesIn": 0, "audioOut": 0, "framesDropped": 0, "bargeIns": 3, "test": false,
     });
     assert_eq!(shown, expected);
     let table = daemon.ctl(&["sessions"]).await.out;
@@ -349,7 +363,7 @@ async fn exit_codes_say_what_happened() {
         &["staus"][..],
         &[],
         &["hangup"],
-        &["dial"],
+        &["sing"],
         &["status", "--nope"],
     ] {
         let ran = ctl(&dir.path().join("none"), args).await;

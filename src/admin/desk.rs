@@ -6,12 +6,16 @@
 //! those who watch.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Instant, SystemTime},
 };
 
+use ring::rand::{SecureRandom as _, SystemRandom};
+
 use super::protocol::{
-    Answer, Code, Drain, Failure, HungUp, Reloaded, Request, Session, Sessions, Status, excerpt,
+    Answer, Code, Dial, Drain, Failure, HungUp, Reloaded, Request, Session, Sessions, Signed,
+    Status, excerpt,
 };
 use crate::{
     metrics::{Metrics, labels::AdminOp},
@@ -27,7 +31,26 @@ pub trait Control: Send + Sync {
     /// Takes the config and the credentials anew, whole or not at all; the error is every problem
     /// found, a line each.
     fn reload(&self) -> Result<Reloaded, String>;
+    /// Where a test call is placed.
+    fn line(&self) -> Line;
+    /// Twilio's signature for a request of this test call; `None`: it is none that the call needs.
+    fn sign(&self, call: &CallSid, url: &str, params: &[(String, String)]) -> Option<String>;
 }
+
+/// Where a test call is placed.
+#[derive(Clone)]
+pub struct Line {
+    pub account_sid: String,
+    /// `twilio.phone_number`
+    pub number: Option<String>,
+    pub public_url: String,
+    /// Of the public listener, as it is reached from this machine.
+    pub address: SocketAddr,
+}
+
+/// Who calls when nobody says, and who is called: numbers that the North American plan keeps for
+/// fiction.
+const FICTITIOUS: [&str; 2] = ["+12025550100", "+12025550199"];
 
 /// Shared by all clients.
 pub struct Desk {
@@ -56,14 +79,18 @@ impl Desk {
         let op = AdminOp::Known(request.op());
         self.metrics.admin_requests.of(op).inc();
         match request {
-            Request::Status {} | Request::Sessions {} | Request::Show { .. } => {
+            Request::Status {}
+            | Request::Sessions {}
+            | Request::Show { .. }
+            | Request::Sign { .. } => {
                 tracing::debug!(target: "audit", uid, op = request.op(), "control request");
             }
             // These write a line of their own, with what came of it.
             Request::Hangup { .. }
             | Request::Drain {}
             | Request::Undrain {}
-            | Request::Reload {} => {}
+            | Request::Reload {}
+            | Request::Dial { .. } => {}
         }
         match request {
             Request::Reload {} => self.reload(uid),
@@ -79,6 +106,68 @@ impl Desk {
             }
             Request::Drain {} => self.set_draining(true, uid).map(Answer::Drain),
             Request::Undrain {} => self.set_draining(false, uid).map(Answer::Drain),
+            Request::Dial { from, to } => self.dial(from, to, uid).map(Answer::Dial),
+            Request::Sign { call, url, params } => {
+                self.sign(&call, &url, &params, uid).map(Answer::Signed)
+            }
+        }
+    }
+
+    /// The call gets no place yet: it asks for one as every call does, and may be refused.
+    fn dial(&self, from: Option<String>, to: Option<String>, uid: u32) -> Result<Dial, Failure> {
+        let mut random = [0; 16];
+        let call: Option<CallSid> = match SystemRandom::new().fill(&mut random) {
+            Ok(()) => format!("CA{:032x}", u128::from_be_bytes(random))
+                .parse()
+                .ok(),
+            Err(_) => None,
+        };
+        let Some(call) = call else {
+            let message = "the system gives no random bytes for a CallSid";
+            return Err(Failure::new(Code::Busy, message));
+        };
+        if !self.registry.expect_test(call, Instant::now()) {
+            tracing::info!(target: "audit", uid, "test call refused");
+            let message = "there are too many test calls; wait for one to be forgotten";
+            return Err(Failure::new(Code::Busy, message));
+        }
+        tracing::info!(target: "audit", uid, CALL_SID = call.as_str(), "test call announced");
+        let line = self.control.line();
+        let [caller, called] = FICTITIOUS.map(str::to_owned);
+        Ok(Dial {
+            call_sid: call.as_str().to_owned(),
+            account_sid: line.account_sid,
+            from: from.unwrap_or(caller),
+            to: to.or(line.number).unwrap_or(called),
+            public_url: line.public_url,
+            address: line.address,
+        })
+    }
+
+    fn sign(
+        &self,
+        call: &str,
+        url: &str,
+        params: &[(String, String)],
+        uid: u32,
+    ) -> Result<Signed, Failure> {
+        let known = call
+            .parse::<CallSid>()
+            .ok()
+            .filter(|call| self.registry.is_test(call, Instant::now()));
+        let Some(call) = known else {
+            tracing::warn!(target: "audit", uid, "signature refused: no test call");
+            let message = format!("no test call \"{}\" is announced", excerpt(call));
+            return Err(Failure::new(Code::NoSuchCall, message));
+        };
+        match self.control.sign(&call, url, params) {
+            Some(signature) => Ok(Signed { signature }),
+            None => {
+                let sid = call.as_str();
+                tracing::warn!(target: "audit", uid, CALL_SID = sid, "signature refused");
+                let message = "only what the test call itself sends to this bridge is signed";
+                Err(Failure::new(Code::BadRequest, message))
+            }
         }
     }
 
@@ -222,6 +311,7 @@ fn session(view: &View) -> Session {
         audio_out: view.audio_out.load(Relaxed),
         frames_dropped: view.frames_dropped.load(Relaxed),
         barge_ins: view.barge_ins.load(Relaxed),
+        test: view.test,
     }
 }
 

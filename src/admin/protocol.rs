@@ -55,6 +55,24 @@ pub enum Request {
     Undrain {},
     /// Read the config and the credentials again.
     Reload {},
+    /// Announce a test call, which the client places itself, as Twilio would.
+    Dial {
+        /// The caller's number; without it one that is reserved for such use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// The number called; without it the config's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    },
+    /// Twilio's signature for a request of a test call that `dial` has announced; for nothing else.
+    Sign {
+        /// The whole CallSid.
+        call: String,
+        url: String,
+        /// The form's fields; none for the upgrade of the media stream.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        params: Vec<(String, String)>,
+    },
 }
 
 fn is_false(value: &bool) -> bool {
@@ -63,8 +81,8 @@ fn is_false(value: &bool) -> bool {
 
 impl Request {
     /// Every op there is.
-    pub const OPS: [&str; 7] = [
-        "status", "sessions", "show", "hangup", "drain", "undrain", "reload",
+    pub const OPS: [&str; 9] = [
+        "status", "sessions", "show", "hangup", "drain", "undrain", "reload", "dial", "sign",
     ];
 
     pub fn op(&self) -> &'static str {
@@ -76,6 +94,8 @@ impl Request {
             Request::Drain {} => "drain",
             Request::Undrain {} => "undrain",
             Request::Reload {} => "reload",
+            Request::Dial { .. } => "dial",
+            Request::Sign { .. } => "sign",
         }
     }
 
@@ -140,6 +160,16 @@ impl Request {
             Request::Hangup {
                 call, all, reason, ..
             } => (call.as_ref(), *all, reason),
+            Request::Dial { from, to } => {
+                for (name, number) in [("from", from), ("to", to)] {
+                    if number.as_deref().is_some_and(|number| !is_number(number)) {
+                        return bad(&format!(
+                            "`{name}` is not a number with its country, like +12025550123"
+                        ));
+                    }
+                }
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         match call {
@@ -156,6 +186,13 @@ impl Request {
         }
         Ok(())
     }
+}
+
+/// E.164: a plus and up to 15 digits.
+pub fn is_number(text: &str) -> bool {
+    text.strip_prefix('+').is_some_and(|digits| {
+        (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// A stranger's words, short and on one line, for a message.
@@ -220,6 +257,8 @@ pub enum Answer {
     HungUp(HungUp),
     Drain(Drain),
     Reloaded(Reloaded),
+    Dial(Dial),
+    Signed(Signed),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,6 +300,9 @@ pub struct Session {
     /// Caller frames given up.
     pub frames_dropped: u64,
     pub barge_ins: u64,
+    /// A test call of an operator's.
+    #[serde(default)]
+    pub test: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -288,6 +330,26 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// Keys whose new values wait for a restart.
     pub need_restart: Vec<String>,
+}
+
+/// A test call that has been announced, and what its telephone needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dial {
+    pub call_sid: String,
+    pub account_sid: String,
+    pub from: String,
+    pub to: String,
+    /// What is signed, without a slash at its end; not where to connect.
+    pub public_url: String,
+    /// The public listener as it is reached from this machine.
+    pub address: std::net::SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// For `X-Twilio-Signature`.
+    pub signature: String,
 }
 
 /// A reply's line, newline included.

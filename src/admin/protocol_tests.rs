@@ -31,6 +31,21 @@ fn every_request_has_one_spelling_and_is_read_back() {
         (Request::Drain {}, r#"{"protocol":1,"op":"drain"}"#),
         (Request::Undrain {}, r#"{"protocol":1,"op":"undrain"}"#),
         (Request::Reload {}, r#"{"protocol":1,"op":"reload"}"#),
+        (
+            Request::Dial {
+                from: None,
+                to: Some("+12025550123".into()),
+            },
+            r#"{"protocol":1,"op":"dial","to":"+12025550123"}"#,
+        ),
+        (
+            Request::Sign {
+                call: "CA1".into(),
+                url: "https://b/voice/after".into(),
+                params: vec![("CallSid".into(), "CA1".into())],
+            },
+            r#"{"protocol":1,"op":"sign","call":"CA1","url":"https://b/voice/after","params":[["CallSid","CA1"]]}"#,
+        ),
     ];
     for (request, line) in &spelled {
         assert_eq!(request.to_line(), format!("{line}\n").into_bytes());
@@ -71,6 +86,16 @@ fn an_order_that_is_half_understood_is_refused() {
         ),
         (
             r#"{"protocol":1,"op":"hangup","call":"CA1","nwo":true}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"dial","from":"anonymous"}"#,
+            BadRequest,
+        ),
+        (r#"{"protocol":1,"op":"dial","to":"+1 202"}"#, BadRequest),
+        (r#"{"protocol":1,"op":"sign","call":"CA1"}"#, BadRequest),
+        (
+            r#"{"protocol":1,"op":"sign","call":"CA1","url":"u","params":{"a":"b"}}"#,
             BadRequest,
         ),
         (long.as_str(), BadRequest),
@@ -133,8 +158,9 @@ fn replies_are_spelled_like_this() {
         audio_out: 7,
         frames_dropped: 8,
         barge_ins: 9,
+        test: true,
     };
-    let shown = r#"{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9}"#;
+    let shown = r#"{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":true}"#;
     assert_eq!(
         spelled(Ok(Answer::Sessions(Sessions {
             sessions: vec![session.clone()]

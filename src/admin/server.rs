@@ -153,6 +153,11 @@ fn give_to_group(path: &Path, group: &str) -> io::Result<()> {
     chown(path, None, Some(gid))
 }
 
+/// Whether the control socket can be given to this group.
+pub fn group_exists(group: &str) -> bool {
+    fs::read_to_string("/etc/group").is_ok_and(|groups| gid_of(&groups, group).is_some())
+}
+
 /// `name:password:gid:members`, one a line.
 fn gid_of(groups: &str, name: &str) -> Option<u32> {
     groups.lines().find_map(|line| {

@@ -7,7 +7,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use lexopt::{Arg, ValueExt};
 
-use crate::admin::protocol::{DEFAULT_SOCKET, MAX_REASON, Request};
+use super::dial::DialArgs;
+use crate::admin::protocol::{DEFAULT_SOCKET, MAX_REASON, Request, is_number};
 
 pub const HELP: &str = "\
 humebridgectl - steer a running hume-bridge
@@ -24,6 +25,11 @@ commands:
   drain                   admit no more calls; live calls go on
   undrain                 admit calls again
   reload                  read the config and the credentials again
+  dial                    place a test call, without a telephone and without Twilio
+      --wav FILE            what the caller says, once the agent is silent: 16-bit PCM
+      --from N, --to N      numbers, like +12025550123
+      --out FILE            write a WAV: left the caller, right the agent as heard
+      --secs N              hang up after so long (60)
   help, version
 
 CALL is a CallSid or a prefix that only one live call has.
@@ -31,14 +37,15 @@ CALL is a CallSid or a prefix that only one live call has.
 options:
   --socket PATH    control socket (/run/hume-bridge/control.sock)
   --json           the daemon's answer as JSON, one line each
-  --timeout TIME   for the whole command: 500ms, 5s, 1m (5s)
+  --timeout TIME   for the whole command: 500ms, 5s, 1m (5s); with dial, for each
+                   question to the daemon
 
 exit: 0 done, 1 refused, 2 usage, 3 no such call, 69 daemon not reachable,
       77 not permitted, 78 config invalid
 ";
 
-const COMMANDS: [&str; 9] = [
-    "status", "sessions", "show", "hangup", "drain", "undrain", "reload", "help", "version",
+const COMMANDS: [&str; 10] = [
+    "status", "sessions", "show", "hangup", "drain", "undrain", "reload", "dial", "help", "version",
 ];
 
 /// What to do.
@@ -46,6 +53,7 @@ const COMMANDS: [&str; 9] = [
 pub enum Command {
     /// In this order, on one connection. Never empty.
     Ask(Vec<Request>),
+    Dial(DialArgs),
     Help,
     Version,
 }
@@ -84,6 +92,7 @@ where
     let (mut json, mut timeout) = (false, Duration::from_secs(5));
     let (mut command, mut calls) = (None::<String>, Vec::new());
     let (mut all, mut now, mut reason) = (false, false, None::<String>);
+    let (mut dial, mut dial_option) = (DialArgs::default(), None);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => command = Some("help".into()),
@@ -94,6 +103,18 @@ where
             Arg::Long("all") => all = true,
             Arg::Long("now") => now = true,
             Arg::Long("reason") => reason = Some(parser.value()?.string()?),
+            Arg::Long(name @ ("wav" | "out" | "from" | "to" | "secs")) => {
+                let name = name.to_owned();
+                let value = parser.value()?;
+                match name.as_str() {
+                    "wav" => dial.wav = Some(value.into()),
+                    "out" => dial.out = Some(value.into()),
+                    "from" => dial.from = Some(number(&name, &value.string()?)?),
+                    "to" => dial.to = Some(number(&name, &value.string()?)?),
+                    _ => dial.secs = secs(&value.string()?)?,
+                }
+                dial_option = Some(name);
+            }
             Arg::Value(word) if command.is_none() => {
                 let word = word.string()?;
                 if !COMMANDS.contains(&word.as_str()) {
@@ -117,6 +138,11 @@ where
             "--all, --now and --reason belong to `hangup`, not to `{name}`"
         ));
     }
+    if let Some(option) = dial_option
+        && name != "dial"
+    {
+        return usage(format!("--{option} belongs to `dial`, not to `{name}`"));
+    }
     if !matches!(name.as_str(), "show" | "hangup")
         && let Some(call) = calls.first()
     {
@@ -139,6 +165,7 @@ where
         "drain" => Command::Ask(vec![Request::Drain {}]),
         "undrain" => Command::Ask(vec![Request::Undrain {}]),
         "reload" => Command::Ask(vec![Request::Reload {}]),
+        "dial" => Command::Dial(dial),
         "show" => match <[String; 1]>::try_from(calls) {
             Ok([call]) => Command::Ask(vec![Request::Show { call }]),
             Err(_) => return usage("`show` takes one CALL"),
@@ -185,6 +212,25 @@ fn duration(text: &str) -> Result<Duration, Usage> {
     match duration {
         Some(duration) if !duration.is_zero() => Ok(duration),
         _ => usage(format!("--timeout {text:?}: write it like 500ms, 5s or 1m")),
+    }
+}
+
+/// Not repeated where it is wrong: it may be somebody's all the same.
+fn number(option: &str, text: &str) -> Result<String, Usage> {
+    match is_number(text) {
+        true => Ok(text.to_owned()),
+        false => usage(format!(
+            "--{option}: write a number with its country, like +12025550123"
+        )),
+    }
+}
+
+fn secs(text: &str) -> Result<u64, Usage> {
+    match text.parse() {
+        Ok(secs @ 1..=3600) => Ok(secs),
+        _ => usage(format!(
+            "--secs {text:?}: write a whole number from 1 to 3600"
+        )),
     }
 }
 
@@ -272,6 +318,20 @@ mod tests {
     }
 
     #[test]
+    fn a_test_call_is_described() {
+        let args = words("dial --wav a.wav --out=b.wav --from +12025550101 --secs 9").unwrap();
+        let expected = DialArgs {
+            wav: Some("a.wav".into()),
+            out: Some("b.wav".into()),
+            from: Some("+12025550101".into()),
+            to: None,
+            secs: 9,
+        };
+        assert_eq!(args.command, Command::Dial(expected));
+        assert_eq!(DialArgs::default().secs, 60);
+    }
+
+    #[test]
     fn help_and_version_are_found_however_they_are_asked_for() {
         for line in ["help", "--help", "-h", "hangup --help", "help nonsense"] {
             assert_eq!(words(line).unwrap().command, Command::Help, "{line}");
@@ -291,7 +351,16 @@ mod tests {
             ("", "a command is missing"),
             ("sesions", "did you mean `sessions`?"),
             ("hagnup", "did you mean `hangup`?"),
-            ("dial", "no command \"dial\"; `humebridgectl help`"),
+            ("sing", "no command \"sing\"; `humebridgectl help`"),
+            ("dail", "did you mean `dial`?"),
+            ("dial +12025550123", "takes no argument"),
+            (
+                "dial --to 2025550123",
+                "--to: write a number with its country",
+            ),
+            ("dial --secs 0", "from 1 to 3600"),
+            ("dial --all", "belong to `hangup`"),
+            ("status --secs 5", "--secs belongs to `dial`"),
             ("transfer CA1 +61", "no command \"transfer\""),
             ("status --all", "belong to `hangup`"),
             ("status CA1", "takes no argument"),

@@ -6,6 +6,7 @@
 //! that has seen enough (`| head`) is not an error.
 
 pub mod args;
+pub mod dial;
 pub mod exit;
 pub mod render;
 
@@ -40,7 +41,8 @@ fn run(args: &Args) -> Exit {
     let requests = match &args.command {
         Command::Help => return print(args::HELP),
         Command::Version => return print(&format!("humebridgectl {VERSION}\n")),
-        Command::Ask(requests) => requests,
+        Command::Ask(requests) => requests.as_slice(),
+        Command::Dial(_) => &[],
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -52,6 +54,9 @@ fn run(args: &Args) -> Exit {
             return Exit::Unreachable;
         }
     };
+    if let Command::Dial(dial) = &args.command {
+        return runtime.block_on(dial::run(args, dial));
+    }
     let asked = async { tokio::time::timeout(args.timeout, ask(args, requests)).await };
     runtime.block_on(asked).unwrap_or_else(|_| {
         say(&format!(
@@ -83,11 +88,7 @@ async fn ask(args: &Args, requests: &[Request]) -> Exit {
         };
         if reply.version != VERSION && !warned {
             warned = true;
-            say(&format!(
-                "note: this is humebridgectl {VERSION}, the running daemon is hume-bridge {}; \
-                 restart it to finish an upgrade",
-                render::clean(&reply.version)
-            ));
+            say(&other_version(&reply.version));
         }
         let one = show(args, request, &reply);
         if exit == Exit::Done {
@@ -138,7 +139,17 @@ fn for_people(request: &Request, ok: &Value, version: &str) -> Result<String, Re
         }
         Request::Drain {} | Request::Undrain {} => render::drain(&decode(ok)?),
         Request::Reload {} => render::reloaded(&decode(ok)?),
+        // Asked by `dial` alone, which reads them itself.
+        Request::Dial { .. } | Request::Sign { .. } => format!("{ok}\n"),
     })
+}
+
+fn other_version(theirs: &str) -> String {
+    format!(
+        "note: this is humebridgectl {VERSION}, the running daemon is hume-bridge {}; restart it to \
+         finish an upgrade",
+        render::clean(theirs)
+    )
 }
 
 fn cannot_connect(socket: &Path, error: &io::Error) -> String {

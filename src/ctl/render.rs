@@ -42,7 +42,7 @@ pub fn sessions(sessions: &Sessions) -> String {
     rows.extend(sessions.sessions.iter().map(|session| {
         [
             clean(&session.call_sid),
-            call_state(session).into(),
+            call_state(session),
             clean(&session.agent),
             clean(&session.from),
             clean(&session.to),
@@ -58,7 +58,7 @@ pub fn session(session: &Session) -> String {
     fields(&[
         ("call", clean(&session.call_sid)),
         ("stream", clean(&session.stream_sid)),
-        ("state", call_state(session).into()),
+        ("state", call_state(session)),
         ("agent", clean(&session.agent)),
         ("from", clean(&session.from)),
         ("to", clean(&session.to)),
@@ -71,11 +71,15 @@ pub fn session(session: &Session) -> String {
     ])
 }
 
-fn call_state(session: &Session) -> &'static str {
-    match (session.ending, session.agent_connected) {
+fn call_state(session: &Session) -> String {
+    let state = match (session.ending, session.agent_connected) {
         (true, _) => "ending",
         (false, true) => "talking",
         (false, false) => "connecting",
+    };
+    match session.test {
+        true => format!("{state} (test)"),
+        false => state.to_owned(),
     }
 }
 
@@ -174,6 +178,7 @@ mod tests {
             audio_out: 2,
             frames_dropped: 0,
             barge_ins: 1,
+            test: false,
         }
     }
 

@@ -29,6 +29,7 @@ use self::{
 use crate::{
     admin::{self, desk::Desk},
     agent::link::Tls,
+    check,
     config::{
         Config, Credentials,
         args::{self, Invocation, RunArgs},
@@ -50,6 +51,7 @@ const EX_CONFIG: u8 = 78;
 pub fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(run)) => serve(run),
+        Ok(Invocation::Check(args)) => check::main(&args),
         Ok(Invocation::Demo(demo)) => sim::demo::main(&demo),
         Ok(Invocation::Load(load)) => sim::load::main(&load),
         Ok(Invocation::Help(text)) => print(text),
@@ -133,13 +135,12 @@ async fn daemon(
     let registry = Registry::new(office::limits(&config));
     let shared = Shared::new(registry.clone(), Arc::new(Tls::new()), metrics.clone());
     let calls = shared.calls.clone();
-    let port = sockets.addresses.http.port();
     let office = Arc::new(Office::open(
         run,
         config,
         credentials,
         shared,
-        port,
+        sockets.addresses.http,
         set_level,
     )?);
 

@@ -6,8 +6,9 @@
 //! what they were until a restart.
 
 use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -17,7 +18,10 @@ use tracing::{info, warn};
 
 use super::logging::SetLevel;
 use crate::{
-    admin::{desk::Control, protocol::Reloaded},
+    admin::{
+        desk::{Control, Line},
+        protocol::Reloaded,
+    },
     agent::link::Tls,
     config::{
         self, Config, Credentials, Problems,
@@ -25,9 +29,9 @@ use crate::{
         changes::{self, Changes},
         credentials,
     },
-    http::{Front, Shared, ops::ConfigFacts},
+    http::{Front, Shared, ops::ConfigFacts, rehearsal::may_be_signed},
     session::registry::Limits,
-    twilio::rest::Rest,
+    twilio::{CallSid, rest::Rest, signature},
 };
 
 /// Of a config that is all wrong.
@@ -57,27 +61,28 @@ pub struct Desk {
 pub struct Office {
     run: RunArgs,
     shared: Shared,
-    port: u16,
+    /// Of the public listener.
+    address: SocketAddr,
     in_force: Mutex<(Config, Credentials)>,
     desks: watch::Sender<Desk>,
     set_level: SetLevel,
 }
 
 impl Office {
-    /// `port` is the one that the public listener really has.
+    /// `address` is the one that the public listener really has.
     pub fn open(
         run: RunArgs,
         config: Config,
         credentials: Credentials,
         shared: Shared,
-        port: u16,
+        address: SocketAddr,
         set_level: SetLevel,
     ) -> anyhow::Result<Self> {
-        let desk = desk(&config, &credentials, &shared, port)?;
+        let desk = desk(&config, &credentials, &shared, address.port())?;
         Ok(Office {
             run,
             shared,
-            port,
+            address,
             in_force: Mutex::new((config, credentials)),
             desks: watch::Sender::new(desk),
             set_level,
@@ -91,25 +96,24 @@ impl Office {
 
     /// `calls.drain_limit` as it is now.
     pub fn drain_limit(&self) -> Duration {
-        let in_force = self
-            .in_force
+        self.in_force().0.calls.drain_limit
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, (Config, Credentials)> {
+        self.in_force
             .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        in_force.0.calls.drain_limit
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn renew(&self) -> Result<Reloaded, String> {
-        let mut in_force = self
-            .in_force
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut in_force = self.in_force();
         let (mut config, credentials) = read(&self.run).map_err(|problems| problems.to_string())?;
         let Changes {
             taken,
             need_restart,
         } = changes::settle(&in_force.0, &mut config);
         let credentials_changed = credentials != in_force.1;
-        let desk = desk(&config, &credentials, &self.shared, self.port)
+        let desk = desk(&config, &credentials, &self.shared, self.address.port())
             .map_err(|error| format!("{error:#}"))?;
         self.shared.registry.set_limits(limits(&config));
         (self.set_level)(config.log.level);
@@ -146,6 +150,29 @@ impl Control for Office {
             }
         }
         result
+    }
+
+    fn line(&self) -> Line {
+        let (config, credentials) = &*self.in_force();
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        Line {
+            account_sid: credentials.twilio_account_sid.clone(),
+            number: credentials.twilio_phone_number.clone(),
+            public_url: config.public_url.http(""),
+            address,
+        }
+    }
+
+    fn sign(&self, call: &CallSid, url: &str, params: &[(String, String)]) -> Option<String> {
+        let (config, credentials) = &*self.in_force();
+        may_be_signed(&config.public_url, call, url, params)
+            .then(|| signature::sign(&credentials.twilio_auth_token, url, params))
     }
 }
 

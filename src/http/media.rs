@@ -144,6 +144,7 @@ fn call(
     carrier: Socket,
     peer: Option<SocketAddr>,
 ) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
+    let rest = (!claim.view.test).then(|| front.rest.clone());
     driver::Call {
         claim,
         peer,
@@ -151,7 +152,7 @@ fn call(
         codec: front.agents.codec(),
         tls: front.tls.clone(),
         connect_timeout: front.agents.manner().connect_timeout,
-        rest: front.rest.clone(),
+        rest,
         settings: front.call_settings(),
         metrics: front.metrics.clone(),
     }

@@ -2,13 +2,14 @@
 //!
 //! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed
 //! ([`signed`]),
-//! plus a bare health check. The private one is for operators and monitors ([`ops`]). [`listener`]
+//! plus a bare health check; [`rehearsal`] says what a test call may have signed. The private one is for operators and monitors ([`ops`]). [`listener`]
 //! keeps both from being held up, filled up or brought down by a client.
 
 pub mod listener;
 pub mod media;
 pub mod ops;
 pub mod paths;
+pub mod rehearsal;
 pub mod router;
 pub mod signed;
 mod stranger;

@@ -43,6 +43,11 @@ pub enum Refused {
     Full,
 }
 
+/// Test calls that are known at the same time: a person or a probe places them one by one.
+const MAX_TEST_CALLS: usize = 64;
+/// From the announcement of a test call to its media socket; as long as Twilio's own greeting may take.
+const TEST_CALL_LIFETIME: Duration = Duration::from_secs(10 * 60);
+
 /// Why a media socket does not get the call it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
@@ -90,6 +95,8 @@ pub struct View {
     /// Caller audio given up because the agent was not ready or too slow, in frames.
     pub frames_dropped: AtomicU64,
     pub barge_ins: AtomicU64,
+    /// Placed by an operator: Twilio knows nothing of it.
+    pub test: bool,
 }
 
 struct Live {
@@ -104,6 +111,8 @@ struct Inner {
     admitted: HashMap<CallSid, Instant>,
     live: HashMap<CallSid, Live>,
     ended: HashMap<CallSid, Ended>,
+    /// Test calls that were announced. Until then, or for as long as the call is known otherwise.
+    tests: HashMap<CallSid, Instant>,
     draining: bool,
     /// The process is going to end: draining is for good.
     stopping: bool,
@@ -188,6 +197,24 @@ impl Registry {
         })
     }
 
+    /// A test call will come under this CallSid. False: there are too many already.
+    pub fn expect_test(&self, call: CallSid, now: Instant) -> bool {
+        let mut inner = self.lock();
+        inner.forget_old(now);
+        if inner.tests.len() >= MAX_TEST_CALLS {
+            return false;
+        }
+        inner.tests.insert(call, now + TEST_CALL_LIFETIME);
+        true
+    }
+
+    /// Whether a test call was announced under this CallSid, and is not long over.
+    pub fn is_test(&self, call: &CallSid, now: Instant) -> bool {
+        let mut inner = self.lock();
+        inner.forget_old(now);
+        inner.tests.contains_key(call)
+    }
+
     /// A media socket with a valid token takes its call. Works for calls that another instance
     /// admitted, and while draining: whoever was admitted may come.
     pub fn claim(self: &Arc<Self>, facts: CallFacts, now: Instant) -> Result<Claim, ClaimError> {
@@ -210,6 +237,12 @@ impl Registry {
         if !expected && inner.taken() >= limits.max_concurrent {
             return Err(ClaimError::Full);
         }
+        // From here on it is known for as long as the call is.
+        let test = inner
+            .tests
+            .get_mut(&call)
+            .map(|until| *until = now)
+            .is_some();
         let (orders, mailbox) = mpsc::channel(MAILBOX);
         let view = Arc::new(View {
             facts,
@@ -221,6 +254,7 @@ impl Registry {
             audio_out: AtomicU64::new(0),
             frames_dropped: AtomicU64::new(0),
             barge_ins: AtomicU64::new(0),
+            test,
         });
         inner.live.insert(
             call,
@@ -340,6 +374,10 @@ impl Inner {
     fn forget_old(&mut self, now: Instant) {
         self.admitted.retain(|_, expires| *expires > now);
         self.ended.retain(|_, ended| ended.until > now);
+        let (live, ended) = (&self.live, &self.ended);
+        self.tests.retain(|call, until| {
+            *until > now || live.contains_key(call) || ended.contains_key(call)
+        });
     }
 }
 
@@ -383,5 +421,46 @@ impl Drop for Claim {
 impl View {
     pub fn agent_connected(&self) -> bool {
         self.agent_connected.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sid(number: usize) -> CallSid {
+        format!("CA{number:032x}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_test_call_is_known_until_it_is_over_and_done_with() {
+        let registry = Registry::new(Limits {
+            max_concurrent: 5,
+            admission_lifetime: Duration::from_secs(30),
+        });
+        let began = Instant::now();
+        for number in 0..MAX_TEST_CALLS {
+            assert!(registry.expect_test(sid(number), began), "{number}");
+        }
+        assert!(!registry.expect_test(sid(99), began), "one too many");
+        assert!(!registry.is_test(&sid(99), began));
+
+        let facts = CallFacts {
+            call: sid(0),
+            stream: format!("MZ{:032x}", 1).parse().unwrap(),
+            from: String::new(),
+            to: String::new(),
+            agent: "x",
+            token_expires_unix: 1,
+        };
+        let claim = registry.claim(facts, began).unwrap();
+        assert!(claim.view.test);
+        // Those that never came are forgotten, the one that lives is not.
+        let later = began + TEST_CALL_LIFETIME;
+        assert!(registry.is_test(&sid(0), later) && !registry.is_test(&sid(1), later));
+        // What comes after the stream is still about a test call.
+        drop(claim);
+        assert!(registry.is_test(&sid(0), Instant::now()));
+        assert!(!registry.is_test(&sid(0), Instant::now() + TEST_CALL_LIFETIME));
     }
 }

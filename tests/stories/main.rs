@@ -1,7 +1,9 @@
 //! Telephone stories on the real program, between strict simulators.
 
 mod apart;
+mod check;
 mod demo;
+mod dial;
 mod drain;
 mod edges;
 mod ends;

@@ -33,6 +33,7 @@ mod wire;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,7 @@ pub use journal::{
 pub use playout::{Flushed, Playout};
 pub use script::{Awaited, Step, duration as parse_duration};
 pub use switchboard::{CallResource, CallStatus, Switchboard};
-pub use webhook::sid;
+pub use webhook::{Params, sid};
 
 use crate::sim::speech::{self, FRAME_SAMPLES};
 
@@ -84,6 +85,18 @@ pub struct PhoneOptions {
     /// Whether to keep what was heard and spoken.
     pub record: bool,
     pub faults: Vec<Fault>,
+    /// Signs in place of `auth_token`, for a telephone that must not hold it.
+    pub signer: Option<Arc<dyn Signer>>,
+}
+
+/// Somebody who holds the auth token. The error is in words.
+pub trait Signer: Send + Sync {
+    /// The value of `X-Twilio-Signature` over this URL and these fields.
+    fn sign(
+        &self,
+        url: String,
+        params: Params,
+    ) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
 }
 
 impl Default for PhoneOptions {
@@ -98,6 +111,7 @@ impl Default for PhoneOptions {
             clips: HashMap::new(),
             record: true,
             faults: Vec::new(),
+            signer: None,
         }
     }
 }

@@ -30,7 +30,9 @@ pub async fn open(phone: &Phone, url: &str) -> Result<Socket, NoSocket> {
         &format!("{url}{slash}"),
         &[],
         phone.has(Fault::UpgradeSignature),
-    );
+    )
+    .await
+    .map_err(NoSocket::Broken)?;
     let key = base64_simd::STANDARD.encode_to_string(webhook::random::<16>());
     let mut tcp = http::connect(phone.dial, phone.has(Fault::SlowReader))
         .await
