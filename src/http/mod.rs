@@ -100,6 +100,7 @@ impl Front {
             pong_timeout: manner.pong_timeout,
             max_duration: self.config.calls.max_duration,
             words_interrupt: manner.words_interrupt,
+            capabilities: self.agents.capabilities(),
         }
     }
 }
