@@ -36,6 +36,7 @@ const RULES: &[Rule] = &[
             "session::turn",
             "session::uplink",
             "admin::protocol",
+            "admin::event",
             "admin::framing",
         ],
         except: &["twilio::rest", "agent::link"],
@@ -149,7 +150,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "humebridgectl may be of another version than the daemon: it knows the wire and no more",
-        rooms: &["ctl", "admin::protocol", "admin::framing", "admin::client"],
+        rooms: &[
+            "ctl",
+            "admin::protocol",
+            "admin::event",
+            "admin::framing",
+            "admin::client",
+        ],
         except: &[],
         never: &[
             "crate::config",
@@ -162,6 +169,7 @@ const RULES: &[Rule] = &[
             "crate::sim",
             "crate::admin::server",
             "crate::admin::desk",
+            "crate::admin::follow",
         ],
         allowed: &[],
     },

@@ -126,7 +126,7 @@ impl Text {
         let control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
         if self.0.trim().is_empty() {
             Err("`text` is empty".into())
-        } else if self.0.chars().count() > MAX_TEXT {
+        } else if self.0.trim().chars().count() > MAX_TEXT {
             Err(format!("`text` is longer than {MAX_TEXT} characters"))
         } else if self.0.chars().any(control) {
             Err("`text` has control characters".into())

@@ -104,3 +104,7 @@ impl News {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "news_tests.rs"]
+mod tests;

@@ -13,6 +13,7 @@ mod secrets;
 mod service;
 mod socket;
 mod stage;
+mod steering;
 mod told;
 
 /// The daemon.
