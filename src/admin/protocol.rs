@@ -183,8 +183,10 @@ impl Request {
     /// something else by every other word.
     pub fn from_line(line: &[u8]) -> Result<Request, Failure> {
         let bad = |what: String| Failure::new(Code::BadRequest, what);
-        let mut fields: Map<String, Value> = serde_json::from_slice(line)
-            .map_err(|error| bad(format!("a request is one JSON object on a line: {error}")))?;
+        let mut fields: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
+            let error = excerpt(&error.to_string());
+            bad(format!("a request is one JSON object on a line: {error}"))
+        })?;
         match fields.remove("protocol") {
             None => {
                 return Err(bad(format!(
@@ -495,7 +497,7 @@ impl Reply {
         let garbled = |error: serde_json::Error| ReplyError::Garbled(excerpt(&error.to_string()));
         let number: Number = serde_json::from_slice(line).map_err(garbled)?;
         if number.protocol != PROTOCOL {
-            let (theirs, version) = (number.protocol, number.version);
+            let (theirs, version) = (number.protocol, excerpt(&number.version));
             return Err(ReplyError::Protocol { theirs, version });
         }
         let line: Line = serde_json::from_slice(line).map_err(garbled)?;

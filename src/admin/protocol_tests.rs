@@ -304,29 +304,29 @@ fn a_reply_from_a_newer_daemon_is_still_read() {
     assert!(decode::<Status>(&Value::Null).is_err());
 }
 
+const CODES: [(Code, &str); 10] = [
+    (Code::BadRequest, "bad-request"),
+    (Code::ProtocolMismatch, "protocol-mismatch"),
+    (Code::UnknownOp, "unknown-op"),
+    (Code::NoSuchCall, "no-such-call"),
+    (Code::Ambiguous, "ambiguous"),
+    (Code::Busy, "busy"),
+    (Code::Refused, "refused"),
+    (Code::TooSlow, "too-slow"),
+    (Code::Stopping, "stopping"),
+    (Code::ConfigInvalid, "config-invalid"),
+];
+
 #[test]
 fn every_code_has_a_word() {
-    use Code::*;
-    let words = [
-        (BadRequest, "bad-request"),
-        (ProtocolMismatch, "protocol-mismatch"),
-        (UnknownOp, "unknown-op"),
-        (NoSuchCall, "no-such-call"),
-        (Ambiguous, "ambiguous"),
-        (Busy, "busy"),
-        (Refused, "refused"),
-        (TooSlow, "too-slow"),
-        (Stopping, "stopping"),
-        (ConfigInvalid, "config-invalid"),
-    ];
-    for (code, word) in words {
+    for (code, word) in CODES {
         assert_eq!(serde_json::to_value(code).unwrap(), word);
         assert_eq!(serde_json::from_value::<Code>(word.into()).unwrap(), code);
     }
 }
 
-#[test]
-fn events_are_spelled_like_this() {
+/// Every type of event, and how it is written.
+fn events() -> Vec<(What, &'static str)> {
     let call_sid = || "CA1".to_owned();
     let session = Session {
         call_sid: call_sid(),
@@ -344,7 +344,7 @@ fn events_are_spelled_like_this() {
         frames_dropped: 8,
         barge_ins: 9,
     };
-    let spelled = [
+    vec![
         (
             What::Snapshot {
                 draining: true,
@@ -448,8 +448,12 @@ fn events_are_spelled_like_this() {
             r#""type":"reloaded","changed":["log.level"],"needRestart":[]"#,
         ),
         (What::Stopped {}, r#""type":"stopped""#),
-    ];
-    for (what, words) in spelled {
+    ]
+}
+
+#[test]
+fn events_are_spelled_like_this() {
+    for (what, words) in events() {
         let event = Event {
             at: "T".into(),
             what,
@@ -477,4 +481,41 @@ fn an_agent_gets_one_line() {
     assert_eq!(spoken(" One\n\tmoment, \u{e9}. \r\n"), "One  moment, é.");
     let words = format!("{:?}", Text::from("the secret word"));
     assert_eq!(words, "Text(15 characters)");
+}
+
+#[test]
+fn the_manual_has_every_op_code_and_event() {
+    let manual = include_str!("../../man/hume-bridge-admin.7");
+    // The words of the items: `.It Li drain , undrain` has two.
+    let items: Vec<&str> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Li "))
+        .flat_map(|line| line.split(" No ").next())
+        .flat_map(|line| line.split(" , "))
+        .collect();
+    for op in Request::OPS {
+        assert!(items.contains(&op), "no op {op}");
+    }
+    let types: Vec<String> = events()
+        .iter()
+        .map(|(what, _)| {
+            serde_json::to_value(what).unwrap()["type"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    for word in CODES
+        .iter()
+        .map(|(_, word)| *word)
+        .chain(types.iter().map(String::as_str))
+    {
+        assert!(items.contains(&word), "no {word}");
+    }
+    for item in items {
+        let known = Request::OPS.contains(&item)
+            || CODES.iter().any(|(_, word)| *word == item)
+            || types.iter().any(|word| word == item);
+        assert!(known, "{item} is nothing");
+    }
 }

@@ -215,7 +215,7 @@ options:
     }
     text += &format!(
         "
-The control socket is {DEFAULT_SOCKET} unless --socket says otherwise.
+Without --socket: {DEFAULT_SOCKET}
 
 exit: 0 done, 1 refused, 2 usage, 3 no such call, 69 daemon not reachable,
       77 not permitted, 78 config invalid

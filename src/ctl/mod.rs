@@ -95,7 +95,7 @@ fn show(args: &Args, request: &Request, reply: &Reply) -> Exit {
     let ok = match &reply.outcome {
         Ok(ok) => ok,
         Err(failure) => {
-            say(&failure.message);
+            say(&render::words(&failure.message));
             return Exit::of_code(failure.code);
         }
     };

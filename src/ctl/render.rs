@@ -247,6 +247,22 @@ pub fn event(event: &Event) -> String {
     line(call, words)
 }
 
+/// The daemon's words, in as many lines as it wrote, without anything that a terminal obeys.
+pub fn words(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            // Also what turns the direction of writing around.
+            let obeyed =
+                c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if obeyed && c != '\n' {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
+}
+
 pub fn clean(text: &str) -> String {
     text.chars().flat_map(char::escape_debug).collect()
 }

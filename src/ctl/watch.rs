@@ -135,7 +135,7 @@ pub async fn drain(line: &mut Line<'_>) -> Result<Exit, Exit> {
 }
 
 fn refused(failure: Failure) -> Exit {
-    say(&failure.message);
+    say(&render::words(&failure.message));
     Exit::of_code(failure.code)
 }
 
