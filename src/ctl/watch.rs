@@ -18,8 +18,6 @@ use crate::admin::{
 
 /// How often the daemon is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// To the corner, and away with what stands there.
-const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// One line an event, until the call ends, the daemon stops or nobody reads any more.
 pub async fn events(line: &mut Line<'_>, call: Option<String>) -> Result<Exit, Exit> {
@@ -64,7 +62,7 @@ pub async fn sessions(line: &mut Line<'_>) -> Result<Exit, Exit> {
                 table if table.is_empty() => "no live calls\n".to_owned(),
                 table => table,
             };
-            print(&format!("{CLEAR}{table}")).go_on()?;
+            print(&drawn(&table)).go_on()?;
         } else if before.as_ref() != Some(&now) {
             let first = before.is_none();
             before = Some(now);
@@ -72,6 +70,12 @@ pub async fn sessions(line: &mut Line<'_>) -> Result<Exit, Exit> {
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Over what stands on the terminal, from its corner: what is left of each old line is wiped, and
+/// what is left below. Without flickering, as wiping everything first would.
+fn drawn(table: &str) -> String {
+    format!("\x1b[H{}\x1b[J", table.replace('\n', "\x1b[K\n"))
 }
 
 /// The calls once more, for a reader that keeps everything.
@@ -142,4 +146,14 @@ fn refused(failure: Failure) -> Exit {
 fn garbled(error: ReplyError) -> Exit {
     say(&error.to_string());
     Exit::Refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_drawn_over_the_last_one() {
+        assert_eq!(drawn("a\nb\n"), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+    }
 }
