@@ -85,7 +85,6 @@ impl Desk {
             Request::Status {}
             | Request::Sessions {}
             | Request::Show { .. }
-            | Request::Check { .. }
             | Request::Events { .. } => {
                 tracing::debug!(target: "audit", uid, op = request.op(), "control request");
             }
@@ -94,6 +93,7 @@ impl Desk {
             | Request::Drain {}
             | Request::Undrain {}
             | Request::Reload {}
+            | Request::Check { .. }
             | Request::Say { .. }
             | Request::Context { .. }
             | Request::Pause { .. }
@@ -111,10 +111,7 @@ impl Desk {
     async fn line(&self, request: Request, uid: u32) -> Result<Answer, Failure> {
         match request {
             Request::Reload {} => self.reload(uid),
-            Request::Check { name, text } => match self.control.check(&name, &text.0) {
-                Ok(would) => Ok(Answer::Reloaded(would)),
-                Err(problems) => Err(Failure::new(Code::ConfigInvalid, problems)),
-            },
+            Request::Check { name, text } => self.check(&name, &text.0, uid),
             Request::Status {} => Ok(Answer::Status(self.status())),
             Request::Sessions {} => Ok(Answer::Sessions(self.sessions())),
             Request::Show { call } => Ok(Answer::Show(session(&*self.find(&call)?))),
@@ -284,6 +281,16 @@ impl Desk {
         tracing::info!(target: "audit", uid, ok = result.is_ok(), "reload ordered");
         match result {
             Ok(reloaded) => Ok(Answer::Reloaded(reloaded)),
+            Err(problems) => Err(Failure::new(Code::ConfigInvalid, problems)),
+        }
+    }
+
+    /// It changes nothing, but the daemon reads the credentials that the text names.
+    fn check(&self, name: &str, text: &str, uid: u32) -> Result<Answer, Failure> {
+        let result = self.control.check(name, text);
+        tracing::info!(target: "audit", uid, ok = result.is_ok(), "config checked");
+        match result {
+            Ok(would) => Ok(Answer::Reloaded(would)),
             Err(problems) => Err(Failure::new(Code::ConfigInvalid, problems)),
         }
     }

@@ -283,8 +283,8 @@ pub struct Machine {
     turn_segment: Option<SegmentId>,
     /// The agent has been heard since the caller's last words.
     spoke: bool,
-    /// The agent was given words to say and has not yet finished a turn since.
-    owes_words: bool,
+    /// Turns that are to end before all the words that the agent was given have been said.
+    owed_turns: u32,
     /// The agent listens and does not answer.
     paused: bool,
     turn: Turn,
@@ -310,7 +310,7 @@ impl Machine {
             turn_open: false,
             turn_segment: None,
             spoke: false,
-            owes_words: false,
+            owed_turns: 0,
             paused: false,
             turn: Turn::default(),
             answered: VecDeque::new(),
@@ -478,9 +478,11 @@ impl Machine {
             agent::Event::TurnDone => {
                 self.turn_open = false;
                 self.turn_segment = None;
-                self.owes_words = false;
+                self.owed_turns = self.owed_turns.saturating_sub(1);
                 self.mark(out);
-                if let Phase::Goodbye(goodbye) = &mut self.phase {
+                if let Phase::Goodbye(goodbye) = &mut self.phase
+                    && self.owed_turns == 0
+                {
                     goodbye.turn_done();
                 }
                 self.goodbye_step(now, out);
@@ -581,7 +583,7 @@ impl Machine {
             // turn is stale.
             self.turn_open = false;
             self.turn_segment = None;
-            self.owes_words = false;
+            self.owed_turns = 0;
             self.turn.cut();
             out.push(Action::AgentHeard(self.playback.cut_at(segment)));
             self.withdraw_goodbye(out);
@@ -601,7 +603,7 @@ impl Machine {
         }
         self.turn_open = false;
         self.turn_segment = None;
-        self.owes_words = false;
+        self.owed_turns = 0;
         self.turn.cut();
         out.note(Note::BargeIn { unheard });
         self.withdraw_goodbye(out);

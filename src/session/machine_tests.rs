@@ -1131,6 +1131,22 @@ fn words_that_were_ordered_are_heard_before_an_ordered_end() {
     paper.echo_all();
     paper.expect(&["close agent", "after: hang up", "hang up"]);
 
+    // In mid-turn they come behind the rest of it.
+    let mut paper = Paper::greeted();
+    paper.says(2, 500);
+    paper.order(say("Goodbye."));
+    paper.order(Order::HangUp { now: false });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(500);
+    paper.echo_all();
+    paper.expect(&["play 500", "say Goodbye.", "mark"]);
+    paper.says(3, 900);
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(900);
+    paper.expect(&["play 900", "mark"]);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+
     // An agent that does not say them is not waited for long.
     let mut paper = Paper::greeted();
     paper.order(say("Goodbye."));

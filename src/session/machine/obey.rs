@@ -45,7 +45,7 @@ impl Machine {
     /// More is to be heard of the agent without anybody asking: the rest of its turn, or what it
     /// was given to say.
     pub(super) fn words_to_come(&self) -> bool {
-        (self.turn_open || self.owes_words) && !self.paused
+        (self.turn_open || self.owed_turns > 0) && !self.paused
     }
 
     /// There is an agent that listens, and a conversation that goes on.
@@ -65,7 +65,12 @@ impl Machine {
         if self.paused {
             return Err(Refusal::Paused);
         }
-        self.owes_words = true;
+        // The turn that is open now ends first; the words have one of their own. An agent that says
+        // them in the same turn is waited for in vain, for no longer than any quiet agent.
+        if self.owed_turns == 0 && self.turn_open {
+            self.owed_turns = 1;
+        }
+        self.owed_turns = self.owed_turns.saturating_add(1);
         out.push(Action::Say(words));
         Ok(true)
     }
