@@ -37,6 +37,7 @@ const RULES: &[Rule] = &[
             "session::turn",
             "session::uplink",
             "admin::protocol",
+            "admin::event",
             "admin::framing",
         ],
         except: &["twilio::rest", "agent::link"],
@@ -150,7 +151,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "humebridgectl may be of another version than the daemon: it knows the wire and no more",
-        rooms: &["ctl", "admin::protocol", "admin::framing", "admin::client"],
+        rooms: &[
+            "ctl",
+            "admin::protocol",
+            "admin::event",
+            "admin::framing",
+            "admin::client",
+        ],
         except: &[],
         never: &[
             "crate::config",
@@ -163,6 +170,7 @@ const RULES: &[Rule] = &[
             "crate::sim",
             "crate::admin::server",
             "crate::admin::desk",
+            "crate::admin::follow",
         ],
         // A test call is placed by the telephone that the bridge is tested with, and that knows
         // Twilio's wire and nothing of the bridge.

@@ -9,13 +9,7 @@
 //! On stdout is the call as it happens, a line an event, or with `--json` one object at its end. The
 //! exit code is 0 only if the agent was heard.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -23,11 +17,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{args::Args, cannot_ask, cannot_connect, exit::Exit, other_version, print, say};
+use super::{
+    args::Args,
+    exit::Exit,
+    line::{Line, cannot_ask, cannot_connect},
+    print, say,
+};
 use crate::{
     admin::{
         client::Client,
-        protocol::{Dial, Failure, Reply, Request, Signed, VERSION, decode},
+        protocol::{Dial, Failure, Request, Signed, decode},
     },
     sim::{
         phone::{
@@ -147,16 +146,7 @@ pub async fn run(args: &Args, dial: &DialArgs) -> Exit {
 
 /// Has the daemon announce the call.
 async fn announce(args: &Args, request: &Request) -> Result<Dial, Exit> {
-    let reply = match timeout(args.timeout, ask(&args.socket, request)).await {
-        Ok(reply) => reply?,
-        Err(_) => {
-            say(&format!("no answer within {:?}", args.timeout));
-            return Err(Exit::Unreachable);
-        }
-    };
-    if reply.version != VERSION {
-        say(&other_version(&reply.version));
-    }
+    let reply = Line::open(args).await?.ask(request).await?;
     match reply.outcome {
         Ok(ok) => decode(&ok).map_err(|error| {
             say(&error.to_string());
@@ -167,17 +157,6 @@ async fn announce(args: &Args, request: &Request) -> Result<Dial, Exit> {
             Err(Exit::of_code(code))
         }
     }
-}
-
-async fn ask(socket: &Path, request: &Request) -> Result<Reply, Exit> {
-    let mut client = Client::connect(socket).await.map_err(|error| {
-        say(&cannot_connect(socket, &error));
-        Exit::of_connect(&error)
-    })?;
-    client.call(request).await.map_err(|error| {
-        say(&cannot_ask(&error));
-        Exit::of_call(&error)
-    })
 }
 
 /// The daemon, which signs what this call needs.
@@ -427,7 +406,7 @@ fn tell(args: &Args, line: &Dial, report: &CallReport) -> Exit {
         false => print(&summary(&outcome)),
     };
     match outcome.heard {
-        true => printed,
+        true => printed.exit(),
         false => Exit::Refused,
     }
 }

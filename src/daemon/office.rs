@@ -39,11 +39,18 @@ const PROBLEMS_LOGGED: usize = 20;
 
 /// Config and credentials, as the command line says where to find them.
 pub fn read(run: &RunArgs) -> Result<(Config, Credentials), Problems> {
+    with_credentials(run, load(run)?)
+}
+
+fn load(run: &RunArgs) -> Result<Config, Problems> {
     let path = run
         .config
         .as_deref()
         .unwrap_or(Path::new(config::DEFAULT_PATH));
-    let config = config::load(path, &run.overrides)?;
+    config::load(path, &run.overrides)
+}
+
+fn with_credentials(run: &RunArgs, config: Config) -> Result<(Config, Credentials), Problems> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
     let directory = directory.as_deref().map(Path::new);
     let credentials = credentials::find(run.credentials.as_deref(), &config, directory)?;
@@ -107,28 +114,59 @@ impl Office {
 
     fn renew(&self) -> Result<Reloaded, String> {
         let mut in_force = self.in_force();
-        let (mut config, credentials) = read(&self.run).map_err(|problems| problems.to_string())?;
-        let Changes {
-            taken,
-            need_restart,
-        } = changes::settle(&in_force.0, &mut config);
-        let credentials_changed = credentials != in_force.1;
-        let desk = desk(&config, &credentials, &self.shared, self.address.port())
-            .map_err(|error| format!("{error:#}"))?;
+        let next = self.next(&in_force, load(&self.run))?;
+        let Next {
+            config,
+            credentials,
+            desk,
+            reloaded,
+        } = next;
         self.shared.registry.set_limits(limits(&config));
         (self.set_level)(config.log.level);
         self.desks.send_replace(desk);
         *in_force = (config, credentials);
+        let registry = &self.shared.registry;
+        registry.reloaded(&reloaded.changed, &reloaded.need_restart);
+        Ok(reloaded)
+    }
+
+    /// Everything that can fail about a new config, before anything is touched.
+    fn next(
+        &self,
+        in_force: &(Config, Credentials),
+        config: Result<Config, Problems>,
+    ) -> Result<Next, String> {
+        let both = config.and_then(|config| with_credentials(&self.run, config));
+        let (mut config, credentials) = both.map_err(|problems| problems.to_string())?;
+        let Changes {
+            taken,
+            need_restart,
+        } = changes::settle(&in_force.0, &mut config);
+        let desk = desk(&config, &credentials, &self.shared, self.address.port())
+            .map_err(|error| format!("{error:#}"))?;
         let mut changed: Vec<String> = taken.iter().map(|key| (*key).to_owned()).collect();
-        if credentials_changed {
+        if credentials != in_force.1 {
             changed.push("credentials".to_owned());
         }
         let need_restart = need_restart.iter().map(|key| (*key).to_owned()).collect();
-        Ok(Reloaded {
-            changed,
-            need_restart,
+        Ok(Next {
+            config,
+            credentials,
+            desk,
+            reloaded: Reloaded {
+                changed,
+                need_restart,
+            },
         })
     }
+}
+
+/// What a reload puts in force.
+struct Next {
+    config: Config,
+    credentials: Credentials,
+    desk: Desk,
+    reloaded: Reloaded,
 }
 
 impl Control for Office {
@@ -173,6 +211,12 @@ impl Control for Office {
         let (config, credentials) = &*self.in_force();
         may_be_signed(&config.public_url, call, url, params)
             .then(|| signature::sign(&credentials.twilio_auth_token, url, params))
+    }
+
+    fn check(&self, name: &str, text: &str) -> Result<Reloaded, String> {
+        let in_force = self.in_force();
+        let config = config::parse(text, name, &self.run.overrides);
+        self.next(&in_force, config).map(|next| next.reloaded)
     }
 }
 

@@ -103,6 +103,7 @@ impl Front {
             max_duration: self.config.calls.max_duration,
             words_interrupt: manner.words_interrupt,
             drain_goodbye: !self.config.calls.drain_goodbye.is_empty(),
+            capabilities: self.agents.capabilities(),
         }
     }
 }

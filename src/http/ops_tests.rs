@@ -130,7 +130,7 @@ async fn a_call_in_progress_is_shown_with_both_ends() {
     assert_eq!(
         head,
         format!(
-            r#"{{"activeSessions":1,"sessions":[{{"callSid":"{CALL}","streamSid":"{STREAM}","isActive":true,"agent":"hume","agentConnected":true,"humeConnected":true,"twilioConnected":true,"from":"+61400000001","to":"+61200000002","startedAt":"TIME","durationSeconds":0,"ending":false,"framesIn":50,"audioOut":0,"framesDropped":0,"bargeIns":0}}],"uptime":0,"timestamp":"TIME""#
+            r#"{{"activeSessions":1,"sessions":[{{"callSid":"{CALL}","streamSid":"{STREAM}","isActive":true,"agent":"hume","agentConnected":true,"humeConnected":true,"twilioConnected":true,"from":"+61400000001","to":"+61200000002","startedAt":"TIME","durationSeconds":0,"ending":false,"paused":false,"framesIn":50,"audioOut":0,"framesDropped":0,"bargeIns":0}}],"uptime":0,"timestamp":"TIME""#
         )
     );
     let process: serde_json::Value =

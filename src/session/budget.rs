@@ -17,6 +17,7 @@ pub enum Line {
     SpuriousInterruption,
     HangingUp,
     GoodbyeWithdrawn,
+    Paused,
     AudioDropped,
     AudioNotSent,
     SilenceFilled,

@@ -22,8 +22,9 @@ use super::{
     cause::Cause,
     counting,
     machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, STALLED, Settings},
-    order::Order,
-    registry::{Claim, View},
+    news::News,
+    order::{Order, Refusal, Verdict},
+    registry::{Claim, Letter, View},
     telling::Teller,
 };
 use crate::{
@@ -32,10 +33,14 @@ use crate::{
         Metrics,
         labels::{AgentLoss, CallerLoss, Side, Skipped, Tool},
     },
+    printable::Printable,
     twilio::{media, rest::Rest},
 };
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -86,6 +91,8 @@ where
         let wake = driver.next().await;
         driver.feed(wake);
     };
+    driver.claim.over(cause);
+    driver.refuse_orders();
     driver.close(close_code).await;
     let view = &driver.claim.view;
     driver.metrics.calls_ended.of(cause).inc();
@@ -135,7 +142,7 @@ enum Wake {
     AgentStalled,
     Connected(Connected),
     HungUp(bool),
-    Order(Order),
+    Order(Letter),
     Tick,
 }
 
@@ -154,6 +161,8 @@ struct Driver<S> {
     hanging_up: Option<Boxed<bool>>,
     /// The closing handshake with an agent that is no longer needed.
     closing: Option<Boxed<()>>,
+    /// Who waits for the machine's verdict on the order at hand.
+    asked: Option<oneshot::Sender<Verdict>>,
     timer: Pin<Box<tokio::time::Sleep>>,
     /// The frame just decoded; reused.
     frame: Vec<u8>,
@@ -188,6 +197,7 @@ where
             rest: call.rest,
             hanging_up: None,
             closing: None,
+            asked: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             frame: Vec::new(),
             agent_first: false,
@@ -203,8 +213,8 @@ where
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
-        if let Poll::Ready(Some(order)) = self.claim.mailbox.poll_recv(cx) {
-            return Poll::Ready(Wake::Order(order));
+        if let Poll::Ready(Some(letter)) = self.claim.mailbox.poll_recv(cx) {
+            return Poll::Ready(Wake::Order(letter));
         }
         // A peer that never lets the line fall idle must not keep what it led to from being sent.
         let sent_first = self.reads >= READS;
@@ -312,13 +322,39 @@ where
                 self.tell(now, Event::AgentClosed(error.class()));
             }
             Wake::HungUp(ended) => self.tell(now, Event::HangUpAnswered { ended }),
-            Wake::Order(order) => self.tell(now, Event::Order(order)),
+            Wake::Order(letter) => self.feed_order(now, letter),
             Wake::Tick => self.tell(now, Event::Tick),
         }
     }
 
     fn tell(&mut self, now: Instant, event: Event<'_>) {
         self.machine.handle(now, event, &mut self.out);
+    }
+
+    fn feed_order(&mut self, now: Instant, Letter { order, reply }: Letter) {
+        // Somebody who was told that nothing came of it must not be contradicted later.
+        if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            return;
+        }
+        let for_agent = !matches!(order, Order::HangUp { .. } | Order::DrainExpired);
+        let stuck = match &self.agent {
+            AgentLeg::Open(leg) => !leg.control.is_empty(),
+            _ => false,
+        };
+        if for_agent && stuck {
+            // What is put into a full queue is not known to leave it.
+            answer(reply, Verdict::Refused(Refusal::Stuck));
+        } else {
+            self.asked = reply;
+            self.tell(now, Event::Order(order));
+        }
+    }
+
+    /// No order is taken any more; whoever waits for a verdict learns that the call is over.
+    fn refuse_orders(&mut self) {
+        self.asked = None;
+        self.claim.mailbox.close();
+        while self.claim.mailbox.try_recv().is_ok() {}
     }
 
     fn feed_carrier(&mut self, now: Instant, message: Option<Result<Message, WsError>>) {
@@ -449,6 +485,11 @@ where
                     segment: cut.segment,
                     heard_ms: cut.heard_ms,
                 }),
+                Action::Say(words) => self.command(Command::Say { text: &words.0 }),
+                Action::AddContext(words) => self.command(Command::AddContext { text: &words.0 }),
+                Action::Pause => self.command(Command::Pause),
+                Action::Resume => self.command(Command::Resume),
+                Action::Verdict(verdict) => answer(self.asked.take(), verdict),
                 Action::CloseAgent => self.close_agent(),
                 Action::Play(range) => {
                     let message = self.writer.media(&out.audio[range.clone()]);
@@ -526,7 +567,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     fn close_agent(&mut self) {
-        self.claim.view.agent_connected.store(false, Relaxed);
+        self.claim.tell(News::AgentClosed);
         if let AgentLeg::Open(leg) = std::mem::replace(&mut self.agent, AgentLeg::Idle) {
             self.closing = Some(Box::pin(close(leg.socket, 1000)));
         }
@@ -553,10 +594,16 @@ where
         let view = &self.claim.view;
         counting::note(&self.metrics, view, note);
         match note {
-            Note::AgentReady { .. } => view.agent_connected.store(true, Relaxed),
-            Note::AgentClosed(_) => view.agent_connected.store(false, Relaxed),
-            Note::HangingUp(_) => view.ending.store(true, Relaxed),
-            Note::GoodbyeWithdrawn => view.ending.store(false, Relaxed),
+            Note::AgentReady { .. } => self.claim.tell(News::AgentConnected),
+            Note::AgentClosed(_) => self.claim.tell(News::AgentClosed),
+            Note::ToolCall { name, .. } => self.claim.tell(News::ToolCall {
+                name: Printable(name).to_string(),
+            }),
+            Note::BargeIn { .. } => self.claim.tell(News::BargeIn),
+            Note::HangingUp(cause) => self.claim.tell(News::HangingUp(*cause)),
+            Note::GoodbyeWithdrawn => self.claim.tell(News::GoodbyeWithdrawn),
+            Note::Paused => self.claim.tell(News::Paused),
+            Note::Resumed => self.claim.tell(News::Resumed),
             _ => {}
         }
         self.teller.note(note);
@@ -670,6 +717,13 @@ where
     };
     // A peer that does not answer has had its chance.
     _ = tokio::time::timeout(CLOSE_LIMIT, handshake).await;
+}
+
+/// Who no longer waits has been told something already.
+fn answer(asked: Option<oneshot::Sender<Verdict>>, verdict: Verdict) {
+    if let Some(asked) = asked {
+        _ = asked.send(verdict);
+    }
 }
 
 async fn end_by_rest(rest: Rest, view: Arc<View>, metrics: Arc<Metrics>) -> bool {

@@ -1,6 +1,6 @@
 //! One call, and all of them.
 //!
-//! [`machine`] decides, [`driver`] does, [`registry`] knows who is there. The machine's parts have
+//! [`machine`] decides, [`driver`] does, [`registry`] knows who is there, [`news`] tells who follows. The machine's parts have
 //! rooms of their own: [`playback`] (what the caller has heard), [`uplink`] (the caller's voice
 //! before the agent listens), [`goodbye`] (when everything has been said) and [`turn`] (how long an
 //! answer took). What is counted and logged of a call is [`counting`]'s and [`telling`]'s.
@@ -13,6 +13,7 @@ pub mod goodbye;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
+pub mod news;
 pub mod order;
 pub mod playback;
 pub mod registry;

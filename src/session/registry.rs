@@ -4,7 +4,8 @@
 //! *ended* when that claim is dropped. One socket a call: a second claim for a live call is
 //! refused, and so is a token that has already opened a stream. Everything here is bounded: by
 //! `max_concurrent`, and by the lifetime of what is remembered. Locks are short and never held
-//! across an await. The register knows no socket; orders reach a call through its mailbox.
+//! across an await. The register knows no socket; orders reach a call through its mailbox,
+//! and every change is told to those who follow ([`news`](super::news)) in the step that makes it.
 
 use std::{
     collections::HashMap,
@@ -15,9 +16,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
-use super::order::{After, Order};
+use super::{
+    cause::Cause,
+    news::{Followed, News, RING, Seen, Told},
+    order::{After, Order, Verdict},
+};
 use crate::twilio::{CallSid, StreamSid};
 
 /// Beyond an admission's own lifetime, how long the end of a call is remembered for `/voice/after`
@@ -68,6 +73,8 @@ pub enum OrderError {
     NoSuchCall,
     #[error("the call has too many orders waiting")]
     Busy,
+    #[error("the call does not answer; the order is withdrawn")]
+    Silent,
 }
 
 /// What is known of a call when its stream starts.
@@ -89,6 +96,8 @@ pub struct View {
     pub started_at: SystemTime,
     pub agent_connected: AtomicBool,
     pub ending: AtomicBool,
+    /// Its agent listens and does not answer.
+    pub paused: AtomicBool,
     /// Caller frames received and agent audio messages forwarded.
     pub frames_in: AtomicU64,
     pub audio_out: AtomicU64,
@@ -99,9 +108,16 @@ pub struct View {
     pub test: bool,
 }
 
+/// An order in a call's mailbox.
+pub struct Letter {
+    pub order: Order,
+    /// Where the verdict goes, if somebody wants to know.
+    pub reply: Option<oneshot::Sender<Verdict>>,
+}
+
 struct Live {
     view: Arc<View>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Letter>,
     /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
     after: Option<After>,
 }
@@ -141,6 +157,8 @@ pub struct Registry {
     limits: Mutex<Limits>,
     /// Told whenever a call ends.
     ended: Notify,
+    /// Sent to under the lock only.
+    news: broadcast::Sender<Arc<Told>>,
 }
 
 impl Registry {
@@ -149,6 +167,7 @@ impl Registry {
             inner: Mutex::default(),
             limits: Mutex::new(limits),
             ended: Notify::new(),
+            news: broadcast::Sender::new(RING),
         })
     }
 
@@ -179,15 +198,19 @@ impl Registry {
         let limits = self.limits();
         let mut inner = self.lock();
         inner.forget_old(now);
+        let refused = |inner: &Inner, why| {
+            self.publish(inner, Some(call), || News::Refused(why));
+            Err(why)
+        };
         if inner.draining {
-            return Err(Refused::Draining);
+            return refused(&inner, Refused::Draining);
         }
         if inner.live.contains_key(&call) {
             return Ok(Admitted::Again);
         }
         let known = inner.admitted.contains_key(&call);
         if !known && inner.taken() >= limits.max_concurrent {
-            return Err(Refused::Full);
+            return refused(&inner, Refused::Full);
         }
         inner.admitted.insert(call, now + limits.admission_lifetime);
         Ok(if known {
@@ -250,6 +273,7 @@ impl Registry {
             started_at: SystemTime::now(),
             agent_connected: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             frames_in: AtomicU64::new(0),
             audio_out: AtomicU64::new(0),
             frames_dropped: AtomicU64::new(0),
@@ -264,10 +288,13 @@ impl Registry {
                 after: None,
             },
         );
+        self.publish(&inner, Some(call), || News::Started(view.clone()));
+        drop(inner);
         Ok(Claim {
             registry: self.clone(),
             view,
             mailbox,
+            cause: None,
         })
     }
 
@@ -280,25 +307,78 @@ impl Registry {
         }
     }
 
-    /// Gives an order to a live call.
-    pub fn order(&self, call: &CallSid, order: Order) -> Result<(), OrderError> {
+    /// Gives an order to a live call, which answers when it comes to it. It never answers when it
+    /// ends first; when the asker no longer waits, the order is not carried out.
+    pub fn order(
+        &self,
+        call: &CallSid,
+        order: Order,
+    ) -> Result<oneshot::Receiver<Verdict>, OrderError> {
+        let (reply, verdict) = oneshot::channel();
+        let letter = Letter {
+            order,
+            reply: Some(reply),
+        };
         let inner = self.lock();
         let live = inner.live.get(call).ok_or(OrderError::NoSuchCall)?;
-        match live.orders.try_send(order) {
-            Ok(()) => Ok(()),
+        match live.orders.try_send(letter) {
+            Ok(()) => Ok(verdict),
             Err(mpsc::error::TrySendError::Full(_)) => Err(OrderError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(OrderError::NoSuchCall),
         }
     }
 
-    /// Gives an order to every live call; returns how many there were.
+    /// Gives an order to every live call without asking what came of it; returns how many there were.
     pub fn order_all(&self, order: Order) -> usize {
         let inner = self.lock();
         for live in inner.live.values() {
             // A full mailbox means that the call has been told to end many times already.
-            let _ = live.orders.try_send(order.clone());
+            let letter = Letter {
+                order: order.clone(),
+                reply: None,
+            };
+            let _ = live.orders.try_send(letter);
         }
         inner.live.len()
+    }
+
+    /// Everything as it is, and every change from there on.
+    pub fn follow(&self) -> Followed {
+        let inner = self.lock();
+        let mut calls: Vec<_> = inner
+            .live
+            .values()
+            .map(|live| Seen::of(&live.view))
+            .collect();
+        let (draining, news) = (inner.draining, self.news.subscribe());
+        drop(inner);
+        calls.sort_by_key(|seen| seen.view.started);
+        Followed {
+            calls,
+            draining,
+            news,
+        }
+    }
+
+    /// Tells those who follow that the daemon works from a new config.
+    pub fn reloaded(&self, changed: &[String], need_restart: &[String]) {
+        self.publish(&self.lock(), None, || News::Reloaded {
+            changed: changed.to_vec(),
+            need_restart: need_restart.to_vec(),
+        });
+    }
+
+    /// Takes the lock as a witness: what is told in it is told in the order in which it happened.
+    fn publish(&self, _: &Inner, call: Option<CallSid>, news: impl FnOnce() -> News) {
+        if self.news.receiver_count() > 0 {
+            let at = SystemTime::now();
+            // The last follower may have left just now.
+            _ = self.news.send(Arc::new(Told {
+                at,
+                call,
+                news: news(),
+            }));
+        }
     }
 
     /// The live calls, oldest first.
@@ -336,14 +416,21 @@ impl Registry {
         if inner.stopping && !draining {
             return false;
         }
-        inner.draining = draining;
+        self.drain(&mut inner, draining);
         true
+    }
+
+    fn drain(&self, inner: &mut Inner, draining: bool) {
+        if inner.draining != draining {
+            inner.draining = draining;
+            self.publish(inner, None, || News::Draining(draining));
+        }
     }
 
     /// Admit no more, for good.
     pub fn stop(&self) {
         let mut inner = self.lock();
-        inner.draining = true;
+        self.drain(&mut inner, true);
         inner.stopping = true;
     }
 
@@ -385,7 +472,8 @@ impl Inner {
 pub struct Claim {
     registry: Arc<Registry>,
     pub view: Arc<View>,
-    pub mailbox: mpsc::Receiver<Order>,
+    pub mailbox: mpsc::Receiver<Letter>,
+    cause: Option<Cause>,
 }
 
 impl Claim {
@@ -394,6 +482,22 @@ impl Claim {
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.after = Some(after);
         }
+    }
+}
+
+impl Claim {
+    /// Enters a change in the view and tells those who follow.
+    pub fn tell(&self, news: News) {
+        let inner = self.registry.lock();
+        if news.enter(&self.view) {
+            self.registry
+                .publish(&inner, Some(self.view.facts.call), || news);
+        }
+    }
+
+    /// Why the call is over; told when the claim is dropped.
+    pub fn over(&mut self, cause: Cause) {
+        self.cause = Some(cause);
     }
 }
 
@@ -413,6 +517,10 @@ impl Drop for Claim {
             token_expires_unix: self.view.facts.token_expires_unix,
         };
         inner.ended.insert(call, ended);
+        self.registry.publish(&inner, Some(call), || News::Ended {
+            cause: self.cause,
+            lasted: self.view.started.elapsed(),
+        });
         drop(inner);
         self.registry.ended.notify_waiters();
     }

@@ -138,6 +138,16 @@ impl Teller {
                     say!(self, info, "goodbye withdrawn, the caller speaks");
                 }
             }
+            Note::Paused => {
+                if self.may(Line::Paused, Level::INFO) {
+                    say!(self, info, "agent paused");
+                }
+            }
+            Note::Resumed => {
+                if self.may(Line::Paused, Level::INFO) {
+                    say!(self, info, "agent resumed");
+                }
+            }
             Note::AudioDropped { bytes } => {
                 if self.may(Line::AudioDropped, Level::DEBUG) {
                     say!(self, debug, bytes, "late agent audio dropped");

@@ -16,6 +16,7 @@ mod secrets;
 mod service;
 mod socket;
 mod stage;
+mod steering;
 mod told;
 
 /// The daemon.
