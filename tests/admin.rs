@@ -59,10 +59,7 @@ impl Daemon {
     async fn with(limits: Limits) -> Daemon {
         let daemon = Daemon {
             dir: TempDir::new().unwrap(),
-            registry: Registry::new(hume_bridge::session::registry::Limits {
-                max_concurrent: 2000,
-                admission_lifetime: std::time::Duration::from_secs(30),
-            }),
+            registry: Registry::new(hume_bridge::session::registry::Limits::of(2000, std::time::Duration::from_secs(30))),
             tracker: TaskTracker::new(),
             token: CancellationToken::new(),
         };
@@ -194,7 +191,15 @@ async fn an_operator_looks_around() {
     );
     daemon
         .registry
-        .admit(ZOE.parse().unwrap(), Instant::now())
+        .admit(
+            hume_bridge::session::registry::Asking {
+                call: ZOE.parse().unwrap(),
+                from: "+15551234567",
+                to: "+15557654321",
+                inbound: true,
+            },
+            Instant::now(),
+        )
         .unwrap();
     let ann = daemon.call(ANN);
     ann.view.agent_connected.store(true, Relaxed);

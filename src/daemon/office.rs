@@ -8,7 +8,7 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -20,13 +20,14 @@ use crate::{
     admin::{desk::Control, protocol::Reloaded},
     agent::link::Tls,
     config::{
-        self, Config, Credentials, Problems,
+        self, Certificate, Config, Credentials, Problems,
         args::RunArgs,
+        certificate,
         changes::{self, Changes},
         credentials,
     },
-    http::{Front, Shared, ops::ConfigFacts},
-    session::registry::Limits,
+    http::{Front, Shared, ops::ConfigFacts, tls::ServerTls},
+    session::{caller::Screen, registry::Limits},
     twilio::rest::Rest,
 };
 
@@ -43,11 +44,25 @@ pub fn read(run: &RunArgs) -> Result<(Config, Credentials), Problems> {
     Ok((config, credentials))
 }
 
+/// The public listener's certificate, where it has one, and what is to be said about it.
+pub fn certificate(config: &Config) -> Result<Option<Certificate>, Problems> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+    certificate::load(config, directory.as_deref().map(Path::new), SystemTime::now())
+}
+
 /// One config's worth of everything.
 #[derive(Clone)]
 pub struct Desk {
     pub front: Arc<Front>,
     pub facts: Arc<ConfigFacts>,
+    /// Of the public listener, in Unix time.
+    pub certificate_expires: Option<i64>,
+}
+
+/// A certificate, and the listener that shows it.
+pub struct Door {
+    pub tls: Arc<ServerTls>,
+    pub certificate: Certificate,
 }
 
 /// Keeps what is in force and renews it.
@@ -55,7 +70,7 @@ pub struct Office {
     run: RunArgs,
     shared: Shared,
     port: u16,
-    in_force: Mutex<(Config, Credentials)>,
+    in_force: Mutex<(Config, Credentials, Option<Door>)>,
     desks: watch::Sender<Desk>,
     set_level: SetLevel,
 }
@@ -66,16 +81,21 @@ impl Office {
         run: RunArgs,
         config: Config,
         credentials: Credentials,
+        door: Option<Door>,
         shared: Shared,
         port: u16,
         set_level: SetLevel,
     ) -> anyhow::Result<Self> {
-        let desk = desk(&config, &credentials, &shared, port)?;
+        let mut desk = desk(&config, &credentials, &shared, port)?;
+        if let Some(door) = &door {
+            told(&door.certificate);
+            desk.certificate_expires = Some(door.certificate.expires);
+        }
         Ok(Office {
             run,
             shared,
             port,
-            in_force: Mutex::new((config, credentials)),
+            in_force: Mutex::new((config, credentials, door)),
             desks: watch::Sender::new(desk),
             set_level,
         })
@@ -101,18 +121,37 @@ impl Office {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         let (mut config, credentials) = read(&self.run).map_err(|problems| problems.to_string())?;
+        let renewed = certificate(&config).map_err(|problems| problems.to_string())?;
         let Changes {
             taken,
             need_restart,
         } = changes::settle(&in_force.0, &mut config);
         let credentials_changed = credentials != in_force.1;
-        let desk = desk(&config, &credentials, &self.shared, self.port)
+        let mut desk = desk(&config, &credentials, &self.shared, self.port)
             .map_err(|error| format!("{error:#}"))?;
+        let mut changed: Vec<String> = taken.iter().map(|key| (*key).to_owned()).collect();
+        // Where TLS is switched on or off, everything stays as it is until the restart.
+        let mut door = in_force.2.take();
+        if let (Some(door), Some(renewed)) = (&mut door, renewed) {
+            // The files may be other ones without a change in the config: that is a renewal.
+            let files = [
+                ("listen.tls_cert", door.certificate.same_chain(&renewed)),
+                ("listen.tls_key", door.certificate.same_key(&renewed)),
+            ];
+            for (key, _) in files.iter().filter(|(_, same)| !same) {
+                if !taken.contains(key) {
+                    changed.push((*key).to_owned());
+                }
+            }
+            told(&renewed);
+            door.tls.renew(&renewed);
+            door.certificate = renewed;
+        }
+        desk.certificate_expires = door.as_ref().map(|door| door.certificate.expires);
         self.shared.registry.set_limits(limits(&config));
         (self.set_level)(config.log.level);
         self.desks.send_replace(desk);
-        *in_force = (config, credentials);
-        let mut changed: Vec<String> = taken.iter().map(|key| (*key).to_owned()).collect();
+        *in_force = (config, credentials, door);
         if credentials_changed {
             changed.push("credentials".to_owned());
         }
@@ -137,6 +176,12 @@ impl Control for Office {
     }
 }
 
+fn told(certificate: &Certificate) {
+    for warning in &certificate.warnings {
+        warn!("{warning}");
+    }
+}
+
 fn desk(
     config: &Config,
     credentials: &Credentials,
@@ -158,6 +203,7 @@ fn desk(
             shared,
         )),
         facts: Arc::new(facts),
+        certificate_expires: None,
     })
 }
 
@@ -187,6 +233,12 @@ pub fn limits(config: &Config) -> Limits {
     let characters = config.calls.greeting.chars().count() as u32;
     Limits {
         max_concurrent: config.calls.max_concurrent,
+        max_per_caller: config.calls.max_per_caller,
+        max_per_number: config.calls.max_per_number,
+        screen: Arc::new(Screen {
+            allow: config.calls.allow.clone(),
+            deny: config.calls.deny.clone(),
+        }),
         admission_lifetime: Duration::from_secs(30) + Duration::from_millis(150) * characters,
     }
 }

@@ -49,6 +49,7 @@ async fn start(limits: Limits) -> Running {
     let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
     tokio::spawn(serve(
         listener,
+        None,
         limits,
         handler,
         tracker.clone(),
@@ -307,6 +308,7 @@ async fn no_file_descriptors_left_is_waited_out_without_a_busy_loop() {
     let began = Instant::now();
     tokio::spawn(serve_from(
         source,
+        None,
         Limits::default(),
         handler,
         tracker.clone(),

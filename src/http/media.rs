@@ -23,8 +23,8 @@ use tracing::{info, warn};
 
 use super::{
     Front,
-    listener::{Body, method_not_allowed, respond},
-    signed::{forbidden, signature_headers},
+    listener::{Body, Peer, method_not_allowed, respond},
+    signed::{charged, forbidden, signature_headers, turned_back_unread},
     unix_now,
 };
 use crate::{
@@ -60,7 +60,11 @@ fn socket_config() -> WebSocketConfig {
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Answers the upgrade; the call goes on in a task of its own.
-pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Body> {
+pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    if let Some(refusal) = turned_back_unread(&front, Endpoint::Media, request.headers(), peer) {
+        refused(&front, SocketRefused::Limited);
+        return refusal;
+    }
     if request.method() != hyper::Method::GET {
         return method_not_allowed("GET");
     }
@@ -81,8 +85,12 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
             .verifier
             .verify_upgrade(&front.config.public_url, path_and_query, headers)
         {
-            warn!(target: "audit", "media socket refused: signature");
             front.metrics.signature_failures.of(Endpoint::Media).inc();
+            if let Some(refusal) = charged(&front, Endpoint::Media, peer) {
+                refused(&front, SocketRefused::Limited);
+                return refusal;
+            }
+            warn!(target: "audit", "media socket refused: signature");
             refused(&front, SocketRefused::Signature);
             return forbidden();
         }

@@ -1,9 +1,10 @@
 //! What the two listeners serve.
 //!
 //! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed
-//! ([`signed`]),
+//! ([`signed`]; [`strangers`] keeps count of those who are not),
 //! plus a bare health check. The private one is for operators and monitors ([`ops`]). [`listener`]
-//! keeps both from being held up, filled up or brought down by a client.
+//! keeps both from being held up, filled up or brought down by a client, and the public one speaks
+//! TLS by itself where there is no proxy ([`tls`]).
 
 pub mod listener;
 pub mod media;
@@ -11,6 +12,8 @@ pub mod ops;
 pub mod paths;
 pub mod router;
 pub mod signed;
+pub mod strangers;
+pub mod tls;
 pub mod voice;
 
 use std::{
@@ -29,6 +32,8 @@ use crate::{
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
 
+use strangers::Strangers;
+
 /// Media sockets that have not yet shown whose they are.
 const MAX_UNCLAIMED: usize = 256;
 
@@ -40,6 +45,7 @@ pub struct Shared {
     pub tls: Arc<Tls>,
     pub metrics: Arc<Metrics>,
     unclaimed: Arc<Semaphore>,
+    strangers: Arc<Strangers>,
 }
 
 impl Shared {
@@ -50,6 +56,7 @@ impl Shared {
             tls,
             metrics,
             unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
+            strangers: Arc::default(),
         }
     }
 }
@@ -68,6 +75,7 @@ pub struct Front {
     tls: Arc<Tls>,
     metrics: Arc<Metrics>,
     unclaimed: Arc<Semaphore>,
+    strangers: Arc<Strangers>,
 }
 
 impl Front {
@@ -89,6 +97,7 @@ impl Front {
             tls: shared.tls.clone(),
             metrics: shared.metrics.clone(),
             unclaimed: shared.unclaimed.clone(),
+            strangers: shared.strangers.clone(),
         }
     }
 

@@ -1,18 +1,24 @@
 //! Is it really Twilio? The one gate through which every webhook passes.
 //!
 //! The signature is checked over the request as it came, against `public_url`; a refusal says 403
-//! and nothing else. Reading is bounded in size and time before that.
+//! and nothing else. Reading is bounded in size and time before that, and an address that keeps
+//! sending what Twilio has not signed is answered 429 (see [`strangers`](super::strangers)).
+
+use std::time::{Duration, Instant};
 
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_TYPE, HeaderMap},
+    header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use tracing::warn;
 
 use super::{
     Front,
-    listener::{self, Body, BodyError, FORM_DEADLINE, FORM_LIMIT, method_not_allowed, respond},
+    listener::{
+        self, Body, BodyError, FORM_DEADLINE, FORM_LIMIT, Peer, method_not_allowed, respond,
+    },
+    strangers::Source,
 };
 use crate::{
     metrics::labels::Endpoint,
@@ -29,12 +35,42 @@ pub async fn signed_form(
     front: &Front,
     endpoint: Endpoint,
     mut request: Request<Incoming>,
+    peer: Peer,
 ) -> Result<Form, Response<Body>> {
+    if let Some(refusal) = turned_back_unread(front, endpoint, request.headers(), peer) {
+        return Err(refusal);
+    }
+    let read = read_form(&mut request).await;
+    if !front.config.twilio.validate_signatures {
+        return read.map(|(form, _)| form);
+    }
+    // What cannot even be read is nothing that Twilio has sent.
+    let (form, signed) = match read {
+        Ok(read) => read,
+        Err(refusal) => return Err(charged(front, endpoint, peer).unwrap_or(refusal)),
+    };
     let path_and_query = request
         .uri()
         .path_and_query()
-        .map_or("/", |both| both.as_str())
-        .to_owned();
+        .map_or("/", |both| both.as_str());
+    let params = signed.then(|| form.pairs());
+    let headers = signature_headers(request.headers());
+    let public = &front.config.public_url;
+    if front
+        .verifier
+        .verify_request(public, path_and_query, params, headers)
+    {
+        return Ok(form);
+    }
+    front.metrics.signature_failures.of(endpoint).inc();
+    Err(charged(front, endpoint, peer).unwrap_or_else(|| {
+        warn!(target: "audit", path = %Printable(request.uri().path()), "webhook refused: signature");
+        forbidden()
+    }))
+}
+
+/// The form of a POST's body or a GET's query, and whether the fields are part of what is signed.
+async fn read_form(request: &mut Request<Incoming>) -> Result<(Form, bool), Response<Body>> {
     let (form, signed) = match *request.method() {
         Method::GET => {
             let query = request.uri().query().unwrap_or_default();
@@ -48,7 +84,7 @@ pub async fn signed_form(
                     "application/x-www-form-urlencoded, please\n",
                 ));
             }
-            let body = listener::read_form_body(&mut request, FORM_LIMIT, FORM_DEADLINE)
+            let body = listener::read_form_body(request, FORM_LIMIT, FORM_DEADLINE)
                 .await
                 .map_err(BodyError::response)?;
             (Form::parse(&body), true)
@@ -56,20 +92,59 @@ pub async fn signed_form(
         _ => return Err(method_not_allowed("GET, POST")),
     };
     let form = form.map_err(|_| respond(StatusCode::BAD_REQUEST, "text/plain", "not a form\n"))?;
-    if front.config.twilio.validate_signatures {
-        let params = signed.then(|| form.pairs());
-        let headers = signature_headers(request.headers());
-        let public = &front.config.public_url;
-        if !front
-            .verifier
-            .verify_request(public, &path_and_query, params, headers)
-        {
-            warn!(target: "audit", path = %Printable(request.uri().path()), "webhook refused: signature");
-            front.metrics.signature_failures.of(endpoint).inc();
-            return Err(forbidden());
-        }
+    Ok((form, signed))
+}
+
+/// 429, before anything is read or computed: the address has spent its budget, and this request has
+/// nothing in it that could be Twilio's signature. What could be one is always looked at, or a
+/// stranger behind Twilio's proxy could have Twilio turned away.
+pub fn turned_back_unread(
+    front: &Front,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    peer: Peer,
+) -> Option<Response<Body>> {
+    if !front.config.twilio.validate_signatures || could_be_signed(headers) {
+        return None;
     }
-    Ok(form)
+    let (source, rate) = (Source::of(peer.addr.ip()), front.config.listen.unsigned_rate);
+    let spent = front.strangers.spent(source, rate, Instant::now())?;
+    front.metrics.requests_limited.of(endpoint).inc();
+    Some(too_many(spent.for_another))
+}
+
+/// Charges an address for a request that was not Twilio's: 429 if it had spent its budget before.
+pub fn charged(front: &Front, endpoint: Endpoint, peer: Peer) -> Option<Response<Body>> {
+    let (source, rate) = (Source::of(peer.addr.ip()), front.config.listen.unsigned_rate);
+    let spent = front.strangers.charge(source, rate, Instant::now())?;
+    if spent.just_now {
+        warn!(
+            target: "audit", peer = %peer.addr.ip(),
+            "too many requests that Twilio has not signed: the next are answered 429 and not logged \
+             (listen.unsigned_rate)"
+        );
+        return None;
+    }
+    front.metrics.requests_limited.of(endpoint).inc();
+    Some(too_many(spent.for_another))
+}
+
+/// Base64 of an HMAC with SHA-1 or SHA-256. Anything else is refused by the check, too.
+fn could_be_signed(headers: &HeaderMap) -> bool {
+    signature_headers(headers).signature.is_some_and(|text| {
+        let base64 = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+        matches!(text.len(), 28 | 44) && text.bytes().all(base64)
+    })
+}
+
+/// The connection ends with it: its rest is nothing we want to read.
+fn too_many(wait: Duration) -> Response<Body> {
+    let mut response = respond(StatusCode::TOO_MANY_REQUESTS, "text/plain", "");
+    let seconds = wait.as_millis().div_ceil(1000).max(1);
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds as u64));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// Twilio's signature headers, as far as they are text.
