@@ -59,7 +59,10 @@ impl Daemon {
     async fn with(limits: Limits) -> Daemon {
         let daemon = Daemon {
             dir: TempDir::new().unwrap(),
-            registry: Registry::new(hume_bridge::session::registry::Limits::of(2000, std::time::Duration::from_secs(30))),
+            registry: Registry::new(hume_bridge::session::registry::Limits::of(
+                2000,
+                std::time::Duration::from_secs(30),
+            )),
             tracker: TaskTracker::new(),
             token: CancellationToken::new(),
         };

@@ -66,8 +66,16 @@ pub fn load(
     let mut take = |found: Result<Vec<u8>, Problem>| found.map_err(|p| problems.push(p)).ok();
     let cert = Pem::find("listen.tls_cert", cert, directory);
     let key = Pem::find("listen.tls_key", key, directory);
-    let chain = take(cert.as_ref().map_err(Clone::clone).and_then(|pem| pem.read(false)));
-    let secret = take(key.as_ref().map_err(Clone::clone).and_then(|pem| pem.read(true)));
+    let chain = take(
+        cert.as_ref()
+            .map_err(Clone::clone)
+            .and_then(|pem| pem.read(false)),
+    );
+    let secret = take(
+        key.as_ref()
+            .map_err(Clone::clone)
+            .and_then(|pem| pem.read(true)),
+    );
     let (Ok(cert), Ok(key), Some(chain), Some(secret)) = (cert, key, chain, secret) else {
         return Err(Problems::collect(problems).expect("something was not found or not read"));
     };
@@ -76,7 +84,9 @@ pub fn load(
     match (chain, secret) {
         (Ok(chain), Ok(secret)) => {
             let host = &config.public_url.host;
-            judge(&cert, &key, chain, secret, host, now).map(Some).map_err(Problems::from)
+            judge(&cert, &key, chain, secret, host, now)
+                .map(Some)
+                .map_err(Problems::from)
         }
         (chain, secret) => {
             let both = [chain.err(), secret.err()];
@@ -95,7 +105,10 @@ fn judge(
     now: SystemTime,
 ) -> Result<Certificate, Problem> {
     let key_digest = digest::digest(&digest::SHA256, secret.secret_der());
-    let key_digest = key_digest.as_ref().try_into().expect("SHA-256 has 32 bytes");
+    let key_digest = key_digest
+        .as_ref()
+        .try_into()
+        .expect("SHA-256 has 32 bytes");
     let signer = rustls::crypto::ring::sign::any_supported_type(&secret).map_err(|_| {
         key.problem(
             "is a key of a kind that is not supported here",
@@ -125,7 +138,10 @@ fn judge(
                 "put it first, each issuer below the one it has signed",
             ),
             None => key.problem(
-                format!("is not the key of the certificate in {}", cert.path.display()),
+                format!(
+                    "is not the key of the certificate in {}",
+                    cert.path.display()
+                ),
                 "name the two files that were made together",
             ),
         });

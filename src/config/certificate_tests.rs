@@ -83,7 +83,10 @@ fn a_good_pair_is_taken_and_its_end_is_known() {
     let (cert, key) = made_out_to(HOST);
     let certificate = Files::with(&cert, &key).load().unwrap();
     assert_eq!(certificate.warnings, Vec::<String>::new());
-    assert_eq!(certificate.expires, date_time_ymd(2031, 1, 1).unix_timestamp());
+    assert_eq!(
+        certificate.expires,
+        date_time_ymd(2031, 1, 1).unix_timestamp()
+    );
     let again = Files::with(&cert, &key).load().unwrap();
     assert!(certificate.same_chain(&again) && certificate.same_key(&again));
     let (cert, key) = made_out_to(HOST);
@@ -93,7 +96,11 @@ fn a_good_pair_is_taken_and_its_end_is_known() {
     let mut files = Files::new();
     files.config.listen.tls_cert = None;
     files.config.listen.tls_key = None;
-    assert!(load(&files.config, None, day(2030, 6, 1)).unwrap().is_none());
+    assert!(
+        load(&files.config, None, day(2030, 6, 1))
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -107,8 +114,15 @@ fn what_can_be_gone_on_with_is_a_warning() {
         (day(2031, 1, 1), "has expired"),
     ] {
         let warnings = files.load_at(now).unwrap().warnings;
-        assert!(warnings.iter().any(|warning| warning.contains(words)), "{warnings:?}");
-        assert!(warnings.iter().any(|warning| warning.contains("not made out to")));
+        assert!(
+            warnings.iter().any(|warning| warning.contains(words)),
+            "{warnings:?}"
+        );
+        assert!(
+            warnings
+                .iter()
+                .any(|warning| warning.contains("not made out to"))
+        );
     }
     assert_eq!(files.load().unwrap().warnings.len(), 1);
 }
@@ -147,7 +161,10 @@ fn files_that_cannot_be_read_or_that_all_can() {
     fs::remove_file(files.directory.path().join("key.pem")).unwrap();
     fs::remove_file(files.directory.path().join("cert.pem")).unwrap();
     // Both at once.
-    files.fails(&["key.pem: listen.tls_key: cannot", "cert.pem: listen.tls_cert: cannot"]);
+    files.fails(&[
+        "key.pem: listen.tls_key: cannot",
+        "cert.pem: listen.tls_cert: cannot",
+    ]);
     fs::create_dir(files.directory.path().join("cert.pem")).unwrap();
     files.fails(&["is not a regular file"]);
 }

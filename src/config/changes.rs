@@ -181,7 +181,10 @@ mod tests {
         let (plain, one, two) = (with("", ""), with("/a", "/b"), with("/c", "/b"));
         let mut new = two.clone();
         let changes = settle(&one, &mut new);
-        assert_eq!((changes.taken, changes.need_restart), (vec!["listen.tls_cert"], vec![]));
+        assert_eq!(
+            (changes.taken, changes.need_restart),
+            (vec!["listen.tls_cert"], vec![])
+        );
         assert_eq!(new, two);
         for (old, new) in [(&plain, &one), (&one, &plain)] {
             let mut new = new.clone();

@@ -47,7 +47,11 @@ pub fn read(run: &RunArgs) -> Result<(Config, Credentials), Problems> {
 /// The public listener's certificate, where it has one, and what is to be said about it.
 pub fn certificate(config: &Config) -> Result<Option<Certificate>, Problems> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
-    certificate::load(config, directory.as_deref().map(Path::new), SystemTime::now())
+    certificate::load(
+        config,
+        directory.as_deref().map(Path::new),
+        SystemTime::now(),
+    )
 }
 
 /// One config's worth of everything.

@@ -12,7 +12,10 @@ const STREAM: &str = "MZ0123456789abcdef0123456789abcdef";
 
 fn state() -> OpsState {
     OpsState {
-        registry: Registry::new(crate::session::registry::Limits::of(10, std::time::Duration::from_secs(30))),
+        registry: Registry::new(crate::session::registry::Limits::of(
+            10,
+            std::time::Duration::from_secs(30),
+        )),
         metrics: Arc::default(),
         config: Arc::new(ConfigFacts {
             port: 3000,
@@ -66,7 +69,10 @@ async fn text(response: Response<Body>) -> String {
 
 #[tokio::test]
 async fn a_stranger_learns_only_that_somebody_is_at_home() {
-    let registry = Registry::new(crate::session::registry::Limits::of(1, std::time::Duration::from_secs(30)));
+    let registry = Registry::new(crate::session::registry::Limits::of(
+        1,
+        std::time::Duration::from_secs(30),
+    ));
     let healthy = public_health(&registry, &Method::GET);
     assert_eq!(healthy.status(), 200);
     assert_eq!(healthy.headers()["cache-control"], "no-store");

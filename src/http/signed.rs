@@ -107,7 +107,10 @@ pub fn turned_back_unread(
     if !front.config.twilio.validate_signatures || could_be_signed(headers) {
         return None;
     }
-    let (source, rate) = (Source::of(peer.addr.ip()), front.config.listen.unsigned_rate);
+    let (source, rate) = (
+        Source::of(peer.addr.ip()),
+        front.config.listen.unsigned_rate,
+    );
     let spent = front.strangers.spent(source, rate, Instant::now())?;
     front.metrics.requests_limited.of(endpoint).inc();
     Some(too_many(spent.for_another))
@@ -115,7 +118,10 @@ pub fn turned_back_unread(
 
 /// Charges an address for a request that was not Twilio's: 429 if it had spent its budget before.
 pub fn charged(front: &Front, endpoint: Endpoint, peer: Peer) -> Option<Response<Body>> {
-    let (source, rate) = (Source::of(peer.addr.ip()), front.config.listen.unsigned_rate);
+    let (source, rate) = (
+        Source::of(peer.addr.ip()),
+        front.config.listen.unsigned_rate,
+    );
     let spent = front.strangers.charge(source, rate, Instant::now())?;
     if spent.just_now {
         warn!(

@@ -152,7 +152,11 @@ mod tests {
 
     fn many(strangers: &Strangers, source: Source, rate: usize, now: Instant, n: usize) -> usize {
         (0..n)
-            .filter(|_| strangers.charge(source, rate, now).is_none_or(|spent| spent.just_now))
+            .filter(|_| {
+                strangers
+                    .charge(source, rate, now)
+                    .is_none_or(|spent| spent.just_now)
+            })
             .count()
     }
 

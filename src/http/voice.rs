@@ -127,7 +127,10 @@ fn turned_away(front: &Front, call: &CallSid, why: Refused) -> Response<Body> {
             (CallRefused::CallerFull, xml(twiml::reject_busy()))
         }
         Refused::Denied => {
-            info!(CALL_SID = call, "call rejected, its caller is in calls.deny");
+            info!(
+                CALL_SID = call,
+                "call rejected, its caller is in calls.deny"
+            );
             (CallRefused::Denied, xml(twiml::reject()))
         }
         Refused::NotAllowed => {

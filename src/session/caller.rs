@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn a_caller_is_the_same_one_however_it_is_written() {
         assert!(
-            Caller::of("sip:Alice@Example.com;transport=tls") == Caller::of("sip:alice@example.com")
+            Caller::of("sip:Alice@Example.com;transport=tls")
+                == Caller::of("sip:alice@example.com")
         );
         assert!(Caller::of("client:bob") == Caller::of("client:Bob"));
         assert!(Caller::of("+15551234567") != Caller::of("+15551234568"));
@@ -166,7 +167,13 @@ mod tests {
             't'..='v' => '8',
             _ => '9',
         };
-        for word in ["anonymous", "restricted", "blocked", "unknown", "unavailable"] {
+        for word in [
+            "anonymous",
+            "restricted",
+            "blocked",
+            "unknown",
+            "unavailable",
+        ] {
             let spelt: String = word.chars().map(key).collect();
             assert!(SPELT.contains(&&*format!("+{spelt}")), "{word}");
         }

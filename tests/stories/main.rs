@@ -1,5 +1,6 @@
 //! Telephone stories on the real program, between strict simulators.
 
+mod admission;
 mod apart;
 mod demo;
 mod drain;
@@ -13,6 +14,7 @@ mod secrets;
 mod service;
 mod socket;
 mod stage;
+mod tls;
 mod told;
 
 /// The daemon.
