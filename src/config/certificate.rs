@@ -122,7 +122,9 @@ fn judge(
         )
     };
     let parsed = ParsedCertificate::try_from(&chain[0]).map_err(|_| unusable())?;
-    let (begins, expires) = validity(&chain[0]).ok_or_else(unusable)?;
+    let Facts {
+        begins, expires, ..
+    } = facts(&chain[0]).ok_or_else(unusable)?;
     let matches = |der: &CertificateDer<'static>| {
         CertifiedKey::new(vec![der.clone()], signer.clone())
             .keys_match()
@@ -157,10 +159,14 @@ fn judge(
              then humebridgectl reload"
         ));
     } else if expires - now <= SOON {
+        let left = match (expires - now) / DAY {
+            0 => "within a day".to_owned(),
+            1 => "in a day".to_owned(),
+            days => format!("in {days} days"),
+        };
         warnings.push(format!(
-            "listen.tls_cert: the certificate in {file} expires in {} days; renew it, then \
-             humebridgectl reload",
-            (expires - now) / DAY
+            "listen.tls_cert: the certificate in {file} expires {left}; renew it, then \
+             humebridgectl reload"
         ));
     }
     if begins > now {
@@ -178,12 +184,39 @@ fn judge(
              public_url: Twilio refuses it, unless a proxy stands before this listener"
         ));
     }
+    if let Some(gap) = gap(&chain) {
+        warnings.push(format!("listen.tls_cert: {gap}: {file}"));
+    }
     Ok(Certificate {
         certified: Arc::new(CertifiedKey::new(chain, signer)),
         expires,
         warnings,
         key_digest,
     })
+}
+
+/// Why whoever knows only the public authorities cannot find a way from the first certificate to
+/// one of them. A root itself need not be sent, so a chain of two or more may end anywhere.
+fn gap(chain: &[CertificateDer<'static>]) -> Option<String> {
+    let chain: Vec<_> = chain.iter().map_while(|der| facts(der)).collect();
+    let own = chain.first()?;
+    if own.issuer == own.subject {
+        return Some("the certificate is signed by itself, which Twilio refuses".to_owned());
+    }
+    if chain.len() == 1 {
+        return Some(
+            "there is no issuer's certificate behind the server's own; of a public authority's \
+             files, take the full chain"
+                .to_owned(),
+        );
+    }
+    let broken = chain
+        .windows(2)
+        .position(|pair| pair[0].issuer != pair[1].subject)?;
+    Some(format!(
+        "the certificate at place {} is not the issuer of the one before it",
+        broken + 2
+    ))
 }
 
 /// One of the two files.
@@ -327,9 +360,17 @@ fn contains(text: &[u8], words: &str) -> bool {
         .any(|window| window == words.as_bytes())
 }
 
-/// When a certificate begins and ceases to be valid, in Unix time (RFC 5280, section 4.1). There are
-/// libraries that read the rest of it, too; rustls has one and keeps it to itself.
-fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
+/// What a certificate says of itself (RFC 5280, section 4.1).
+struct Facts<'d> {
+    issuer: &'d [u8],
+    /// In Unix time, as is the next.
+    begins: i64,
+    expires: i64,
+    subject: &'d [u8],
+}
+
+/// There are libraries that read the rest of it, too; rustls has one and keeps it to itself.
+fn facts(certificate: &[u8]) -> Option<Facts<'_>> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
     let certificate = Der(certificate).take(SEQUENCE)?;
@@ -339,9 +380,14 @@ fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     }
     fields.take(0x02)?; // serialNumber
     fields.take(SEQUENCE)?; // signature
-    fields.take(SEQUENCE)?; // issuer
+    let issuer = fields.take(SEQUENCE)?;
     let mut times = Der(fields.take(SEQUENCE)?);
-    Some((times.time()?, times.time()?))
+    Some(Facts {
+        issuer,
+        begins: times.time()?,
+        expires: times.time()?,
+        subject: fields.take(SEQUENCE)?,
+    })
 }
 
 /// What is left of a row of elements.

@@ -2,7 +2,9 @@
 
 use std::{fs, time::Duration};
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use tempfile::TempDir;
 
 use super::*;
@@ -68,14 +70,29 @@ fn day(year: i32, month: u8, day: u8) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds as u64)
 }
 
-/// Valid through 2030 and a bit.
-fn made_out_to(name: &str) -> (String, String) {
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// Certificate and key, valid through 2030.
+fn issued(name: &str, authority: &CertifiedIssuer<'static, KeyPair>) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.not_before = date_time_ymd(2030, 1, 1);
     params.not_after = date_time_ymd(2031, 1, 1);
-    let cert = params.self_signed(&key).unwrap();
-    (cert.pem(), key.serialize_pem())
+    params.distinguished_name.push(DnType::CommonName, name);
+    let certificate = params.signed_by(&key, authority).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// The same, with the issuer's certificate behind.
+fn made_out_to(name: &str) -> (String, String) {
+    let authority = authority("issuer");
+    let (certificate, key) = issued(name, &authority);
+    (format!("{certificate}{}", authority.pem()), key)
 }
 
 #[test]
@@ -111,6 +128,7 @@ fn what_can_be_gone_on_with_is_a_warning() {
         (day(2029, 12, 31), "is not valid yet"),
         (day(2030, 12, 16), "is not made out to bridge.example.com"),
         (day(2030, 12, 19), "expires in 13 days"),
+        (day(2030, 12, 31), "expires in a day"),
         (day(2031, 1, 1), "has expired"),
     ] {
         let warnings = files.load_at(now).unwrap().warnings;
@@ -128,16 +146,51 @@ fn what_can_be_gone_on_with_is_a_warning() {
 }
 
 #[test]
+fn a_chain_that_leads_nowhere_is_a_warning() {
+    let (one, two) = (authority("one"), authority("two"));
+    let (cert, key) = issued(HOST, &one);
+    let warnings = |chain: String, key: &str| Files::with(chain, key).load().unwrap().warnings;
+    let whole = warnings(format!("{cert}{}", one.pem()), &key);
+    assert_eq!(whole, Vec::<String>::new());
+    for (chain, words) in [
+        (cert.clone(), "take the full chain"),
+        (
+            format!("{cert}{}", two.pem()),
+            "at place 2 is not the issuer",
+        ),
+        (
+            format!("{cert}{}{}{}", one.pem(), one.pem(), two.pem()),
+            "at place 4 is not the issuer",
+        ),
+    ] {
+        let warnings = warnings(chain, &key);
+        assert!(
+            warnings.len() == 1 && warnings[0].contains(words),
+            "{warnings:?}"
+        );
+    }
+    let own = rcgen::generate_simple_self_signed(vec![HOST.into()]).unwrap();
+    let files = Files::with(own.cert.pem(), own.signing_key.serialize_pem());
+    let warnings = files.load().unwrap().warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.contains("signed by itself")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn files_that_are_not_what_they_should_be() {
     let (cert, key) = made_out_to(HOST);
     let (other_cert, other_key) = made_out_to(HOST);
     Files::with(&cert, &other_key).fails(&["listen.tls_key", "is not the key of", "cert.pem"]);
     let behind = format!("{other_cert}{cert}");
-    Files::with(behind, &key).fails(&["listen.tls_cert", "at place 2", "put it first"]);
+    Files::with(behind, &key).fails(&["listen.tls_cert", "at place 3", "put it first"]);
     Files::with(&key, &key).fails(&["tls_cert", "a private key and no certificate"]);
     Files::with(&cert, &cert).fails(&["tls_key", "a certificate and no private key"]);
     Files::with("", "hello").fails(&["cert.pem: listen.tls_cert: is empty", "has no private key"]);
-    Files::with(&cert[..cert.len() / 2], &key).fails(&["tls_cert", "not whole PEM"]);
+    Files::with(&cert[..cert.len() - 60], &key).fails(&["tls_cert", "not whole PEM"]);
     Files::with([0x30, 0x82, 1, 2], &key).fails(&["is DER, not PEM", "openssl x509"]);
     let wrong = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     Files::with(wrong, &key).fails(&["tls_cert", "TLS can use"]);
@@ -184,13 +237,13 @@ fn a_credential_is_looked_for_where_systemd_puts_it() {
 fn bytes_that_are_no_certificate_have_no_end() {
     let (cert, _) = made_out_to(HOST);
     let der = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
-    assert!(validity(&der).is_some());
+    assert!(facts(&der).is_some());
     for cut in 0..der.len() {
-        assert_eq!(validity(&der[..cut]), None);
+        assert!(facts(&der[..cut]).is_none());
     }
     for flipped in 0..der.len().min(200) {
         let mut der = der.to_vec();
         der[flipped] ^= 0x55;
-        validity(&der);
+        facts(&der);
     }
 }

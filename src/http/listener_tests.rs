@@ -479,7 +479,7 @@ async fn a_handshake_does_not_hold_up_the_end() {
     let mut half = running.connect().await;
     // The beginning of a ClientHello, and no more.
     half.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
-    while running.tracker.len() == 0 {
+    while running.tracker.is_empty() {
         tokio::task::yield_now().await;
     }
     running.token.cancel();

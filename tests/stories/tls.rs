@@ -62,7 +62,8 @@ impl Certificates {
         params.not_after = date_time_ymd(until, 1, 1);
         let certificate = params.signed_by(&key, &self.authority).unwrap();
         self.write("key.pem", &key.serialize_pem());
-        self.write("cert.pem", &certificate.pem());
+        let chain = format!("{}{}", certificate.pem(), self.authority.pem());
+        self.write("cert.pem", &chain);
         certificate.der().clone()
     }
 
