@@ -185,7 +185,7 @@ fn judge(
         ));
     }
     if let Some(gap) = gap(&chain) {
-        warnings.push(format!("listen.tls_cert: {gap}: {file}"));
+        warnings.push(format!("listen.tls_cert: {file}: {gap}"));
     }
     Ok(Certificate {
         certified: Arc::new(CertifiedKey::new(chain, signer)),
