@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use super::{
     Front,
     listener::{Body, Peer, method_not_allowed, respond},
-    signed::{charged, forbidden, signature_headers, turned_back_unread},
+    signed::{charged, forbidden, signature_headers, too_many, turned_back_unread},
     unix_now,
 };
 use crate::{
@@ -86,11 +86,14 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
             .verify_upgrade(&front.config.public_url, path_and_query, headers)
         {
             front.metrics.signature_failures.of(Endpoint::Media).inc();
-            if let Some(refusal) = charged(&front, Endpoint::Media, peer) {
-                refused(&front, SocketRefused::Limited);
-                return refusal;
+            match charged(&front, Endpoint::Media, peer) {
+                Ok(true) => warn!(target: "audit", "media socket refused: signature"),
+                Ok(false) => {}
+                Err(wait) => {
+                    refused(&front, SocketRefused::Limited);
+                    return too_many(wait);
+                }
             }
-            warn!(target: "audit", "media socket refused: signature");
             refused(&front, SocketRefused::Signature);
             return forbidden();
         }

@@ -18,7 +18,7 @@ use super::{
     listener::{
         self, Body, BodyError, FORM_DEADLINE, FORM_LIMIT, Peer, method_not_allowed, respond,
     },
-    strangers::Source,
+    strangers::{Charged, Source},
 };
 use crate::{
     metrics::labels::Endpoint,
@@ -47,7 +47,10 @@ pub async fn signed_form(
     // What cannot even be read is nothing that Twilio has sent.
     let (form, signed) = match read {
         Ok(read) => read,
-        Err(refusal) => return Err(charged(front, endpoint, peer).unwrap_or(refusal)),
+        Err(refusal) => {
+            let wait = charged(front, endpoint, peer).err();
+            return Err(wait.map_or(refusal, too_many));
+        }
     };
     let path_and_query = request
         .uri()
@@ -63,10 +66,14 @@ pub async fn signed_form(
         return Ok(form);
     }
     front.metrics.signature_failures.of(endpoint).inc();
-    Err(charged(front, endpoint, peer).unwrap_or_else(|| {
+    let news = match charged(front, endpoint, peer) {
+        Ok(news) => news,
+        Err(wait) => return Err(too_many(wait)),
+    };
+    if news {
         warn!(target: "audit", path = %Printable(request.uri().path()), "webhook refused: signature");
-        forbidden()
-    }))
+    }
+    Err(forbidden())
 }
 
 /// The form of a POST's body or a GET's query, and whether the fields are part of what is signed.
@@ -111,28 +118,35 @@ pub fn turned_back_unread(
         Source::of(peer.addr.ip()),
         front.config.listen.unsigned_rate,
     );
-    let spent = front.strangers.spent(source, rate, Instant::now())?;
+    let wait = front.strangers.spent(source, rate, Instant::now())?;
     front.metrics.requests_limited.of(endpoint).inc();
-    Some(too_many(spent.for_another))
+    Some(too_many(wait))
 }
 
-/// Charges an address for a request that was not Twilio's: 429 if it had spent its budget before.
-pub fn charged(front: &Front, endpoint: Endpoint, peer: Peer) -> Option<Response<Body>> {
+/// Charges an address for a request that was not Twilio's. If it had spent its budget before, how
+/// long it is to wait ([`too_many`]); otherwise whether this one is worth a line in the audit log,
+/// which is not to be filled by one stranger. All are counted.
+pub fn charged(front: &Front, endpoint: Endpoint, peer: Peer) -> Result<bool, Duration> {
     let (source, rate) = (
         Source::of(peer.addr.ip()),
         front.config.listen.unsigned_rate,
     );
-    let spent = front.strangers.charge(source, rate, Instant::now())?;
-    if spent.just_now {
-        warn!(
-            target: "audit", peer = %peer.addr.ip(),
-            "too many requests that Twilio has not signed: the next are answered 429 and not logged \
-             (listen.unsigned_rate)"
-        );
-        return None;
+    match front.strangers.charge(source, rate, Instant::now()) {
+        Charged::Within => Ok(true),
+        Charged::Exhausted => {
+            warn!(
+                target: "audit", peer = %peer.addr.ip(),
+                "too many requests that Twilio has not signed: what is above listen.unsigned_rate \
+                 is answered 429, and nothing more of it is logged until it has ceased"
+            );
+            Ok(true)
+        }
+        Charged::Known => Ok(false),
+        Charged::Spent(wait) => {
+            front.metrics.requests_limited.of(endpoint).inc();
+            Err(wait)
+        }
     }
-    front.metrics.requests_limited.of(endpoint).inc();
-    Some(too_many(spent.for_another))
 }
 
 /// Base64 of an HMAC with SHA-1 or SHA-256. Anything else is refused by the check, too.
@@ -144,7 +158,7 @@ fn could_be_signed(headers: &HeaderMap) -> bool {
 }
 
 /// The connection ends with it: its rest is nothing we want to read.
-fn too_many(wait: Duration) -> Response<Body> {
+pub fn too_many(wait: Duration) -> Response<Body> {
     let mut response = respond(StatusCode::TOO_MANY_REQUESTS, "text/plain", "");
     let seconds = wait.as_millis().div_ceil(1000).max(1);
     let headers = response.headers_mut();

@@ -55,20 +55,32 @@ pub struct Strangers(Mutex<Budgets>);
 
 #[derive(Default)]
 struct Budgets {
-    /// When each has paid off what it owes; one that owes nothing need not be remembered.
-    debts: HashMap<Source, Instant>,
+    /// An address that owes nothing need not be remembered.
+    debts: HashMap<Source, Debt>,
     /// Of all for whom there was no room.
-    others: Option<Instant>,
+    others: Option<Debt>,
     swept: Option<Instant>,
 }
 
-/// A budget that is spent.
+#[derive(Clone, Copy)]
+struct Debt {
+    /// When all of it is paid off.
+    paid: Instant,
+    /// The budget has been spent since the last time that nothing was owed.
+    known: bool,
+}
+
+/// What has become of a budget by one request more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spent {
-    /// Until there is something in it again.
-    pub for_another: Duration,
-    /// It was not, before this very charge.
-    pub just_now: bool,
+pub enum Charged {
+    /// There is something left, as there has always been.
+    Within,
+    /// That was the last of it, for the first time.
+    Exhausted,
+    /// It has been exhausted and has not rested since; this request was within the rate.
+    Known,
+    /// There is nothing in it for so long.
+    Spent(Duration),
 }
 
 impl Strangers {
@@ -79,31 +91,35 @@ impl Strangers {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Whether an address has spent its budget of `rate` a second; 0 has no end.
-    pub fn spent(&self, source: Source, rate: usize, now: Instant) -> Option<Spent> {
+    /// How long an address has to wait that has spent its budget of `rate` a second; 0 has no end.
+    pub fn spent(&self, source: Source, rate: usize, now: Instant) -> Option<Duration> {
         let price = price(rate)?;
-        let budgets = self.lock();
-        spent(budgets.debt(source), price, now).map(|for_another| Spent {
-            for_another,
-            just_now: false,
-        })
+        let debt = self.lock().debt(source)?;
+        wait(debt.paid, price, now)
     }
 
-    /// A request of this address was not Twilio's. Whether the budget was spent when it came, or is
-    /// now.
-    pub fn charge(&self, source: Source, rate: usize, now: Instant) -> Option<Spent> {
-        let price = price(rate)?;
+    /// A request of this address was not Twilio's.
+    pub fn charge(&self, source: Source, rate: usize, now: Instant) -> Charged {
+        let Some(price) = price(rate) else {
+            return Charged::Within;
+        };
         let mut budgets = self.lock();
-        let before = spent(budgets.debt(source), price, now);
         let debt = budgets.place(source, now);
-        if before.is_none() {
-            *debt = (*debt).max(now) + price;
+        if let Some(wait) = wait(debt.paid, price, now) {
+            return Charged::Spent(wait);
         }
-        let debt = *debt;
-        spent(Some(debt), price, now).map(|for_another| Spent {
-            for_another,
-            just_now: before.is_none(),
-        })
+        let known = debt.known && debt.paid > now;
+        let paid = debt.paid.max(now) + price;
+        let exhausted = wait(paid, price, now).is_some();
+        *debt = Debt {
+            paid,
+            known: known || exhausted,
+        };
+        match (known, exhausted) {
+            (true, _) => Charged::Known,
+            (false, true) => Charged::Exhausted,
+            (false, false) => Charged::Within,
+        }
     }
 }
 
@@ -114,31 +130,35 @@ fn price(rate: usize) -> Option<Duration> {
 }
 
 /// How long until a budget has a whole request in it, if it has none.
-fn spent(debt: Option<Instant>, price: Duration, now: Instant) -> Option<Duration> {
-    let owed = debt?.saturating_duration_since(now) + price;
+fn wait(paid: Instant, price: Duration, now: Instant) -> Option<Duration> {
+    let owed = paid.saturating_duration_since(now) + price;
     owed.checked_sub(BURST.max(price))
         .filter(|wait| !wait.is_zero())
 }
 
 impl Budgets {
-    fn debt(&self, source: Source) -> Option<Instant> {
+    fn debt(&self, source: Source) -> Option<Debt> {
         self.debts.get(&source).copied().or(self.others)
     }
 
     /// Where an address's debt is written down.
-    fn place(&mut self, source: Source, now: Instant) -> &mut Instant {
+    fn place(&mut self, source: Source, now: Instant) -> &mut Debt {
+        let none = Debt {
+            paid: now,
+            known: false,
+        };
         if !self.debts.contains_key(&source) && self.debts.len() >= MOST_SOURCES {
             let due = |swept: Instant| now.saturating_duration_since(swept) >= SWEEP_PAUSE;
             if self.swept.is_none_or(due) {
-                self.debts.retain(|_, paid| *paid > now);
+                self.debts.retain(|_, debt| debt.paid > now);
                 self.swept = Some(now);
             }
             if self.debts.len() >= MOST_SOURCES {
                 // Many strangers at once. That they share a budget costs nobody who has signed.
-                return self.others.get_or_insert(now);
+                return self.others.get_or_insert(none);
             }
         }
-        self.debts.entry(source).or_insert(now)
+        self.debts.entry(source).or_insert(none)
     }
 }
 
@@ -152,11 +172,7 @@ mod tests {
 
     fn many(strangers: &Strangers, source: Source, rate: usize, now: Instant, n: usize) -> usize {
         (0..n)
-            .filter(|_| {
-                strangers
-                    .charge(source, rate, now)
-                    .is_none_or(|spent| spent.just_now)
-            })
+            .filter(|_| !matches!(strangers.charge(source, rate, now), Charged::Spent(_)))
             .count()
     }
 
@@ -166,8 +182,7 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(strangers.spent(v4(1), 5, start), None);
         assert_eq!(many(&strangers, v4(1), 5, start, 100), 50);
-        let spent = strangers.spent(v4(1), 5, start).unwrap();
-        assert_eq!(spent.for_another, second / 5);
+        assert_eq!(strangers.spent(v4(1), 5, start), Some(second / 5));
         // Asking while it is spent costs nothing more.
         assert_eq!(many(&strangers, v4(1), 5, start + second, 100), 5);
         assert_eq!(many(&strangers, v4(1), 5, start + second, 100), 0);
@@ -178,21 +193,31 @@ mod tests {
     }
 
     #[test]
-    fn the_moment_when_it_is_spent_is_told_once() {
-        let (strangers, now) = (Strangers::default(), Instant::now());
-        let told: Vec<_> = (0..30)
-            .filter_map(|_| strangers.charge(v4(1), 1, now))
-            .map(|spent| spent.just_now)
-            .collect();
-        assert_eq!(told.iter().filter(|just_now| **just_now).count(), 1);
-        assert_eq!(told.len(), 30 - 9);
+    fn a_flood_is_told_of_once_until_it_has_rested() {
+        let (strangers, start) = (Strangers::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        let charge = |seconds: u32| strangers.charge(v4(1), 1, start + seconds * second);
+        for _ in 0..9 {
+            assert_eq!(charge(0), Charged::Within);
+        }
+        assert_eq!(charge(0), Charged::Exhausted);
+        assert_eq!(charge(0), Charged::Spent(second));
+        // It goes on for an hour, below and above the rate.
+        for n in 1..3600 {
+            assert_eq!(charge(n), Charged::Known);
+            assert_eq!(charge(n), Charged::Spent(second));
+        }
+        for _ in 0..9 {
+            assert_eq!(charge(4000), Charged::Within);
+        }
+        assert_eq!(charge(4000), Charged::Exhausted);
     }
 
     #[test]
     fn zero_is_no_limit() {
         let (strangers, now) = (Strangers::default(), Instant::now());
         for _ in 0..10_000 {
-            assert_eq!(strangers.charge(v4(1), 0, now), None);
+            assert_eq!(strangers.charge(v4(1), 0, now), Charged::Within);
         }
         assert_eq!(strangers.spent(v4(1), 0, now), None);
     }
