@@ -1,7 +1,7 @@
 //! Who is calling, and who may: the lists `calls.allow` and `calls.deny`.
 //!
 //! Pure. A caller is what Twilio's `From` says: a telephone number, an address of a SIP phone or an
-//! app, or that the number is withheld (protocol/twilio.md section 1). Whoever withholds it is one
+//! app, or that the number is withheld (Twilio docs, "TwiML Voice"). Whoever withholds it is one
 //! of many people, not one person: such callers match the entry `"anonymous"` and no other, and no
 //! limit of one caller is theirs.
 
