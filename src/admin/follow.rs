@@ -173,10 +173,14 @@ fn line(told: &Told) -> Event {
     event(told.at, what)
 }
 
-/// One word on the wire.
+/// One word on the wire; the same as in the metrics.
 fn reason(why: Refused) -> &'static str {
     match why {
         Refused::Draining => "draining",
         Refused::Full => "full",
+        Refused::CallerFull => "caller-full",
+        Refused::NumberFull => "number-full",
+        Refused::Denied => "denied",
+        Refused::NotAllowed => "not-allowed",
     }
 }

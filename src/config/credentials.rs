@@ -479,7 +479,7 @@ impl<'de> Deserialize<'de> for Entries {
 }
 
 /// A path as a shell takes it, whatever is in it, to be copied from a message.
-fn shell_word(path: &Path) -> String {
+pub(super) fn shell_word(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(b);
     let dash = if bytes.first() == Some(&b'-') {

@@ -24,20 +24,21 @@ use tracing::{error, info, warn};
 
 use self::{
     logging::{Log, SetLevel},
-    office::Office,
+    office::{Door, Office},
 };
 use crate::{
     admin::{self, desk::Desk},
     agent::link::Tls,
     check,
     config::{
-        Config, Credentials,
+        Certificate, Config, Credentials,
         args::{self, Invocation, RunArgs},
     },
     http::{
         self, Shared,
         listener::{self, Limits},
         ops::OpsState,
+        tls::ServerTls,
     },
     metrics::Metrics,
     session::registry::Registry,
@@ -71,8 +72,12 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn serve(run: RunArgs) -> ExitCode {
-    let (config, credentials) = match office::read(&run) {
-        Ok(both) => both,
+    let read = office::read(&run).and_then(|(config, credentials)| {
+        let certificate = office::certificate(&config)?;
+        Ok((config, credentials, certificate))
+    });
+    let (config, credentials, certificate) = match read {
+        Ok(all) => all,
         Err(problems) => {
             eprintln!("{problems}");
             return ExitCode::from(EX_CONFIG);
@@ -87,7 +92,8 @@ fn serve(run: RunArgs) -> ExitCode {
         }
     };
     let result = runtime().and_then(|runtime| {
-        let daemon = daemon(run, config, credentials, metrics, log.set_level());
+        let set_level = log.set_level();
+        let daemon = daemon(run, config, credentials, certificate, metrics, set_level);
         let result = runtime.block_on(Box::pin(daemon));
         // A name that is still being resolved must not hold the exit.
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -117,6 +123,7 @@ async fn daemon(
     run: RunArgs,
     config: Config,
     credentials: Credentials,
+    certificate: Option<Certificate>,
     metrics: Arc<Metrics>,
     set_level: SetLevel,
 ) -> anyhow::Result<()> {
@@ -135,10 +142,17 @@ async fn daemon(
     let registry = Registry::new(office::limits(&config));
     let shared = Shared::new(registry.clone(), Arc::new(Tls::new()), metrics.clone());
     let calls = shared.calls.clone();
+    let tls = certificate
+        .as_ref()
+        .map(|certificate| Arc::new(ServerTls::new(certificate, metrics.clone())));
+    let door = certificate
+        .zip(tls.clone())
+        .map(|(certificate, tls)| Door { tls, certificate });
     let office = Arc::new(Office::open(
         run,
         config,
         credentials,
+        door,
         shared,
         sockets.addresses.http,
         set_level,
@@ -150,25 +164,31 @@ async fn daemon(
     let desks = office.desks();
     servers.spawn(listener::serve(
         sockets.public,
+        tls,
         Limits::default(),
-        move |request, _peer| http::router::route(desks.borrow().front.clone(), request),
+        move |request, peer| http::router::route(desks.borrow().front.clone(), request, peer),
         tasks.clone(),
         hard.clone(),
     ));
     if let Some(private) = sockets.private {
         let (desks, registry, metrics) = (office.desks(), registry.clone(), metrics.clone());
         let answer = move |request: Request<Incoming>, _peer| {
-            let config = desks.borrow().facts.clone();
+            let (config, certificate_expires) = {
+                let desk = desks.borrow();
+                (desk.facts.clone(), desk.certificate_expires)
+            };
             let state = OpsState {
                 registry: registry.clone(),
                 metrics: metrics.clone(),
                 config,
+                certificate_expires,
                 started,
             };
             std::future::ready(http::ops::respond_to(&state, &request))
         };
         servers.spawn(listener::serve(
             private,
+            None,
             Limits::default(),
             answer,
             tasks.clone(),

@@ -9,7 +9,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -24,13 +24,14 @@ use crate::{
     },
     agent::link::Tls,
     config::{
-        self, Config, Credentials, Problems,
+        self, Certificate, Config, Credentials, Problems,
         args::RunArgs,
+        certificate,
         changes::{self, Changes},
         credentials,
     },
-    http::{Front, Shared, ops::ConfigFacts, rehearsal::may_be_signed},
-    session::registry::Limits,
+    http::{Front, Shared, ops::ConfigFacts, rehearsal::may_be_signed, tls::ServerTls},
+    session::{caller::Screen, registry::Limits},
     twilio::{CallSid, rest::Rest, signature},
 };
 
@@ -57,12 +58,32 @@ fn with_credentials(run: &RunArgs, config: Config) -> Result<(Config, Credential
     Ok((config, credentials))
 }
 
+/// The public listener's certificate, where it has one, and what is to be said about it.
+pub fn certificate(config: &Config) -> Result<Option<Certificate>, Problems> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+    certificate::load(
+        config,
+        directory.as_deref().map(Path::new),
+        SystemTime::now(),
+    )
+}
+
 /// One config's worth of everything.
 #[derive(Clone)]
 pub struct Desk {
     pub front: Arc<Front>,
     pub facts: Arc<ConfigFacts>,
+    /// Of the public listener, in Unix time.
+    pub certificate_expires: Option<i64>,
 }
+
+/// A certificate, and the listener that shows it.
+pub struct Door {
+    pub tls: Arc<ServerTls>,
+    pub certificate: Certificate,
+}
+
+type InForce = (Config, Credentials, Option<Door>);
 
 /// Keeps what is in force and renews it.
 pub struct Office {
@@ -70,7 +91,7 @@ pub struct Office {
     shared: Shared,
     /// Of the public listener.
     address: SocketAddr,
-    in_force: Mutex<(Config, Credentials)>,
+    in_force: Mutex<InForce>,
     desks: watch::Sender<Desk>,
     set_level: SetLevel,
 }
@@ -81,16 +102,21 @@ impl Office {
         run: RunArgs,
         config: Config,
         credentials: Credentials,
+        door: Option<Door>,
         shared: Shared,
         address: SocketAddr,
         set_level: SetLevel,
     ) -> anyhow::Result<Self> {
-        let desk = desk(&config, &credentials, &shared, address.port())?;
+        let mut desk = desk(&config, &credentials, &shared, address.port())?;
+        if let Some(door) = &door {
+            told(&door.certificate);
+            desk.certificate_expires = Some(door.certificate.expires);
+        }
         Ok(Office {
             run,
             shared,
             address,
-            in_force: Mutex::new((config, credentials)),
+            in_force: Mutex::new((config, credentials, door)),
             desks: watch::Sender::new(desk),
             set_level,
         })
@@ -106,7 +132,7 @@ impl Office {
         self.in_force().0.calls.drain_limit
     }
 
-    fn in_force(&self) -> MutexGuard<'_, (Config, Credentials)> {
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
         self.in_force
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -119,32 +145,53 @@ impl Office {
             config,
             credentials,
             desk,
+            renewed,
             reloaded,
         } = next;
+        let mut door = in_force.2.take();
+        if let (Some(door), Some(renewed)) = (&mut door, renewed) {
+            told(&renewed);
+            door.tls.renew(&renewed);
+            door.certificate = renewed;
+        }
         self.shared.registry.set_limits(limits(&config));
         (self.set_level)(config.log.level);
         self.desks.send_replace(desk);
-        *in_force = (config, credentials);
+        *in_force = (config, credentials, door);
         let registry = &self.shared.registry;
         registry.reloaded(&reloaded.changed, &reloaded.need_restart);
         Ok(reloaded)
     }
 
     /// Everything that can fail about a new config, before anything is touched.
-    fn next(
-        &self,
-        in_force: &(Config, Credentials),
-        config: Result<Config, Problems>,
-    ) -> Result<Next, String> {
+    fn next(&self, in_force: &InForce, config: Result<Config, Problems>) -> Result<Next, String> {
         let both = config.and_then(|config| with_credentials(&self.run, config));
         let (mut config, credentials) = both.map_err(|problems| problems.to_string())?;
+        let renewed = certificate(&config).map_err(|problems| problems.to_string())?;
         let Changes {
             taken,
             need_restart,
         } = changes::settle(&in_force.0, &mut config);
-        let desk = desk(&config, &credentials, &self.shared, self.address.port())
+        let mut desk = desk(&config, &credentials, &self.shared, self.address.port())
             .map_err(|error| format!("{error:#}"))?;
         let mut changed: Vec<String> = taken.iter().map(|key| (*key).to_owned()).collect();
+        // Where TLS is switched on or off, everything stays as it is until the restart.
+        let certificate = in_force.2.as_ref().map(|door| &door.certificate);
+        let renewed = renewed.filter(|_| certificate.is_some());
+        if let (Some(old), Some(renewed)) = (certificate, &renewed) {
+            // The files may be other ones without a change in the config: that is a renewal.
+            let files = [
+                ("listen.tls_cert", old.same_chain(renewed)),
+                ("listen.tls_key", old.same_key(renewed)),
+            ];
+            for (key, _) in files.iter().filter(|(_, same)| !same) {
+                if !taken.contains(key) {
+                    changed.push((*key).to_owned());
+                }
+            }
+        }
+        let now = renewed.as_ref().or(certificate);
+        desk.certificate_expires = now.map(|certificate| certificate.expires);
         if credentials != in_force.1 {
             changed.push("credentials".to_owned());
         }
@@ -153,6 +200,7 @@ impl Office {
             config,
             credentials,
             desk,
+            renewed,
             reloaded: Reloaded {
                 changed,
                 need_restart,
@@ -166,6 +214,8 @@ struct Next {
     config: Config,
     credentials: Credentials,
     desk: Desk,
+    /// For the public listener, if that speaks TLS.
+    renewed: Option<Certificate>,
     reloaded: Reloaded,
 }
 
@@ -191,7 +241,7 @@ impl Control for Office {
     }
 
     fn line(&self) -> Line {
-        let (config, credentials) = &*self.in_force();
+        let (config, credentials, _) = &*self.in_force();
         let mut address = self.address;
         if address.ip().is_unspecified() {
             address.set_ip(match address {
@@ -208,7 +258,7 @@ impl Control for Office {
     }
 
     fn sign(&self, call: &CallSid, url: &str, params: &[(String, String)]) -> Option<String> {
-        let (config, credentials) = &*self.in_force();
+        let (config, credentials, _) = &*self.in_force();
         may_be_signed(&config.public_url, call, url, params)
             .then(|| signature::sign(&credentials.twilio_auth_token, url, params))
     }
@@ -217,6 +267,12 @@ impl Control for Office {
         let in_force = self.in_force();
         let config = config::parse(text, name, &self.run.overrides);
         self.next(&in_force, config).map(|next| next.reloaded)
+    }
+}
+
+fn told(certificate: &Certificate) {
+    for warning in &certificate.warnings {
+        warn!("{warning}");
     }
 }
 
@@ -241,6 +297,7 @@ fn desk(
             shared,
         )),
         facts: Arc::new(facts),
+        certificate_expires: None,
     })
 }
 
@@ -270,6 +327,12 @@ pub fn limits(config: &Config) -> Limits {
     let characters = config.calls.greeting.chars().count() as u32;
     Limits {
         max_concurrent: config.calls.max_concurrent,
+        max_per_caller: config.calls.max_per_caller,
+        max_per_number: config.calls.max_per_number,
+        screen: Arc::new(Screen {
+            allow: config.calls.allow.clone(),
+            deny: config.calls.deny.clone(),
+        }),
         admission_lifetime: Duration::from_secs(30) + Duration::from_millis(150) * characters,
     }
 }

@@ -8,6 +8,9 @@
 //! A panic in a handler costs its connection only. All connections end within a second of the
 //! token's cancellation.
 //!
+//! With a [`ServerTls`] it speaks TLS: the handshake is part of the connection, has a deadline of its
+//! own and takes a place like any other.
+//!
 //! It never looks at a path or a header: that is the handler's. Every response leaves with
 //! `Cache-Control: no-store`, because every answer here is about this moment and some hold numbers.
 
@@ -23,11 +26,14 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::tls::ServerTls;
 
 /// What every handler answers with: all our answers are small and whole.
 pub type Body = Full<Bytes>;
@@ -47,8 +53,7 @@ const STOP_GRACE: Duration = Duration::from_millis(800);
 /// For a request in flight when its connection is too old.
 const AGE_GRACE: Duration = Duration::from_secs(30);
 
-/// Who is at the other end: a proxy, often. Never a proof of anything. Every request has it among
-/// its extensions.
+/// Who is at the other end: a proxy, often. Never a proof of anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     pub addr: SocketAddr,
@@ -62,6 +67,8 @@ pub struct Limits {
     /// For the whole head of a request. hyper starts the same clock when a kept-alive connection
     /// falls idle, so this is the idle limit too.
     pub header_timeout: Duration,
+    /// For a TLS handshake, where there is one.
+    pub handshake_timeout: Duration,
     /// A connection is closed at the first gap after this age. hyper has no deadline for writing,
     /// so without this a peer that asks and never reads would keep its place for ever.
     pub age: Duration,
@@ -72,6 +79,7 @@ impl Default for Limits {
         Limits {
             connections: 1024,
             header_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             age: Duration::from_secs(600),
         }
     }
@@ -81,6 +89,7 @@ impl Default for Limits {
 /// tracker is waiting for them.
 pub async fn serve<H, F>(
     listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
     limits: Limits,
     handler: H,
     tracker: TaskTracker,
@@ -89,7 +98,7 @@ pub async fn serve<H, F>(
     H: Fn(Request<Incoming>, Peer) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    serve_from(listener, limits, handler, tracker, token).await;
+    serve_from(listener, tls, limits, handler, tracker, token).await;
 }
 
 /// Where connections come from; tests bring one that fails.
@@ -105,6 +114,7 @@ impl Accept for TcpListener {
 
 async fn serve_from<A, H, F>(
     mut source: A,
+    tls: Option<Arc<ServerTls>>,
     limits: Limits,
     handler: H,
     tracker: TaskTracker,
@@ -148,15 +158,27 @@ async fn serve_from<A, H, F>(
             }
         };
         let (handler, limits, token) = (handler.clone(), limits.clone(), token.clone());
+        let tls = tls.clone();
         tracker.spawn(async move {
             // Given back when the connection ends, is upgraded, or its handler panics.
             let _place = place;
-            connection(stream, Peer { addr }, handler, limits, token).await;
+            // 20 ms frames must not wait for one another. An error means that the peer is already
+            // gone.
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => connection(stream, Peer { addr }, handler, limits, token).await,
+                // Boxed: a plain connection need not have room for the handshake's state.
+                Some(tls) => {
+                    Box::pin(secure(&tls, stream, Peer { addr }, handler, limits, token)).await;
+                }
+            }
         });
     }
 }
 
-async fn connection<H, F>(
+/// A connection that begins with a TLS handshake.
+async fn secure<H, F>(
+    tls: &ServerTls,
     stream: TcpStream,
     peer: Peer,
     handler: Arc<H>,
@@ -166,10 +188,28 @@ async fn connection<H, F>(
     H: Fn(Request<Incoming>, Peer) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    // 20 ms frames must not wait for one another. An error means that the peer is already gone.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+    let accepted = tokio::select! {
+        biased;
+        () = token.cancelled() => return,
+        accepted = tls.accept(stream, peer.addr, limits.handshake_timeout) => accepted,
+    };
+    if let Some(stream) = accepted {
+        connection(stream, peer, handler, limits, token).await;
+    }
+}
+
+async fn connection<S, H, F>(
+    stream: S,
+    peer: Peer,
+    handler: Arc<H>,
+    limits: Limits,
+    token: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>, Peer) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
         let answer = handler(request, peer);
         async move { Ok::<_, Infallible>(finished(answer.await)) }
     });

@@ -9,8 +9,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration, time::Instant};
 
 use super::{
     Front,
-    listener::{Body, method_not_allowed, respond},
-    signed::{forbidden, signature_headers},
+    listener::{Body, Peer, method_not_allowed, respond},
+    signed::{charged, forbidden, signature_headers, too_many, turned_back_unread},
     stranger::{Stranger, refuse},
     unix_now,
 };
@@ -59,11 +59,15 @@ fn socket_config() -> WebSocketConfig {
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Answers the upgrade; the call goes on in a task of its own.
-pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Body> {
+pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    if let Some(refusal) = turned_back_unread(&front, Endpoint::Media, request.headers(), peer) {
+        refused(&front, SocketRefused::Limited);
+        return refusal;
+    }
     if request.method() != hyper::Method::GET {
         return method_not_allowed("GET");
     }
-    let stranger = Stranger::of(&request);
+    let stranger = Stranger::of(&request, peer);
     let accept = match accept_key(&request) {
         Ok(accept) => accept,
         Err(refusal) => {
@@ -86,8 +90,15 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
             .verifier
             .verify_upgrade(&front.config.public_url, path_and_query, headers)
         {
-            refuse!(warn, stranger, "media socket refused: signature");
             front.metrics.signature_failures.of(Endpoint::Media).inc();
+            match charged(&front, Endpoint::Media, stranger) {
+                Ok(true) => refuse!(warn, stranger, "media socket refused: signature"),
+                Ok(false) => {}
+                Err(wait) => {
+                    refused(&front, SocketRefused::Limited);
+                    return too_many(wait);
+                }
+            }
             refused(&front, SocketRefused::Signature);
             return forbidden();
         }
@@ -142,7 +153,7 @@ fn call(
     front: &Front,
     claim: Claim,
     carrier: Socket,
-    peer: Option<SocketAddr>,
+    peer: SocketAddr,
 ) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
     let rest = (!claim.view.test).then(|| front.rest.clone());
     driver::Call {

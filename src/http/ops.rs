@@ -27,6 +27,8 @@ pub struct OpsState {
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub config: Arc<ConfigFacts>,
+    /// Of the public listener, in Unix time.
+    pub certificate_expires: Option<i64>,
     /// When the daemon began.
     pub started: Instant,
 }
@@ -244,6 +246,7 @@ fn metrics(state: &OpsState) -> Response<Body> {
         calls_active,
         calls_expected: owed.saturating_sub(calls_active),
         draining: state.registry.draining(),
+        certificate_expires: state.certificate_expires,
         process: Process::now(),
     });
     respond(StatusCode::OK, CONTENT_TYPE, text)

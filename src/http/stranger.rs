@@ -10,13 +10,13 @@ use super::listener::Peer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stranger {
     /// At the other end of the connection; a proxy, often.
-    pub peer: Option<SocketAddr>,
+    pub peer: SocketAddr,
     /// For whom a proxy says it has forwarded this: for the log, and never a proof of anything.
     pub forwarded: Option<IpAddr>,
 }
 
 impl Stranger {
-    pub fn of<B>(request: &Request<B>) -> Self {
+    pub fn of<B>(request: &Request<B>, peer: Peer) -> Self {
         // The last entry is the nearest proxy's; those before it anybody may have written.
         let forwarded = request
             .headers()
@@ -28,7 +28,7 @@ impl Stranger {
             .and_then(|value| value.rsplit(',').next())
             .and_then(|address| address.trim().parse().ok());
         Stranger {
-            peer: request.extensions().get::<Peer>().map(|peer| peer.addr),
+            peer: peer.addr,
             forwarded,
         }
     }
@@ -38,11 +38,8 @@ impl Stranger {
 macro_rules! refuse {
     ($level:ident, $stranger:expr, $($rest:tt)*) => {{
         let $crate::http::stranger::Stranger { peer, forwarded } = $stranger;
-        let (peer, forwarded) = (
-            peer.map(tracing::field::display),
-            forwarded.map(tracing::field::display),
-        );
-        tracing::$level!(target: "audit", limited = true, peer, forwarded, $($rest)*)
+        let forwarded = forwarded.map(tracing::field::display);
+        tracing::$level!(target: "audit", limited = true, %peer, forwarded, $($rest)*)
     }};
 }
 
@@ -60,10 +57,9 @@ mod tests {
             for value in values {
                 request = request.header("X-Forwarded-For", *value);
             }
-            let mut request = request.body(()).unwrap();
-            request.extensions_mut().insert(Peer { addr });
-            let stranger = Stranger::of(&request);
-            assert_eq!(stranger.peer, Some(addr));
+            let request = request.body(()).unwrap();
+            let stranger = Stranger::of(&request, Peer { addr });
+            assert_eq!(stranger.peer, addr);
             stranger.forwarded.map(|address| address.to_string())
         };
         assert_eq!(forwarded(&["203.0.113.7"]).unwrap(), "203.0.113.7");

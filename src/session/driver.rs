@@ -65,7 +65,7 @@ const REST_LIMIT: Duration = Duration::from_secs(3);
 pub struct Call<S> {
     pub claim: Claim,
     /// At the other end of the media socket; a proxy, often.
-    pub peer: Option<SocketAddr>,
+    pub peer: SocketAddr,
     pub carrier: WebSocketStream<S>,
     pub codec: Box<dyn Codec>,
     pub tls: Arc<link::Tls>,

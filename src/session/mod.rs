@@ -3,9 +3,11 @@
 //! [`machine`] decides, [`driver`] does, [`registry`] knows who is there, [`news`] tells who follows. The machine's parts have
 //! rooms of their own: [`playback`] (what the caller has heard), [`uplink`] (the caller's voice
 //! before the agent listens), [`goodbye`] (when everything has been said) and [`turn`] (how long an
-//! answer took). What is counted and logged of a call is [`counting`]'s and [`telling`]'s.
+//! answer took). [`caller`] is who may call at all. What is counted and logged of a call is
+//! [`counting`]'s and [`telling`]'s.
 
 mod budget;
+pub mod caller;
 pub mod cause;
 mod counting;
 pub mod driver;

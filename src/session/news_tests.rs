@@ -13,10 +13,7 @@ use super::*;
 use crate::session::registry::{CallFacts, Claim, Limits, Registry};
 
 fn registry() -> Arc<Registry> {
-    Registry::new(Limits {
-        max_concurrent: 100,
-        admission_lifetime: Duration::ZERO,
-    })
+    Registry::new(Limits::of(100, Duration::ZERO))
 }
 
 /// Each claim of the same call brings a newer token.

@@ -19,6 +19,7 @@ use std::{
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use super::{
+    caller::{Caller, Screen, Screened, canonical},
     cause::Cause,
     news::{Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
@@ -46,6 +47,25 @@ pub enum Refused {
     Draining,
     #[error("at calls.max_concurrent")]
     Full,
+    #[error("at calls.max_per_number")]
+    NumberFull,
+    #[error("at calls.max_per_caller")]
+    CallerFull,
+    #[error("in calls.deny")]
+    Denied,
+    #[error("not in calls.allow")]
+    NotAllowed,
+}
+
+/// A call that asks for a place.
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    pub call: CallSid,
+    pub from: &'a str,
+    pub to: &'a str,
+    /// Whether somebody calls us. Of a call that we have placed, the "caller" is one of our own
+    /// numbers: neither lists nor the limits of one number are about those.
+    pub inbound: bool,
 }
 
 /// Test calls that are known at the same time: a person or a probe places them one by one.
@@ -115,7 +135,34 @@ pub struct Letter {
     pub reply: Option<oneshot::Sender<Verdict>>,
 }
 
+/// Who counts against the limits of one caller and of one number.
+#[derive(Clone, Default)]
+struct Parties {
+    /// `None` where there is nobody to tell from others: withheld numbers, calls of our own.
+    caller: Option<Box<str>>,
+    number: Option<Box<str>>,
+}
+
+impl Parties {
+    fn of(caller: Caller, to: &str) -> Parties {
+        Parties {
+            caller: match caller {
+                Caller::Known(who) => Some(who),
+                Caller::Withheld => None,
+            },
+            number: Some(canonical(to)),
+        }
+    }
+}
+
+/// A call whose media socket is on its way.
+struct Expected {
+    until: Instant,
+    parties: Parties,
+}
+
 struct Live {
+    parties: Parties,
     view: Arc<View>,
     orders: mpsc::Sender<Letter>,
     /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
@@ -124,7 +171,7 @@ struct Live {
 
 #[derive(Default)]
 struct Inner {
-    admitted: HashMap<CallSid, Instant>,
+    admitted: HashMap<CallSid, Expected>,
     live: HashMap<CallSid, Live>,
     ended: HashMap<CallSid, Ended>,
     /// Test calls that were announced. Until then, or for as long as the call is known otherwise.
@@ -143,12 +190,29 @@ struct Ended {
     token_expires_unix: u64,
 }
 
-/// How many calls there may be, and how long they may take to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How many calls there may be and whose, and how long they may take to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub max_concurrent: usize,
+    /// 0 for no limit, as the next.
+    pub max_per_caller: usize,
+    pub max_per_number: usize,
+    pub screen: Arc<Screen>,
     /// From the webhook to the media socket.
     pub admission_lifetime: Duration,
+}
+
+impl Limits {
+    /// This many calls, and no other limit.
+    pub fn of(max_concurrent: usize, admission_lifetime: Duration) -> Limits {
+        Limits {
+            max_concurrent,
+            max_per_caller: 0,
+            max_per_number: 0,
+            screen: Arc::default(),
+            admission_lifetime,
+        }
+    }
 }
 
 /// Shared by the listeners, the calls and the control socket.
@@ -172,10 +236,10 @@ impl Registry {
     }
 
     pub fn limits(&self) -> Limits {
-        *self
-            .limits
+        self.limits
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
     }
 
     /// Other limits for the calls to come.
@@ -193,26 +257,45 @@ impl Registry {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A webhook asks for a place. Asking again for the same call takes no second one.
-    pub fn admit(&self, call: CallSid, now: Instant) -> Result<Admitted, Refused> {
+    /// A webhook asks for a place. Asking again for the same call takes no second one, and a call
+    /// that has its place keeps it, whatever the limits have become.
+    pub fn admit(&self, asking: Asking<'_>, now: Instant) -> Result<Admitted, Refused> {
         let limits = self.limits();
+        let call = asking.call;
+        let caller = Caller::of(asking.from);
+        let judged = match asking.inbound {
+            true => limits.screen.judge(&caller),
+            false => Ok(()),
+        };
+        let parties = match asking.inbound {
+            true => Parties::of(caller, asking.to),
+            false => Parties::default(),
+        };
         let mut inner = self.lock();
         inner.forget_old(now);
         let refused = |inner: &Inner, why| {
             self.publish(inner, Some(call), || News::Refused(why));
             Err(why)
         };
+        let live = inner.live.contains_key(&call);
+        let known = live || inner.admitted.contains_key(&call);
+        // Before the drain: another instance would refuse such a caller, too.
+        match judged {
+            Err(Screened::Denied) if !known => return refused(&inner, Refused::Denied),
+            Err(Screened::NotAllowed) if !known => return refused(&inner, Refused::NotAllowed),
+            _ => {}
+        }
         if inner.draining {
             return refused(&inner, Refused::Draining);
         }
-        if inner.live.contains_key(&call) {
+        if live {
             return Ok(Admitted::Again);
         }
-        let known = inner.admitted.contains_key(&call);
-        if !known && inner.taken() >= limits.max_concurrent {
-            return refused(&inner, Refused::Full);
+        if !known && let Err(why) = inner.room_for(&parties, &limits) {
+            return refused(&inner, why);
         }
-        inner.admitted.insert(call, now + limits.admission_lifetime);
+        let until = now + limits.admission_lifetime;
+        inner.admitted.insert(call, Expected { until, parties });
         Ok(if known {
             Admitted::Again
         } else {
@@ -256,10 +339,14 @@ impl Registry {
             return Err(ClaimError::Spent);
         }
         inner.ended.remove(&call);
-        let expected = inner.admitted.remove(&call).is_some();
-        if !expected && inner.taken() >= limits.max_concurrent {
-            return Err(ClaimError::Full);
-        }
+        // A call of another instance's, or one that took its time: it counts for its caller and its
+        // number from now on, but is not judged again. Its caller has been answered, and one call
+        // above a limit of courtesy is better than an apology in the middle.
+        let parties = match inner.admitted.remove(&call) {
+            Some(expected) => expected.parties,
+            None if inner.taken() >= limits.max_concurrent => return Err(ClaimError::Full),
+            None => Parties::of(Caller::of(&facts.from), &facts.to),
+        };
         // From here on it is known for as long as the call is.
         let test = inner
             .tests
@@ -283,6 +370,7 @@ impl Registry {
         inner.live.insert(
             call,
             Live {
+                parties,
                 view: view.clone(),
                 orders,
                 after: None,
@@ -458,8 +546,28 @@ impl Inner {
         self.admitted.len() + self.live.len()
     }
 
+    /// Counted anew each time: a number kept beside the calls could one day not be theirs.
+    fn room_for(&self, parties: &Parties, limits: &Limits) -> Result<(), Refused> {
+        if self.taken() >= limits.max_concurrent {
+            return Err(Refused::Full);
+        }
+        let full = |most: usize, who: fn(&Parties) -> &Option<Box<str>>| {
+            let ours = who(parties);
+            let all = self.admitted.values().map(|expected| &expected.parties);
+            let all = all.chain(self.live.values().map(|live| &live.parties));
+            most > 0 && ours.is_some() && all.filter(|other| who(other) == ours).count() >= most
+        };
+        if full(limits.max_per_number, |parties| &parties.number) {
+            return Err(Refused::NumberFull);
+        }
+        if full(limits.max_per_caller, |parties| &parties.caller) {
+            return Err(Refused::CallerFull);
+        }
+        Ok(())
+    }
+
     fn forget_old(&mut self, now: Instant) {
-        self.admitted.retain(|_, expires| *expires > now);
+        self.admitted.retain(|_, expected| expected.until > now);
         self.ended.retain(|_, ended| ended.until > now);
         let (live, ended) = (&self.live, &self.ended);
         self.tests.retain(|call, until| {
@@ -533,42 +641,5 @@ impl View {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sid(number: usize) -> CallSid {
-        format!("CA{number:032x}").parse().unwrap()
-    }
-
-    #[test]
-    fn a_test_call_is_known_until_it_is_over_and_done_with() {
-        let registry = Registry::new(Limits {
-            max_concurrent: 5,
-            admission_lifetime: Duration::from_secs(30),
-        });
-        let began = Instant::now();
-        for number in 0..MAX_TEST_CALLS {
-            assert!(registry.expect_test(sid(number), began), "{number}");
-        }
-        assert!(!registry.expect_test(sid(99), began), "one too many");
-        assert!(!registry.is_test(&sid(99), began));
-
-        let facts = CallFacts {
-            call: sid(0),
-            stream: format!("MZ{:032x}", 1).parse().unwrap(),
-            from: String::new(),
-            to: String::new(),
-            agent: "x",
-            token_expires_unix: 1,
-        };
-        let claim = registry.claim(facts, began).unwrap();
-        assert!(claim.view.test);
-        // Those that never came are forgotten, the one that lives is not.
-        let later = began + TEST_CALL_LIFETIME;
-        assert!(registry.is_test(&sid(0), later) && !registry.is_test(&sid(1), later));
-        // What comes after the stream is still about a test call.
-        drop(claim);
-        assert!(registry.is_test(&sid(0), Instant::now()));
-        assert!(!registry.is_test(&sid(0), Instant::now() + TEST_CALL_LIFETIME));
-    }
-}
+#[path = "registry_tests.rs"]
+mod tests;

@@ -59,13 +59,12 @@ impl Teller {
     }
 
     /// The media socket was given up because what came from it made no sense.
-    pub fn broke(&self, peer: Option<SocketAddr>, close_code: u16) {
-        let peer = peer.map(tracing::field::display);
+    pub fn broke(&self, peer: SocketAddr, close_code: u16) {
         say!(
             self,
             warn,
             target: "audit",
-            peer,
+            %peer,
             close_code,
             limited = true,
             "media socket closed: it broke the protocol"

@@ -87,7 +87,7 @@ fn a_day(daemon: &Daemon) {
     daemon.registry.set_draining(true);
     daemon
         .registry
-        .admit(ZOE.parse().unwrap(), Instant::now())
+        .admit(asking(ZOE), Instant::now())
         .unwrap_err();
     daemon.registry.set_draining(false);
     daemon.registry.reloaded(&["log.level".into()], &[]);
@@ -381,10 +381,7 @@ async fn a_drain_is_waited_for() {
         json!({"draining": true, "changed": true, "activeSessions": 0, "expectedSessions": 0});
     assert_eq!(none, left);
     daemon.registry.set_draining(false);
-    daemon
-        .registry
-        .admit(ZOE.parse().unwrap(), Instant::now())
-        .unwrap();
+    daemon.registry.admit(asking(ZOE), Instant::now()).unwrap();
     let ann = daemon.call(ANN);
     let wait = Running::start(&daemon, &["drain", "--wait", "--timeout", "20s"]);
     until(|| daemon.registry.draining()).await;

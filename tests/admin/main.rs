@@ -21,7 +21,7 @@ use hume_bridge::{
     },
     session::{
         order::{Order, Verdict},
-        registry::{CallFacts, Claim, Registry},
+        registry::{Asking, CallFacts, Claim, Registry},
     },
     twilio::CallSid,
 };
@@ -72,6 +72,16 @@ impl Control for NoConfig {
     }
 }
 
+/// A webhook for this call.
+fn asking(call: &str) -> Asking<'static> {
+    Asking {
+        call: call.parse().unwrap(),
+        from: "+15551234567",
+        to: "+15557654321",
+        inbound: true,
+    }
+}
+
 struct Daemon {
     dir: TempDir,
     registry: Arc<Registry>,
@@ -87,10 +97,10 @@ impl Daemon {
     async fn with(limits: Limits) -> Daemon {
         let daemon = Daemon {
             dir: TempDir::new().unwrap(),
-            registry: Registry::new(hume_bridge::session::registry::Limits {
-                max_concurrent: 2000,
-                admission_lifetime: std::time::Duration::from_secs(30),
-            }),
+            registry: Registry::new(hume_bridge::session::registry::Limits::of(
+                2000,
+                std::time::Duration::from_secs(30),
+            )),
             tracker: TaskTracker::new(),
             token: CancellationToken::new(),
         };
@@ -268,10 +278,7 @@ async fn an_operator_looks_around() {
         (quiet.code, &*quiet.out, &*quiet.err),
         (0, "", "humebridgectl: no live calls\n")
     );
-    daemon
-        .registry
-        .admit(ZOE.parse().unwrap(), Instant::now())
-        .unwrap();
+    daemon.registry.admit(asking(ZOE), Instant::now()).unwrap();
     let ann = daemon.call(ANN);
     ann.view.agent_connected.store(true, Relaxed);
     ann.view.barge_ins.store(3, Relaxed);

@@ -1,5 +1,6 @@
 //! Telephone stories on the real program, between strict simulators.
 
+mod admission;
 mod apart;
 mod check;
 mod demo;
@@ -17,6 +18,7 @@ mod service;
 mod socket;
 mod stage;
 mod steering;
+mod tls;
 mod told;
 
 /// The daemon.

@@ -184,7 +184,7 @@ async fn exchange(phone: &Phone, url: &str, wire: &[u8]) -> Result<http::Respons
             "{url} is not at {home}, which is all that this telephone can reach"
         ));
     }
-    http::exchange(phone.dial, wire)
+    http::exchange(&phone.way(), wire)
         .await
         .map_err(|error| format!("{url}: {error}"))
 }
