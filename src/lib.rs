@@ -34,6 +34,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod http;
 pub mod metrics;
+mod pinned;
 mod printable;
 pub mod session;
 pub mod sim;

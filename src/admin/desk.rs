@@ -66,6 +66,8 @@ pub struct Line {
     pub public_url: String,
     /// Of the public listener, as it is reached from this machine.
     pub address: SocketAddr,
+    /// The certificate that it shows, in DER, if it speaks TLS.
+    pub certificate: Option<Vec<u8>>,
 }
 
 /// Who calls when nobody says, and who is called: numbers that the North American plan keeps for
@@ -191,6 +193,9 @@ impl Desk {
             to: to.or(line.number).unwrap_or(called),
             public_url: line.public_url,
             address: line.address,
+            certificate: line
+                .certificate
+                .map(|der| base64_simd::STANDARD.encode_to_string(der)),
         })
     }
 

@@ -479,6 +479,10 @@ pub struct Dial {
     pub public_url: String,
     /// The public listener as it is reached from this machine.
     pub address: std::net::SocketAddr,
+    /// That listener's own certificate, DER in base64, if it speaks TLS: it is made out to the
+    /// public name, and nobody else may answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

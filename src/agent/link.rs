@@ -117,6 +117,13 @@ impl Tls {
         Tls::default()
     }
 
+    /// For one peer, in a manner of its own.
+    pub fn with(config: Arc<ClientConfig>) -> Tls {
+        Tls {
+            config: OnceLock::from(config),
+        }
+    }
+
     /// The configuration: ring, the machine's own certificate store, sessions resumed. The first
     /// use reads the store from disk; a failure is not remembered, since the store can be mended.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, ConnectError> {

@@ -24,7 +24,8 @@ use crate::{
         server::group_exists,
     },
     agent::link::Tls,
-    config::Config,
+    config::{Config, certificate::Certificate},
+    pinned,
 };
 
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -34,12 +35,25 @@ const FILES_BESIDE_CALLS: u64 = 64;
 const RUNTIME_DIRECTORY: &str = "/run/hume-bridge";
 
 /// The findings, and whether a daemon runs here.
-pub async fn look(config: &Config, tls: &Tls) -> (Vec<Finding>, bool) {
+pub async fn look(
+    config: &Config,
+    certificate: Option<&Certificate>,
+    tls: &Tls,
+) -> (Vec<Finding>, bool) {
     let (admin, daemon) = admin(config).await;
+    // It is made out to the public name, and asked here by its address.
+    let own = certificate
+        .and_then(|certificate| certificate.certified.cert.first())
+        .map(|own| Tls::with(pinned::client(own.clone())));
+    let (scheme, public) = match &own {
+        Some(own) => ("https", own),
+        None => ("http", tls),
+    };
+    let address = config.listen.http;
     let (http, http_answers) =
-        listener("listen.http", config.listen.http, daemon.as_ref(), tls).await;
+        listener("listen.http", scheme, address, daemon.as_ref(), public).await;
     let (ops, ops_answers) = match config.listen.ops {
-        Some(address) => listener("listen.ops", address, daemon.as_ref(), tls).await,
+        Some(address) => listener("listen.ops", "http", address, daemon.as_ref(), tls).await,
         None => (Finding::ok("listen.ops", "switched off"), false),
     };
     let pid = daemon.as_ref().map(|daemon| daemon.pid);
@@ -53,6 +67,7 @@ pub async fn look(config: &Config, tls: &Tls) -> (Vec<Finding>, bool) {
 /// Free, or held by a daemon of ours; the second is whether that answers.
 async fn listener(
     check: &'static str,
+    scheme: &str,
     address: SocketAddr,
     daemon: Option<&Status>,
     tls: &Tls,
@@ -69,7 +84,7 @@ async fn listener(
     };
     let finding = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let url = Url::parse(&format!("http://{}/health", loopback(address)));
+            let url = Url::parse(&format!("{scheme}://{}/health", loopback(address)));
             let url = url.expect("a socket address makes a URL");
             let answer = web::ask(Ask::get(&url), tls, DEADLINE).await;
             if answer.is_ok_and(|answer| answer.health().is_some()) {

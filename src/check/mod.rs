@@ -17,7 +17,12 @@ mod public;
 mod report;
 mod web;
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, process::ExitCode, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 
 use self::report::{Finding, Report};
 use crate::{
@@ -25,6 +30,7 @@ use crate::{
     config::{
         self, Config, Credentials, DEFAULT_PATH, Problem, Problems,
         args::CheckArgs,
+        certificate::Certificate,
         credentials::{self, Place},
     },
 };
@@ -32,9 +38,10 @@ use crate::{
 const EX_CONFIG: u8 = 78;
 
 /// Everything that is looked at, in the order of the lines.
-const CHECKS: [&str; 13] = [
+const CHECKS: [&str; 14] = [
     "config",
     "credentials",
+    "tls",
     "listen.http",
     "listen.ops",
     "admin",
@@ -48,7 +55,7 @@ const CHECKS: [&str; 13] = [
     "agent",
 ];
 /// Those that ask somebody elsewhere begin here.
-const NETWORK: usize = 6;
+const NETWORK: usize = 7;
 
 /// The whole command.
 pub fn main(args: &CheckArgs) -> ExitCode {
@@ -84,6 +91,10 @@ pub fn main(args: &CheckArgs) -> ExitCode {
         }
     };
 
+    let certificate = config::certificate::load(&config, directory, SystemTime::now());
+    report.add(tls(&certificate));
+    let usable = credentials.is_some() && certificate.is_ok();
+
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -94,13 +105,20 @@ pub fn main(args: &CheckArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(look(&mut report, args, &config, credentials.as_ref()));
+    let certificate = certificate.ok().flatten();
+    runtime.block_on(look(
+        &mut report,
+        args,
+        &config,
+        credentials.as_ref(),
+        certificate.as_ref(),
+    ));
     // A name that is still being resolved must not hold the exit.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    match (&credentials, report.failed()) {
-        (None, _) => ExitCode::from(EX_CONFIG),
-        (Some(_), true) => ExitCode::FAILURE,
-        (Some(_), false) => ExitCode::SUCCESS,
+    match (usable, report.failed()) {
+        (false, _) => ExitCode::from(EX_CONFIG),
+        (true, true) => ExitCode::FAILURE,
+        (true, false) => ExitCode::SUCCESS,
     }
 }
 
@@ -109,9 +127,10 @@ async fn look(
     args: &CheckArgs,
     config: &Config,
     credentials: Option<&Credentials>,
+    certificate: Option<&Certificate>,
 ) {
     let tls = Tls::new();
-    let (findings, running) = local::look(config, &tls).await;
+    let (findings, running) = local::look(config, certificate, &tls).await;
     report.add(findings);
     if args.offline {
         let skip = |check: &&'static str| Finding::skip(check, "--offline");
@@ -135,6 +154,37 @@ async fn look(
     report.add(twilio);
     report.add(public);
     report.add(agent);
+}
+
+/// What the public listener shows, if it speaks TLS.
+fn tls(certificate: &Result<Option<Certificate>, Problems>) -> Vec<Finding> {
+    const CHECK: &str = "tls";
+    match certificate {
+        Ok(None) => vec![Finding::ok(CHECK, "off: left to a proxy")],
+        Ok(Some(certificate)) if certificate.warnings.is_empty() => {
+            let expires = jiff::Timestamp::from_second(certificate.expires);
+            vec![Finding::ok(
+                CHECK,
+                match expires {
+                    Ok(expires) => format!("certificate and key, good until {expires}"),
+                    Err(_) => "certificate and key".to_owned(),
+                },
+            )]
+        }
+        Ok(Some(certificate)) => certificate
+            .warnings
+            .iter()
+            .map(|warning| {
+                let otherwise = (
+                    warning.as_str(),
+                    "get one that fits, then humebridgectl reload",
+                );
+                let (what, mend) = warning.rsplit_once("; ").unwrap_or(otherwise);
+                Finding::fail(CHECK, what, mend)
+            })
+            .collect(),
+        Err(problems) => wrong(CHECK, problems),
+    }
 }
 
 fn unaccredited(checks: &[&'static str]) -> Vec<Finding> {

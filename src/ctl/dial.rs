@@ -28,6 +28,7 @@ use crate::{
         client::Client,
         protocol::{Dial, Failure, Request, Signed, decode},
     },
+    pinned,
     sim::{
         phone::{
             CallReport, CallSetup, Document, Ended, Event, OngoingCall, Params, Party, Phone,
@@ -115,6 +116,13 @@ pub async fn run(args: &Args, dial: &DialArgs) -> Exit {
     };
 
     let mut phone = Phone::new(&line.public_url, line.address, &line.account_sid, "");
+    if let Some(certificate) = &line.certificate {
+        let Ok(der) = base64_simd::STANDARD.decode_to_vec(certificate) else {
+            say("the daemon's certificate is not understood");
+            return Exit::Refused;
+        };
+        phone.tls = Some(pinned::client(der.into()));
+    }
     phone.options.status_path = Some("/voice/status".to_owned());
     phone.options.linger = Duration::from_secs(dial.secs);
     phone.options.signer = Some(Arc::new(Oracle {

@@ -241,7 +241,7 @@ impl Control for Office {
     }
 
     fn line(&self) -> Line {
-        let (config, credentials, _) = &*self.in_force();
+        let (config, credentials, door) = &*self.in_force();
         let mut address = self.address;
         if address.ip().is_unspecified() {
             address.set_ip(match address {
@@ -254,6 +254,10 @@ impl Control for Office {
             number: credentials.twilio_phone_number.clone(),
             public_url: config.public_url.http(""),
             address,
+            certificate: door
+                .as_ref()
+                .and_then(|door| door.certificate.certified.cert.first())
+                .map(|certificate| certificate.to_vec()),
         }
     }
 

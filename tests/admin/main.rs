@@ -54,6 +54,7 @@ impl Control for NoConfig {
             number: None,
             public_url: "https://bridge.example.com".into(),
             address: ([127, 0, 0, 1], 3000).into(),
+            certificate: None,
         }
     }
 

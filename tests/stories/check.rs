@@ -284,6 +284,7 @@ async fn everything_is_well_beside_a_running_daemon() {
     let expected = "\
 ok   config      DIR/c.toml (10 keys)
 ok   credentials hume_api_key, twilio_account_sid, twilio_auth_token, twilio_phone_number from DIR/credentials.json (mode 600)
+ok   tls         off: left to a proxy
 ok   listen.http a hume-bridge answers on HTTP
 ok   listen.ops  a hume-bridge answers on OPS
 ok   admin       SOCKET: hume-bridge VERSION answers, process PID, 0 live calls
@@ -336,7 +337,7 @@ async fn a_daemon_that_is_not_started_yet_is_no_failure() {
     assert_eq!(told.code, Some(0), "{}", told.out);
     assert_eq!(
         told.verdicts(),
-        "ok config, ok credentials, ok listen.http, ok listen.ops, ok admin, ok files, ok twilio, \
+        "ok config, ok credentials, ok tls, ok listen.http, ok listen.ops, ok admin, ok files, ok twilio, \
          ok clock, ok number, skip public_url, skip webhook, skip media, ok agent"
     );
     told.says("skip", "public_url", &["does not run yet; start it"]);
@@ -357,7 +358,7 @@ async fn a_daemon_that_is_not_started_yet_is_no_failure() {
         told.says("skip", check, &["--offline"]);
     }
     let ok = told.out.lines().filter(|line| line.starts_with("ok "));
-    assert_eq!(ok.count(), 6, "{}", told.out);
+    assert_eq!(ok.count(), 7, "{}", told.out);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     PROGRAM,
     stage::{causes, close, exchange, in_time, start, until, wait_for},
+    tls::Certificates,
 };
 
 type Lines = tokio::io::Lines<BufReader<tokio::process::ChildStdout>>;
@@ -117,6 +118,35 @@ async fn ask(world: &World, request: Value) -> Value {
     let mut reply = String::new();
     in_time(stream.read_to_string(&mut reply)).await.unwrap();
     serde_json::from_str(&reply).unwrap()
+}
+
+/// The certificate is made out to the public name, and the listener is reached by its address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_speaks_tls_is_dialled_and_checked() {
+    let certificates = Certificates::new();
+    let world = world(&certificates.stage(TALKATIVE)).await;
+    let (code, out, err) = told(ctl(&world, &["dial"])).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+
+    let address = format!("listen.http = \"{}\"", world.bridge.http);
+    let bridge = &world.bridge;
+    bridge
+        .rewrite_config("listen.http = \"127.0.0.1:0\"", &address)
+        .unwrap();
+    let mut check = Command::new(PROGRAM);
+    check.args(["check", "--offline"]);
+    for (option, file) in [
+        ("--config", "hume-bridge.toml"),
+        ("--credentials", "credentials.json"),
+    ] {
+        check.arg(option).arg(bridge.directory().join(file));
+    }
+    let (code, out, _) = told(check).await;
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("ok   tls         certificate and key, good until 2040-01-01T00:00:00Z"));
+    let answers = format!("ok   listen.http a hume-bridge answers on {}", bridge.http);
+    assert!(out.contains(&answers), "{out}");
+    close(world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

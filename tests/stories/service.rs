@@ -140,7 +140,8 @@ async fn bad_files_under_load_are_heard_by_nobody() {
             wait_for(Awaited::StreamOver),
         ]
     };
-    let calls: Vec<_> = (0..6).map(|_| start(&world.phone, talk())).collect();
+    // As many as one caller may have.
+    let calls: Vec<_> = (0..4).map(|_| start(&world.phone, talk())).collect();
     for call in &calls {
         until(call, |event| matches!(event, Event::PlayingBegan)).await;
     }
