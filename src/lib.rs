@@ -20,6 +20,7 @@
 //! - [`metrics`]: what the house counts, for Prometheus.
 //! - [`admin`]: the control socket: its protocol, server and client.
 //! - [`config`]: the TOML file, credentials, command lines; every default in one place.
+//! - [`check`]: looks whether all is ready for calls, before the first one.
 //! - [`daemon`]: puts it all together; start, drain, exit.
 //! - `humebridgectl`: [`ctl`].
 //! - [`sim`]: a telephone, an EVI and a Twilio REST API, strict and faithful; demo and load.
@@ -27,11 +28,13 @@
 pub mod admin;
 pub mod agent;
 pub mod audio;
+pub mod check;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
 pub mod http;
 pub mod metrics;
+mod pinned;
 mod printable;
 pub mod session;
 pub mod sim;

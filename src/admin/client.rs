@@ -1,6 +1,6 @@
 //! The operator's end of the control socket.
 //!
-//! One connection, one request at a time, in order. It sets no deadline of its own: whoever calls
+//! One connection, one request at a time, in order; after `events`, one event after the other. It sets no deadline of its own: whoever calls
 //! bounds the whole exchange, and dropping the future drops the connection.
 
 use std::{io, path::Path};
@@ -45,16 +45,26 @@ impl Client {
         // A daemon that has too many clients says so and closes without having read: its words
         // are worth more than our broken pipe.
         let sent = self.stream.write_all(&request.to_line()).await;
-        match self.reply().await {
+        match self.next().await {
             Err(ClientError::Closed | ClientError::Io(_)) => {
                 sent?;
                 Err(ClientError::Closed)
+            }
+            Ok(reply) if reply.is_event != matches!(request, Request::Events { .. }) => {
+                match reply.outcome {
+                    Err(_) => Ok(reply),
+                    Ok(_) => {
+                        let what = "an event where an answer belongs, or the other way round";
+                        Err(ReplyError::Garbled(what.into()).into())
+                    }
+                }
             }
             other => other,
         }
     }
 
-    async fn reply(&mut self) -> Result<Reply, ClientError> {
+    /// The next line of the daemon's. May be dropped while it waits without losing anything.
+    pub async fn next(&mut self) -> Result<Reply, ClientError> {
         let mut chunk = [0; 8192];
         loop {
             let line = self.lines.next_line();

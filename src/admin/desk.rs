@@ -1,33 +1,78 @@
 //! Where an operator's requests are answered. No sockets.
 //!
-//! It looks things up in the register and gives orders to it; the register hands them to the calls.
+//! It looks things up in the register and gives orders to it; the register hands them to the calls,
+//! and what the call decides is the answer: an order is not "done" because it was given. A call that
+//! does not answer within [`PATIENCE`] is busy, and then does not carry the order out either.
 //! Every order goes to the audit log with the peer's uid, whether it was carried out or refused, and
 //! no telephone number goes with it. Looking is logged at debug: `sessions` is asked every second by
-//! those who watch.
+//! those who watch. What an agent is told to say or to know is in no log, only how long it is.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::protocol::{
-    Answer, Code, Drain, Failure, HungUp, Reloaded, Request, Session, Sessions, Status, excerpt,
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::{sync::oneshot, time::timeout_at};
+
+use super::{
+    follow::Following,
+    protocol::{
+        Answer, Code, Dial, Drain, Failure, HungUp, Paused, Reloaded, Request, Session, Sessions,
+        Signed, Status, Text, Told, excerpt,
+    },
 };
 use crate::{
     metrics::{Metrics, labels::AdminOp},
     session::{
-        order::Order,
+        news::Seen,
+        order::{Order, Verdict, Words},
         registry::{OrderError, Registry, View},
     },
     twilio::CallSid,
 };
+
+/// What a call may take to come to an order; its task does little at a time.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What an operator may ask of the daemon as a whole.
 pub trait Control: Send + Sync {
     /// Takes the config and the credentials anew, whole or not at all; the error is every problem
     /// found, a line each.
     fn reload(&self) -> Result<Reloaded, String>;
+    /// Where a test call is placed.
+    fn line(&self) -> Line;
+    /// Twilio's signature for a request of this test call; `None`: it is none that the call needs.
+    fn sign(&self, call: &CallSid, url: &str, params: &[(String, String)]) -> Option<String>;
+
+    /// What a reload would answer if the config's text were this; takes nothing. Problems call the
+    /// text `name`.
+    fn check(&self, name: &str, text: &str) -> Result<Reloaded, String>;
 }
+
+/// One line, or lines without end.
+pub(super) enum Reply {
+    Line(Result<Answer, Failure>),
+    Stream(Following),
+}
+
+/// Where a test call is placed.
+#[derive(Clone)]
+pub struct Line {
+    pub account_sid: String,
+    /// `twilio.phone_number`
+    pub number: Option<String>,
+    pub public_url: String,
+    /// Of the public listener, as it is reached from this machine.
+    pub address: SocketAddr,
+    /// The certificate that it shows, in DER, if it speaks TLS.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// Who calls when nobody says, and who is called: numbers that the North American plan keeps for
+/// fiction.
+const FICTITIOUS: [&str; 2] = ["+12025550100", "+12025550199"];
 
 /// Shared by all clients.
 pub struct Desk {
@@ -48,25 +93,50 @@ impl Desk {
     }
 
     /// One request's line from the client with this uid.
-    pub(super) fn answer(&self, line: &[u8], uid: u32) -> Result<Answer, Failure> {
-        let request = Request::from_line(line).inspect_err(|failure| {
-            self.metrics.admin_requests.of(AdminOp::Invalid).inc();
-            tracing::info!(target: "audit", uid, code = ?failure.code, "control request refused");
-        })?;
+    pub(super) async fn answer(&self, line: &[u8], uid: u32) -> Reply {
+        let request = match Request::from_line(line) {
+            Ok(request) => request,
+            Err(failure) => {
+                self.metrics.admin_requests.of(AdminOp::Invalid).inc();
+                tracing::info!(target: "audit", limited = true, uid, code = ?failure.code, "control request refused");
+                return Reply::Line(Err(failure));
+            }
+        };
         let op = AdminOp::Known(request.op());
         self.metrics.admin_requests.of(op).inc();
         match request {
-            Request::Status {} | Request::Sessions {} | Request::Show { .. } => {
+            Request::Status {}
+            | Request::Sessions {}
+            | Request::Show { .. }
+            | Request::Events { .. }
+            | Request::Sign { .. } => {
                 tracing::debug!(target: "audit", uid, op = request.op(), "control request");
             }
             // These write a line of their own, with what came of it.
             Request::Hangup { .. }
             | Request::Drain {}
             | Request::Undrain {}
-            | Request::Reload {} => {}
+            | Request::Reload {}
+            | Request::Check { .. }
+            | Request::Dial { .. }
+            | Request::Say { .. }
+            | Request::Context { .. }
+            | Request::Pause { .. }
+            | Request::Resume { .. } => {}
         }
+        if let Request::Events { call } = request {
+            return match self.follow(call.as_deref()) {
+                Ok(following) => Reply::Stream(following),
+                Err(failure) => Reply::Line(Err(failure)),
+            };
+        }
+        Reply::Line(self.line(request, uid).await)
+    }
+
+    async fn line(&self, request: Request, uid: u32) -> Result<Answer, Failure> {
         match request {
             Request::Reload {} => self.reload(uid),
+            Request::Check { name, text } => self.check(&name, &text.0, uid),
             Request::Status {} => Ok(Answer::Status(self.status())),
             Request::Sessions {} => Ok(Answer::Sessions(self.sessions())),
             Request::Show { call } => Ok(Answer::Show(session(&*self.find(&call)?))),
@@ -75,10 +145,151 @@ impl Desk {
             } => {
                 let reason = reason.unwrap_or_default();
                 self.hang_up(call.as_deref(), now, &reason, uid)
+                    .await
                     .map(Answer::HungUp)
             }
             Request::Drain {} => self.set_draining(true, uid).map(Answer::Drain),
             Request::Undrain {} => self.set_draining(false, uid).map(Answer::Drain),
+            Request::Dial { from, to } => self.dial(from, to, uid).map(Answer::Dial),
+            Request::Sign { call, url, params } => {
+                self.sign(&call, &url, &params, uid).map(Answer::Signed)
+            }
+
+            Request::Say { call, text } => self.tell_agent(&call, &text, Order::Say, uid).await,
+            Request::Context { call, text } => {
+                self.tell_agent(&call, &text, Order::AddContext, uid).await
+            }
+            Request::Pause { call } => self.set_paused(&call, true, uid).await,
+            Request::Resume { call } => self.set_paused(&call, false, uid).await,
+            Request::Events { .. } => unreachable!("a stream is no line"),
+        }
+    }
+
+    /// The call gets no place yet: it asks for one as every call does, and may be refused.
+    fn dial(&self, from: Option<String>, to: Option<String>, uid: u32) -> Result<Dial, Failure> {
+        let mut random = [0; 16];
+        let call: Option<CallSid> = match SystemRandom::new().fill(&mut random) {
+            Ok(()) => format!("CA{:032x}", u128::from_be_bytes(random))
+                .parse()
+                .ok(),
+            Err(_) => None,
+        };
+        let Some(call) = call else {
+            let message = "the system gives no random bytes for a CallSid";
+            return Err(Failure::new(Code::Busy, message));
+        };
+        if !self.registry.expect_test(call, Instant::now()) {
+            tracing::info!(target: "audit", uid, "test call refused");
+            let message = "there are too many test calls; wait for one to be forgotten";
+            return Err(Failure::new(Code::Busy, message));
+        }
+        tracing::info!(target: "audit", uid, CALL_SID = call.as_str(), "test call announced");
+        let line = self.control.line();
+        let [caller, called] = FICTITIOUS.map(str::to_owned);
+        Ok(Dial {
+            call_sid: call.as_str().to_owned(),
+            account_sid: line.account_sid,
+            from: from.unwrap_or(caller),
+            to: to.or(line.number).unwrap_or(called),
+            public_url: line.public_url,
+            address: line.address,
+            certificate: line
+                .certificate
+                .map(|der| base64_simd::STANDARD.encode_to_string(der)),
+        })
+    }
+
+    fn sign(
+        &self,
+        call: &str,
+        url: &str,
+        params: &[(String, String)],
+        uid: u32,
+    ) -> Result<Signed, Failure> {
+        let known = call
+            .parse::<CallSid>()
+            .ok()
+            .filter(|call| self.registry.is_test(call, Instant::now()));
+        let Some(call) = known else {
+            tracing::warn!(target: "audit", uid, "signature refused: no test call");
+            let message = format!("no test call \"{}\" is announced", excerpt(call));
+            return Err(Failure::new(Code::NoSuchCall, message));
+        };
+        match self.control.sign(&call, url, params) {
+            Some(signature) => Ok(Signed { signature }),
+            None => {
+                let sid = call.as_str();
+                tracing::warn!(target: "audit", uid, CALL_SID = sid, "signature refused");
+                let message = "only what the test call itself sends to this bridge is signed";
+                Err(Failure::new(Code::BadRequest, message))
+            }
+        }
+    }
+
+    /// Everything as it is and as it becomes; of one call only if it is live now.
+    fn follow(&self, call: Option<&str>) -> Result<Following, Failure> {
+        let followed = self.registry.follow();
+        let call = match call {
+            None => None,
+            Some(prefix) => {
+                let calls = followed.calls.iter().map(|seen| seen.view.facts.call);
+                Some(the_one(prefix, calls)?)
+            }
+        };
+        Ok(Following::new(followed, call))
+    }
+
+    async fn tell_agent(
+        &self,
+        call: &str,
+        text: &Text,
+        order: fn(Words) -> Order,
+        uid: u32,
+    ) -> Result<Answer, Failure> {
+        let text = text.spoken();
+        let characters = text.chars().count();
+        let order = order(Words(text));
+        let what = match order {
+            Order::Say(_) => "say",
+            _ => "context",
+        };
+        let (sid, _) = self.one(call, order).await.inspect_err(|failure| {
+            let code = failure.code;
+            tracing::info!(target: "audit", uid, what, characters, ?code, "words refused");
+        })?;
+        tracing::info!(target: "audit", uid, CALL_SID = sid.as_str(), what, characters, "words given to the agent");
+        let call = sid.as_str().to_owned();
+        Ok(Answer::Told(Told { call, characters }))
+    }
+
+    async fn set_paused(&self, call: &str, paused: bool, uid: u32) -> Result<Answer, Failure> {
+        let order = if paused { Order::Pause } else { Order::Resume };
+        let (sid, verdict) = self.one(call, order).await.inspect_err(|failure| {
+            tracing::info!(target: "audit", uid, paused, code = ?failure.code, "pause refused");
+        })?;
+        let changed = verdict == Verdict::Done;
+        tracing::info!(target: "audit", uid, CALL_SID = sid.as_str(), paused, changed, "pause set");
+        let call = sid.as_str().to_owned();
+        Ok(Answer::Paused(Paused {
+            call,
+            paused,
+            changed,
+        }))
+    }
+
+    /// Gives an order to one call, by its prefix, and waits for what it makes of it.
+    async fn one(&self, prefix: &str, order: Order) -> Result<(CallSid, Verdict), Failure> {
+        let call = self.find(prefix)?.facts.call;
+        let outcome = match self.registry.order(&call, order) {
+            Ok(verdict) => answered(verdict, deadline()).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(Verdict::Refused(why)) => Err(Failure::new(Code::Refused, why.to_string())),
+            Ok(verdict) => Ok((call, verdict)),
+            // It ended while we looked.
+            Err(OrderError::NoSuchCall) => Err(no_such_call(prefix)),
+            Err(error) => Err(Failure::new(Code::Busy, error.to_string())),
         }
     }
 
@@ -90,7 +301,7 @@ impl Desk {
     }
 
     /// One call by its prefix, or all of them.
-    fn hang_up(
+    async fn hang_up(
         &self,
         call: Option<&str>,
         now: bool,
@@ -99,19 +310,24 @@ impl Desk {
     ) -> Result<HungUp, Failure> {
         let all = call.is_none();
         let outcome = match call {
-            Some(call) => self.hang_up_one(call, now),
-            None => Ok(self.hang_up_all(now)),
+            Some(call) => {
+                let ended = self.one(call, Order::HangUp { now }).await;
+                ended.map(|(call, _)| (vec![call], Vec::new()))
+            }
+            None => Ok(self.hang_up_all(now).await),
         };
-        let calls = outcome.inspect_err(|failure| {
+        let (calls, unanswered) = outcome.inspect_err(|failure| {
             tracing::info!(target: "audit", uid, now, code = ?failure.code, "hang-up refused");
         })?;
-        // `?` escapes: a reason must not write a line of its own.
-        tracing::info!(target: "audit", uid, all, now, ?reason, calls = calls.len(), "hang-up");
+        tracing::info!(target: "audit", uid, all, now, reason, calls = calls.len(), unanswered = unanswered.len(), "hang-up");
         for call in &calls {
             tracing::info!(target: "audit", uid, CALL_SID = call.as_str(), "hang-up ordered");
         }
-        let calls = calls.iter().map(|call| call.as_str().to_owned()).collect();
-        Ok(HungUp { calls, now })
+        Ok(HungUp {
+            calls: words(&calls),
+            unanswered: words(&unanswered),
+            now,
+        })
     }
 
     /// Live calls and those on their way.
@@ -159,45 +375,84 @@ impl Desk {
         }
     }
 
+    /// It changes nothing, but the daemon reads the credentials that the text names.
+    fn check(&self, name: &str, text: &str, uid: u32) -> Result<Answer, Failure> {
+        let result = self.control.check(name, text);
+        tracing::info!(target: "audit", uid, ok = result.is_ok(), "config checked");
+        match result {
+            Ok(would) => Ok(Answer::Reloaded(would)),
+            Err(problems) => Err(Failure::new(Code::ConfigInvalid, problems)),
+        }
+    }
+
     fn find(&self, call: &str) -> Result<Arc<View>, Failure> {
         let mut views = self.registry.views();
-        views.retain(|view| view.facts.call.as_str().starts_with(call));
-        match views.len() {
-            0 => Err(no_such_call(call)),
-            1 => Ok(views.remove(0)),
-            n => {
-                let message = format!(
-                    "\"{}\" begins {n} live calls; give more of it",
-                    excerpt(call)
-                );
-                Err(Failure::new(Code::Ambiguous, message))
+        let sid = the_one(call, views.iter().map(|view| view.facts.call))?;
+        views.retain(|view| view.facts.call == sid);
+        views.pop().ok_or_else(|| no_such_call(call))
+    }
+
+    /// The calls that are ending, and those that did not answer.
+    async fn hang_up_all(&self, now: bool) -> (Vec<CallSid>, Vec<CallSid>) {
+        let views = self.registry.views();
+        let calls = views.iter().map(|view| view.facts.call);
+        let asked: Vec<_> = calls
+            .map(|call| (call, self.registry.order(&call, Order::HangUp { now })))
+            .collect();
+        let (mut ending, mut unanswered) = (Vec::new(), Vec::new());
+        let deadline = deadline();
+        for (call, verdict) in asked {
+            let outcome = match verdict {
+                Ok(verdict) => answered(verdict, deadline).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(_) => ending.push(call),
+                // It ended meanwhile and needs nothing.
+                Err(OrderError::NoSuchCall) => {}
+                Err(_) => unanswered.push(call),
             }
         }
+        (ending, unanswered)
     }
+}
 
-    fn hang_up_one(&self, call: &str, now: bool) -> Result<Vec<CallSid>, Failure> {
-        let sid = self.find(call)?.facts.call;
-        match self.registry.order(&sid, Order::HangUp { now }) {
-            Ok(()) => Ok(vec![sid]),
-            // It ended while we looked.
-            Err(OrderError::NoSuchCall) => Err(no_such_call(call)),
-            Err(error @ OrderError::Busy) => Err(Failure::new(Code::Busy, error.to_string())),
+fn deadline() -> tokio::time::Instant {
+    tokio::time::Instant::now() + PATIENCE
+}
+
+async fn answered(
+    verdict: oneshot::Receiver<Verdict>,
+    deadline: tokio::time::Instant,
+) -> Result<Verdict, OrderError> {
+    match timeout_at(deadline, verdict).await {
+        Ok(Ok(verdict)) => Ok(verdict),
+        Ok(Err(_)) => Err(OrderError::NoSuchCall),
+        Err(_) => Err(OrderError::Silent),
+    }
+}
+
+/// The one live call that begins so.
+fn the_one(prefix: &str, calls: impl Iterator<Item = CallSid>) -> Result<CallSid, Failure> {
+    let fitting: Vec<_> = calls
+        .filter(|call| call.as_str().starts_with(prefix))
+        .collect();
+    match fitting[..] {
+        [] => Err(no_such_call(prefix)),
+        [call] => Ok(call),
+        _ => {
+            let message = format!(
+                "\"{}\" begins {} live calls; give more of it",
+                excerpt(prefix),
+                fitting.len()
+            );
+            Err(Failure::new(Code::Ambiguous, message))
         }
     }
+}
 
-    fn hang_up_all(&self, now: bool) -> Vec<CallSid> {
-        let mut calls: Vec<_> = self
-            .registry
-            .views()
-            .iter()
-            .map(|view| view.facts.call)
-            .collect();
-        // A call that ended meanwhile needs nothing; one with a full mailbox has been told already.
-        calls.retain(|call| {
-            self.registry.order(call, Order::HangUp { now }) != Err(OrderError::NoSuchCall)
-        });
-        calls
-    }
+fn words(calls: &[CallSid]) -> Vec<String> {
+    calls.iter().map(|call| call.as_str().to_owned()).collect()
 }
 
 fn no_such_call(call: &str) -> Failure {
@@ -219,15 +474,28 @@ fn session(view: &View) -> Session {
         started_at: rfc3339(view.started_at),
         duration_seconds: view.started.elapsed().as_secs(),
         ending: view.ending.load(Relaxed),
+        paused: view.paused.load(Relaxed),
         frames_in: view.frames_in.load(Relaxed),
         audio_out: view.audio_out.load(Relaxed),
         frames_dropped: view.frames_dropped.load(Relaxed),
         barge_ins: view.barge_ins.load(Relaxed),
+        test: view.test,
+    }
+}
+
+/// A call as it was when somebody began to follow.
+pub(super) fn seen(seen: &Seen) -> Session {
+    Session {
+        agent_connected: seen.agent_connected,
+        ending: seen.ending,
+        paused: seen.paused,
+        barge_ins: seen.barge_ins,
+        ..session(&seen.view)
     }
 }
 
 /// UTC with milliseconds.
-fn rfc3339(time: SystemTime) -> String {
+pub(super) fn rfc3339(time: SystemTime) -> String {
     let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{time:.3}")
 }

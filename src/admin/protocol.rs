@@ -6,13 +6,20 @@
 //! {"protocol":1,"version":"0.1.0","error":{"code":"no-such-call","message":"..."}}
 //! ```
 //!
+//! Every request is answered with one line, but for `events`: its answer is a stream of lines with
+//! `event` in the place of `ok` (see [`event`](super::event)), after which the daemon closes.
+//!
 //! A request is read strictly: an unknown op, a missing or unknown field is an error, because an
 //! order that is half understood must not be carried out. A reply is read leniently: a newer daemon
 //! may say more. The number changes only when an old peer would misunderstand; everything else is
 //! told apart by `version`, which is in every reply. Pure: bytes in, values out.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+
+use super::event::Event;
 
 /// What both ends must speak.
 pub const PROTOCOL: u64 = 1;
@@ -22,6 +29,10 @@ pub const MAX_REQUEST: usize = 64 * 1024;
 pub const MAX_REPLY: usize = 16 * 1024 * 1024;
 /// A hang-up's reason, in characters; it is for a log line.
 pub const MAX_REASON: usize = 200;
+/// What an agent is given to say or to know, in characters.
+pub const MAX_TEXT: usize = 2000;
+/// The name of a file that is checked, in bytes: as long as a path may be.
+pub const MAX_NAME: usize = 4096;
 /// Where the socket is when nobody says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/hume-bridge/control.sock";
 /// This program's version, as every reply carries it.
@@ -55,6 +66,92 @@ pub enum Request {
     Undrain {},
     /// Read the config and the credentials again.
     Reload {},
+    /// Announce a test call, which the client places itself, as Twilio would.
+    Dial {
+        /// The caller's number; without it one that is reserved for such use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// The number called; without it the config's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+    },
+    /// Twilio's signature for a request of a test call that `dial` has announced; for nothing else.
+    Sign {
+        /// The whole CallSid.
+        call: String,
+        url: String,
+        /// The form's fields; none for the upgrade of the media stream.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        params: Vec<(String, String)>,
+    },
+    /// Check a config as a reload would, and take nothing.
+    Check {
+        /// What the problems are to call it.
+        name: String,
+        text: Text,
+    },
+    /// Have a call's agent say this.
+    Say {
+        call: String,
+        text: Text,
+    },
+    /// Let a call's agent know this.
+    Context {
+        call: String,
+        text: Text,
+    },
+    /// Have a call's agent listen and not answer.
+    Pause {
+        call: String,
+    },
+    Resume {
+        call: String,
+    },
+    /// Follow what happens, of one call or of all.
+    Events {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
+    },
+}
+
+/// Words of a conversation, or a file with telephone numbers: for its reader only.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Text(pub String);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} characters)", self.0.chars().count())
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Text {
+        Text(text.into())
+    }
+}
+
+impl Text {
+    /// As an agent gets it: one line, without white space around it.
+    pub fn spoken(&self) -> String {
+        let blank = |c: char| if c.is_control() { ' ' } else { c };
+        self.0.trim().chars().map(blank).collect()
+    }
+
+    /// Whether an agent can be given it. Line ends and tabs will be blanked; any other control
+    /// character is no word.
+    pub fn check(&self) -> Result<(), String> {
+        let control = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+        if self.0.trim().is_empty() {
+            Err("`text` is empty".into())
+        } else if self.0.trim().chars().count() > MAX_TEXT {
+            Err(format!("`text` is longer than {MAX_TEXT} characters"))
+        } else if self.0.chars().any(control) {
+            Err("`text` has control characters".into())
+        } else {
+            Ok(())
+        }
+    }
 }
 
 fn is_false(value: &bool) -> bool {
@@ -63,8 +160,9 @@ fn is_false(value: &bool) -> bool {
 
 impl Request {
     /// Every op there is.
-    pub const OPS: [&str; 7] = [
-        "status", "sessions", "show", "hangup", "drain", "undrain", "reload",
+    pub const OPS: [&str; 15] = [
+        "status", "sessions", "show", "hangup", "drain", "undrain", "reload", "dial", "sign",
+        "check", "say", "context", "pause", "resume", "events",
     ];
 
     pub fn op(&self) -> &'static str {
@@ -76,6 +174,14 @@ impl Request {
             Request::Drain {} => "drain",
             Request::Undrain {} => "undrain",
             Request::Reload {} => "reload",
+            Request::Dial { .. } => "dial",
+            Request::Sign { .. } => "sign",
+            Request::Check { .. } => "check",
+            Request::Say { .. } => "say",
+            Request::Context { .. } => "context",
+            Request::Pause { .. } => "pause",
+            Request::Resume { .. } => "resume",
+            Request::Events { .. } => "events",
         }
     }
 
@@ -97,8 +203,10 @@ impl Request {
     /// something else by every other word.
     pub fn from_line(line: &[u8]) -> Result<Request, Failure> {
         let bad = |what: String| Failure::new(Code::BadRequest, what);
-        let mut fields: Map<String, Value> = serde_json::from_slice(line)
-            .map_err(|error| bad(format!("a request is one JSON object on a line: {error}")))?;
+        let mut fields: Map<String, Value> = serde_json::from_slice(line).map_err(|error| {
+            let error = excerpt(&error.to_string());
+            bad(format!("a request is one JSON object on a line: {error}"))
+        })?;
         match fields.remove("protocol") {
             None => {
                 return Err(bad(format!(
@@ -135,27 +243,60 @@ impl Request {
 
     fn check(&self) -> Result<(), Failure> {
         let bad = |what: &str| Err(Failure::new(Code::BadRequest, what));
-        let (call, all, reason) = match self {
-            Request::Show { call } => (Some(call), false, &None),
+        let call = match self {
+            Request::Hangup { call, .. } | Request::Events { call } => call.as_ref(),
+            Request::Show { call }
+            | Request::Say { call, .. }
+            | Request::Context { call, .. }
+            | Request::Pause { call }
+            | Request::Resume { call } => Some(call),
+            _ => None,
+        };
+        if call.is_some_and(String::is_empty) {
+            return bad("`call` is empty");
+        }
+        match self {
             Request::Hangup {
                 call, all, reason, ..
-            } => (call.as_ref(), *all, reason),
-            _ => return Ok(()),
-        };
-        match call {
-            Some(call) if call.is_empty() => return bad("`call` is empty"),
-            Some(_) if all => return bad("`call` and `all` exclude one another"),
-            None if !all => return bad("`hangup` needs `call`, or `all`: true"),
-            _ => {}
+            } => match (call, all) {
+                (Some(_), true) => bad("`call` and `all` exclude one another"),
+                (None, false) => bad("`hangup` needs `call`, or `all`: true"),
+                _ if reason
+                    .as_ref()
+                    .is_some_and(|reason| reason.chars().count() > MAX_REASON) =>
+                {
+                    bad(&format!("`reason` is longer than {MAX_REASON} characters"))
+                }
+                _ => Ok(()),
+            },
+            Request::Dial { from, to } => {
+                let numbers = [("from", from), ("to", to)];
+                let wrong = numbers
+                    .into_iter()
+                    .find(|(_, number)| number.as_deref().is_some_and(|number| !is_number(number)));
+                match wrong {
+                    Some((name, _)) => bad(&format!(
+                        "`{name}` is not a number with its country, like +12025550123"
+                    )),
+                    None => Ok(()),
+                }
+            }
+            Request::Say { text, .. } | Request::Context { text, .. } => {
+                text.check().or_else(|what| bad(&what))
+            }
+            Request::Check { name, .. } if name.is_empty() || name.len() > MAX_NAME => {
+                bad(&format!("`name` is not of 1 to {MAX_NAME} bytes"))
+            }
+            _ => Ok(()),
         }
-        if reason
-            .as_ref()
-            .is_some_and(|reason| reason.chars().count() > MAX_REASON)
-        {
-            return bad(&format!("`reason` is longer than {MAX_REASON} characters"));
-        }
-        Ok(())
     }
+}
+
+/// E.164: a plus and up to 15 digits.
+pub fn is_number(text: &str) -> bool {
+    text.strip_prefix('+').is_some_and(|digits| {
+        (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// A stranger's words, short and on one line, for a message.
@@ -183,8 +324,12 @@ pub enum Code {
     NoSuchCall,
     /// The prefix fits more than one live call.
     Ambiguous,
-    /// The call has too many orders waiting, or the socket too many clients.
+    /// The call has too many orders waiting or does not answer, or the socket has too many clients.
     Busy,
+    /// The call was asked and does not do it, for the reason in the message.
+    Refused,
+    /// Events came faster than they were read; the stream ends.
+    TooSlow,
     /// The daemon is on its way out.
     Stopping,
     /// The config or the credentials are wrong; nothing has changed.
@@ -220,6 +365,10 @@ pub enum Answer {
     HungUp(HungUp),
     Drain(Drain),
     Reloaded(Reloaded),
+    Dial(Dial),
+    Signed(Signed),
+    Told(Told),
+    Paused(Paused),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,6 +403,9 @@ pub struct Session {
     pub started_at: String,
     pub duration_seconds: u64,
     pub ending: bool,
+    /// Its agent listens and does not answer.
+    #[serde(default)]
+    pub paused: bool,
     /// Caller frames (20 ms) received.
     pub frames_in: u64,
     /// Agent audio messages forwarded.
@@ -261,13 +413,37 @@ pub struct Session {
     /// Caller frames given up.
     pub frames_dropped: u64,
     pub barge_ins: u64,
+    /// A test call of an operator's.
+    #[serde(default)]
+    pub test: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HungUp {
-    /// CallSids that were told to end.
+    /// CallSids of calls that are ending.
     pub calls: Vec<String>,
+    /// Of calls that did not take the order in time; for `all` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<String>,
     pub now: bool,
+}
+
+/// After `say` and `context`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The CallSid.
+    pub call: String,
+    pub characters: usize,
+}
+
+/// After `pause` and `resume`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// The CallSid.
+    pub call: String,
+    pub paused: bool,
+    /// False when it was so already.
+    pub changed: bool,
 }
 
 /// After `drain` and `undrain`.
@@ -281,6 +457,7 @@ pub struct Drain {
     pub expected_sessions: usize,
 }
 
+/// After `reload`, and after `check`, which tells what a reload would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reloaded {
@@ -290,8 +467,42 @@ pub struct Reloaded {
     pub need_restart: Vec<String>,
 }
 
+/// A test call that has been announced, and what its telephone needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dial {
+    pub call_sid: String,
+    pub account_sid: String,
+    pub from: String,
+    pub to: String,
+    /// What is signed, without a slash at its end; not where to connect.
+    pub public_url: String,
+    /// The public listener as it is reached from this machine.
+    pub address: std::net::SocketAddr,
+    /// That listener's own certificate, DER in base64, if it speaks TLS: it is made out to the
+    /// public name, and nobody else may answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// For `X-Twilio-Signature`.
+    pub signature: String,
+}
+
 /// A reply's line, newline included.
 pub fn reply_line(outcome: &Result<Answer, Failure>) -> Vec<u8> {
+    let (ok, error) = (outcome.as_ref().ok(), outcome.as_ref().err());
+    from_daemon(ok, None, error)
+}
+
+/// An event's line, newline included.
+pub fn event_line(event: &Event) -> Vec<u8> {
+    from_daemon(None, Some(event), None)
+}
+
+fn from_daemon(ok: Option<&Answer>, event: Option<&Event>, error: Option<&Failure>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Line<'a> {
         protocol: u64,
@@ -299,13 +510,15 @@ pub fn reply_line(outcome: &Result<Answer, Failure>) -> Vec<u8> {
         #[serde(skip_serializing_if = "Option::is_none")]
         ok: Option<&'a Answer>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        event: Option<&'a Event>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<&'a Failure>,
     }
-    let (ok, error) = (outcome.as_ref().ok(), outcome.as_ref().err());
     line(&Line {
         protocol: PROTOCOL,
         version: VERSION,
         ok,
+        event,
         error,
     })
 }
@@ -315,7 +528,10 @@ pub fn reply_line(outcome: &Result<Answer, Failure>) -> Vec<u8> {
 pub struct Reply {
     /// The daemon's.
     pub version: String,
+    /// `ok` or `event`, or why not.
     pub outcome: Result<Value, Failure>,
+    /// One line of a stream: more may follow.
+    pub is_event: bool,
 }
 
 /// Why a reply's line is not one.
@@ -336,6 +552,7 @@ impl Reply {
             protocol: u64,
             version: String,
             ok: Option<Value>,
+            event: Option<Value>,
             error: Option<Failure>,
         }
         // The number first, by itself: the rest of another protocol may look different.
@@ -348,23 +565,25 @@ impl Reply {
         let garbled = |error: serde_json::Error| ReplyError::Garbled(excerpt(&error.to_string()));
         let number: Number = serde_json::from_slice(line).map_err(garbled)?;
         if number.protocol != PROTOCOL {
-            let (theirs, version) = (number.protocol, number.version);
+            let (theirs, version) = (number.protocol, excerpt(&number.version));
             return Err(ReplyError::Protocol { theirs, version });
         }
         let line: Line = serde_json::from_slice(line).map_err(garbled)?;
         debug_assert_eq!(line.protocol, PROTOCOL);
-        let outcome = match (line.ok, line.error) {
-            (Some(ok), None) => Ok(ok),
-            (None, Some(error)) => Err(error),
+        let is_event = line.event.is_some();
+        let outcome = match (line.ok, line.event, line.error) {
+            (Some(value), None, None) | (None, Some(value), None) => Ok(value),
+            (None, None, Some(error)) => Err(error),
             _ => {
                 return Err(ReplyError::Garbled(
-                    "neither `ok` nor `error`, or both".into(),
+                    "not one of `ok`, `event` and `error`".into(),
                 ));
             }
         };
         Ok(Reply {
             version: line.version,
             outcome,
+            is_event,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The wire, letter by letter: scripts depend on it.
 
 use super::*;
+use crate::admin::event::What;
 
 fn hangup(call: Option<&str>, all: bool, now: bool, reason: Option<&str>) -> Request {
     Request::Hangup {
@@ -31,6 +32,60 @@ fn every_request_has_one_spelling_and_is_read_back() {
         (Request::Drain {}, r#"{"protocol":1,"op":"drain"}"#),
         (Request::Undrain {}, r#"{"protocol":1,"op":"undrain"}"#),
         (Request::Reload {}, r#"{"protocol":1,"op":"reload"}"#),
+        (
+            Request::Dial {
+                from: None,
+                to: Some("+12025550123".into()),
+            },
+            r#"{"protocol":1,"op":"dial","to":"+12025550123"}"#,
+        ),
+        (
+            Request::Sign {
+                call: "CA1".into(),
+                url: "https://b/voice/after".into(),
+                params: vec![("CallSid".into(), "CA1".into())],
+            },
+            r#"{"protocol":1,"op":"sign","call":"CA1","url":"https://b/voice/after","params":[["CallSid","CA1"]]}"#,
+        ),
+        (
+            Request::Check {
+                name: "bridge.toml".into(),
+                text: "a = \"b\"\n".into(),
+            },
+            r#"{"protocol":1,"op":"check","name":"bridge.toml","text":"a = \"b\"\n"}"#,
+        ),
+        (
+            Request::Say {
+                call: "CA1".into(),
+                text: "One moment.".into(),
+            },
+            r#"{"protocol":1,"op":"say","call":"CA1","text":"One moment."}"#,
+        ),
+        (
+            Request::Context {
+                call: "CA1".into(),
+                text: "Ann calls.".into(),
+            },
+            r#"{"protocol":1,"op":"context","call":"CA1","text":"Ann calls."}"#,
+        ),
+        (
+            Request::Pause { call: "CA1".into() },
+            r#"{"protocol":1,"op":"pause","call":"CA1"}"#,
+        ),
+        (
+            Request::Resume { call: "CA1".into() },
+            r#"{"protocol":1,"op":"resume","call":"CA1"}"#,
+        ),
+        (
+            Request::Events { call: None },
+            r#"{"protocol":1,"op":"events"}"#,
+        ),
+        (
+            Request::Events {
+                call: Some("CA1".into()),
+            },
+            r#"{"protocol":1,"op":"events","call":"CA1"}"#,
+        ),
     ];
     for (request, line) in &spelled {
         assert_eq!(request.to_line(), format!("{line}\n").into_bytes());
@@ -47,6 +102,10 @@ fn an_order_that_is_half_understood_is_refused() {
     let long = format!(
         r#"{{"protocol":1,"op":"hangup","all":true,"reason":"{}"}}"#,
         "é".repeat(201)
+    );
+    let wordy = format!(
+        r#"{{"protocol":1,"op":"say","call":"CA1","text":"{}"}}"#,
+        "é".repeat(MAX_TEXT + 1)
     );
     let deep = format!(r#"{{"protocol":1,"op":{}"#, "[".repeat(60_000));
     let cases = [
@@ -73,7 +132,43 @@ fn an_order_that_is_half_understood_is_refused() {
             r#"{"protocol":1,"op":"hangup","call":"CA1","nwo":true}"#,
             BadRequest,
         ),
+        (
+            r#"{"protocol":1,"op":"dial","from":"anonymous"}"#,
+            BadRequest,
+        ),
+        (r#"{"protocol":1,"op":"dial","to":"+1 202"}"#, BadRequest),
+        (r#"{"protocol":1,"op":"sign","call":"CA1"}"#, BadRequest),
+        (
+            r#"{"protocol":1,"op":"sign","call":"CA1","url":"u","params":{"a":"b"}}"#,
+            BadRequest,
+        ),
         (long.as_str(), BadRequest),
+        (r#"{"protocol":1,"op":"events","call":""}"#, BadRequest),
+        (r#"{"protocol":1,"op":"pause"}"#, BadRequest),
+        (r#"{"protocol":1,"op":"resume","call":""}"#, BadRequest),
+        (r#"{"protocol":1,"op":"say","call":"CA1"}"#, BadRequest),
+        (
+            r#"{"protocol":1,"op":"say","call":"CA1","text":" \n"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"say","call":"","text":"a"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"context","call":"CA1","text":"a\u0000b"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"context","call":"CA1","text":"a\u009bb"}"#,
+            BadRequest,
+        ),
+        (wordy.as_str(), BadRequest),
+        (r#"{"protocol":1,"op":"check","text":"a"}"#, BadRequest),
+        (
+            r#"{"protocol":1,"op":"check","name":"","text":"a"}"#,
+            BadRequest,
+        ),
         (deep.as_str(), BadRequest),
         (r#"{"protocol":1,"op":"transfer"}"#, UnknownOp),
         (r#"{"protocol":2,"op":"transfer"}"#, ProtocolMismatch),
@@ -129,12 +224,14 @@ fn replies_are_spelled_like_this() {
         started_at: "T".into(),
         duration_seconds: 5,
         ending: false,
+        paused: true,
         frames_in: 6,
         audio_out: 7,
         frames_dropped: 8,
         barge_ins: 9,
+        test: true,
     };
-    let shown = r#"{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9}"#;
+    let shown = r#"{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":true,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":true}"#;
     assert_eq!(
         spelled(Ok(Answer::Sessions(Sessions {
             sessions: vec![session.clone()]
@@ -148,6 +245,7 @@ fn replies_are_spelled_like_this() {
     assert_eq!(
         spelled(Ok(Answer::HungUp(HungUp {
             calls: vec!["CA1".into()],
+            unanswered: vec![],
             now: true
         }))),
         "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"calls\":[\"CA1\"],\"now\":true}}\n"
@@ -160,6 +258,36 @@ fn replies_are_spelled_like_this() {
             expected_sessions: 0,
         }))),
         "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"draining\":true,\"changed\":false,\"activeSessions\":1,\"expectedSessions\":0}}\n"
+    );
+    assert_eq!(
+        spelled(Ok(Answer::HungUp(HungUp {
+            calls: vec![],
+            unanswered: vec!["CA1".into()],
+            now: false
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"calls\":[],\"unanswered\":[\"CA1\"],\"now\":false}}\n"
+    );
+    assert_eq!(
+        spelled(Ok(Answer::Told(Told {
+            call: "CA1".into(),
+            characters: 11
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"call\":\"CA1\",\"characters\":11}}\n"
+    );
+    assert_eq!(
+        spelled(Ok(Answer::Paused(Paused {
+            call: "CA1".into(),
+            paused: true,
+            changed: false
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"call\":\"CA1\",\"paused\":true,\"changed\":false}}\n"
+    );
+    assert_eq!(
+        spelled(Ok(Answer::Reloaded(Reloaded {
+            changed: vec!["log.level".into()],
+            need_restart: vec!["listen.http".into()],
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"changed\":[\"log.level\"],\"needRestart\":[\"listen.http\"]}}\n"
     );
     assert_eq!(
         spelled(Err(Failure::new(Code::NoSuchCall, "no call \"x\"\n"))),
@@ -178,6 +306,7 @@ fn a_reply_from_a_newer_daemon_is_still_read() {
         hung_up,
         HungUp {
             calls: vec![],
+            unanswered: vec![],
             now: true
         }
     );
@@ -199,4 +328,221 @@ fn a_reply_from_a_newer_daemon_is_still_read() {
         assert!(matches!(error, ReplyError::Garbled(_)), "{garbled}");
     }
     assert!(decode::<Status>(&Value::Null).is_err());
+}
+
+const CODES: [(Code, &str); 10] = [
+    (Code::BadRequest, "bad-request"),
+    (Code::ProtocolMismatch, "protocol-mismatch"),
+    (Code::UnknownOp, "unknown-op"),
+    (Code::NoSuchCall, "no-such-call"),
+    (Code::Ambiguous, "ambiguous"),
+    (Code::Busy, "busy"),
+    (Code::Refused, "refused"),
+    (Code::TooSlow, "too-slow"),
+    (Code::Stopping, "stopping"),
+    (Code::ConfigInvalid, "config-invalid"),
+];
+
+#[test]
+fn every_code_has_a_word() {
+    for (code, word) in CODES {
+        assert_eq!(serde_json::to_value(code).unwrap(), word);
+        assert_eq!(serde_json::from_value::<Code>(word.into()).unwrap(), code);
+    }
+}
+
+/// Every type of event, and how it is written.
+fn events() -> Vec<(What, &'static str)> {
+    let call_sid = || "CA1".to_owned();
+    let session = Session {
+        call_sid: call_sid(),
+        stream_sid: "MZ1".into(),
+        agent: "hume".into(),
+        agent_connected: true,
+        from: "+1".into(),
+        to: "+2".into(),
+        started_at: "T".into(),
+        duration_seconds: 5,
+        ending: false,
+        paused: false,
+        frames_in: 6,
+        audio_out: 7,
+        frames_dropped: 8,
+        barge_ins: 9,
+        test: false,
+    };
+    vec![
+        (
+            What::Snapshot {
+                draining: true,
+                sessions: vec![session],
+            },
+            r#""type":"snapshot","draining":true,"sessions":[{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":false,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":false}]"#,
+        ),
+        (
+            What::CallStarted {
+                call_sid: call_sid(),
+                stream_sid: "MZ1".into(),
+                agent: "hume".into(),
+                from: "+1".into(),
+                to: "+2".into(),
+                started_at: "T".into(),
+            },
+            r#""type":"call-started","callSid":"CA1","streamSid":"MZ1","agent":"hume","from":"+1","to":"+2","startedAt":"T""#,
+        ),
+        (
+            What::AgentConnected {
+                call_sid: call_sid(),
+            },
+            r#""type":"agent-connected","callSid":"CA1""#,
+        ),
+        (
+            What::AgentClosed {
+                call_sid: call_sid(),
+            },
+            r#""type":"agent-closed","callSid":"CA1""#,
+        ),
+        (
+            What::Paused {
+                call_sid: call_sid(),
+            },
+            r#""type":"paused","callSid":"CA1""#,
+        ),
+        (
+            What::Resumed {
+                call_sid: call_sid(),
+            },
+            r#""type":"resumed","callSid":"CA1""#,
+        ),
+        (
+            What::ToolCall {
+                call_sid: call_sid(),
+                tool: "hang_up".into(),
+            },
+            r#""type":"tool-call","callSid":"CA1","tool":"hang_up""#,
+        ),
+        (
+            What::BargeIn {
+                call_sid: call_sid(),
+            },
+            r#""type":"barge-in","callSid":"CA1""#,
+        ),
+        (
+            What::HangingUp {
+                call_sid: call_sid(),
+                cause: "operator".into(),
+            },
+            r#""type":"hanging-up","callSid":"CA1","cause":"operator""#,
+        ),
+        (
+            What::GoodbyeWithdrawn {
+                call_sid: call_sid(),
+            },
+            r#""type":"goodbye-withdrawn","callSid":"CA1""#,
+        ),
+        (
+            What::CallEnded {
+                call_sid: call_sid(),
+                cause: Some("operator".into()),
+                duration_seconds: 7,
+            },
+            r#""type":"call-ended","callSid":"CA1","cause":"operator","durationSeconds":7"#,
+        ),
+        (
+            What::CallEnded {
+                call_sid: call_sid(),
+                cause: None,
+                duration_seconds: 0,
+            },
+            r#""type":"call-ended","callSid":"CA1","durationSeconds":0"#,
+        ),
+        (
+            What::CallRefused {
+                call_sid: call_sid(),
+                reason: "full".into(),
+            },
+            r#""type":"call-refused","callSid":"CA1","reason":"full""#,
+        ),
+        (
+            What::Draining { draining: true },
+            r#""type":"draining","draining":true"#,
+        ),
+        (
+            What::Reloaded {
+                changed: vec!["log.level".into()],
+                need_restart: vec![],
+            },
+            r#""type":"reloaded","changed":["log.level"],"needRestart":[]"#,
+        ),
+        (What::Stopped {}, r#""type":"stopped""#),
+    ]
+}
+
+#[test]
+fn events_are_spelled_like_this() {
+    for (what, words) in events() {
+        let event = Event {
+            at: "T".into(),
+            what,
+        };
+        let line = String::from_utf8(event_line(&event)).unwrap();
+        let expected = format!(
+            "{{\"protocol\":1,\"version\":\"{VERSION}\",\"event\":{{\"at\":\"T\",{words}}}}}\n"
+        );
+        assert_eq!(line, expected);
+        let reply = Reply::from_line(line.as_bytes()).unwrap();
+        assert!(reply.is_event);
+        assert_eq!(decode::<Event>(&reply.outcome.unwrap()).unwrap(), event);
+    }
+    let newer =
+        br#"{"protocol":1,"version":"9","event":{"at":"T","type":"on-fire","callSid":"CA1"}}"#;
+    let newer = Reply::from_line(newer).unwrap().outcome.unwrap();
+    assert_eq!(decode::<Event>(&newer).unwrap().what, What::Other);
+    let both = br#"{"protocol":1,"version":"9","ok":{},"event":{}}"#;
+    assert!(Reply::from_line(both).is_err());
+}
+
+#[test]
+fn an_agent_gets_one_line() {
+    let spoken = |text: &str| Text::from(text).spoken();
+    assert_eq!(spoken(" One\n\tmoment, \u{e9}. \r\n"), "One  moment, é.");
+    let words = format!("{:?}", Text::from("the secret word"));
+    assert_eq!(words, "Text(15 characters)");
+}
+
+#[test]
+fn the_manual_has_every_op_code_and_event() {
+    let manual = include_str!("../../man/hume-bridge-admin.7");
+    // The words of the items: `.It Li drain , undrain` has two.
+    let items: Vec<&str> = manual
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Li "))
+        .flat_map(|line| line.split(" No ").next())
+        .flat_map(|line| line.split(" , "))
+        .collect();
+    for op in Request::OPS {
+        assert!(items.contains(&op), "no op {op}");
+    }
+    let types: Vec<String> = events()
+        .iter()
+        .map(|(what, _)| {
+            serde_json::to_value(what).unwrap()["type"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    for word in CODES
+        .iter()
+        .map(|(_, word)| *word)
+        .chain(types.iter().map(String::as_str))
+    {
+        assert!(items.contains(&word), "no {word}");
+    }
+    for item in items {
+        let known = Request::OPS.contains(&item)
+            || CODES.iter().any(|(_, word)| *word == item)
+            || types.iter().any(|word| word == item);
+        assert!(known, "{item} is nothing");
+    }
 }

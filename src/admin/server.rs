@@ -2,7 +2,9 @@
 //!
 //! [`bind`] puts the socket where only its owner and one group can open it, and refuses to take it
 //! from a daemon that is still there. [`serve`] answers each client's lines in order until the
-//! client leaves, breaks the framing, idles, or stops reading. What the answers are is
+//! client leaves, breaks the framing, idles, or stops reading. A client that follows events asks
+//! nothing more: it may be silent for as long as it likes, since the kernel tells when it has gone,
+//! and is let go when it leaves, reads too slowly or the daemon stops. What the answers are is
 //! [`desk`](super::desk)'s affair; here are only sockets, bounds and deadlines.
 
 use std::{
@@ -22,13 +24,17 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    desk::Desk,
+    desk::{Desk, Reply},
+    follow::{self, Following, Next},
     framing::Lines,
-    protocol::{Code, Failure, MAX_REQUEST, reply_line},
+    protocol::{Code, Failure, MAX_REQUEST, event_line, reply_line},
 };
 
 /// Read and write for the owner and the group, nothing for others.
 const MODE: u32 = 0o660;
+
+/// What is being answered when the daemon stops may still take so long.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What one client may cost.
 #[derive(Clone, Debug)]
@@ -133,7 +139,10 @@ pub async fn bind(path: &Path, group: &str) -> Result<Listener, BindError> {
     if !group.is_empty()
         && let Err(error) = give_to_group(path, group)
     {
-        tracing::warn!(%error, group, socket = %path.display(), "control socket keeps its group");
+        tracing::warn!(
+            %error, group, socket = %path.display(),
+            "the control socket keeps its group: admin.group cannot be given to it"
+        );
     }
     fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(failed)?;
     Ok(listener)
@@ -148,6 +157,11 @@ fn give_to_group(path: &Path, group: &str) -> io::Result<()> {
         return Ok(());
     }
     chown(path, None, Some(gid))
+}
+
+/// Whether the control socket can be given to this group.
+pub fn group_exists(group: &str) -> bool {
+    fs::read_to_string("/etc/group").is_ok_and(|groups| gid_of(&groups, group).is_some())
 }
 
 /// `name:password:gid:members`, one a line.
@@ -186,7 +200,7 @@ pub async fn serve_with(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::error!(%error, "cannot accept on the control socket");
+                tracing::error!(limited = true, %error, "cannot accept on the control socket");
                 tokio::select! {
                     () = token.cancelled() => return,
                     () = sleep(Duration::from_secs(1)) => continue,
@@ -194,6 +208,11 @@ pub async fn serve_with(
             }
         };
         let Ok(place) = room.clone().try_acquire_owned() else {
+            tracing::warn!(
+                limited = true,
+                clients = limits.clients,
+                "the control socket is full"
+            );
             // An operator in trouble is told at once; a full socket buffer is not waited for.
             let full = Failure::new(Code::Busy, "too many clients on the control socket");
             let _ = stream.try_write(&reply_line(&Err(full)));
@@ -204,40 +223,121 @@ pub async fn serve_with(
             let _place = place;
             tokio::select! {
                 biased;
-                // Polled first: a reply that is being written is written if its reader takes it.
-                () = client(stream, &desk, &limits) => {}
-                () = token.cancelled() => {}
+                () = client(stream, &desk, &limits, &token) => {}
+                () = async {
+                    token.cancelled().await;
+                    sleep(LAST_WORDS).await;
+                } => {}
             }
         });
     }
 }
 
-async fn client(mut stream: UnixStream, desk: &Desk, limits: &Limits) {
+async fn client(mut stream: UnixStream, desk: &Desk, limits: &Limits, token: &CancellationToken) {
     let uid = match stream.peer_cred() {
         Ok(peer) => peer.uid(),
-        Err(error) => return tracing::warn!(%error, "a control client without credentials"),
+        Err(error) => {
+            return tracing::warn!(target: "audit", limited = true, %error, "a control client without credentials");
+        }
     };
     let mut lines = Lines::new(MAX_REQUEST);
     loop {
-        let (line, last) = match timeout(limits.idle, next_line(&mut stream, &mut lines)).await {
-            Err(_) => return,
-            Ok(next) => next,
+        let next = tokio::select! {
+            biased;
+            next = timeout(limits.idle, next_line(&mut stream, &mut lines)) => next,
+            () = token.cancelled() => return,
         };
-        let outcome = match line {
+        let Ok((line, last)) = next else {
+            return;
+        };
+        let reply = match line {
             Ok(None) => return,
             Ok(Some(line)) if line.is_empty() => continue,
-            Ok(Some(line)) => desk.answer(&line, uid),
-            Err(failure) => Err(failure),
+            Ok(Some(line)) => desk.answer(&line, uid).await,
+            Err(failure) => Reply::Line(Err(failure)),
         };
-        match timeout(limits.write, stream.write_all(&reply_line(&outcome))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => return tracing::warn!(uid, "a control client does not read its reply"),
-        }
-        if last {
+        let outcome = match reply {
+            Reply::Line(outcome) => outcome,
+            Reply::Stream(following) => return follow(stream, following, limits, uid, token).await,
+        };
+        if !write(&mut stream, &reply_line(&outcome), limits, uid).await || last {
             return;
         }
     }
+}
+
+/// Whether the client has taken it.
+async fn write(stream: &mut UnixStream, line: &[u8], limits: &Limits, uid: u32) -> bool {
+    match timeout(limits.write, stream.write_all(line)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(_)) => false,
+        Err(_) => {
+            tracing::warn!(
+                limited = true,
+                uid,
+                "a control client does not read its reply"
+            );
+            false
+        }
+    }
+}
+
+/// Tells what happens until the client leaves, the stream ends or the daemon stops. Only this task
+/// ever waits for the client.
+async fn follow(
+    mut stream: UnixStream,
+    mut following: Following,
+    limits: &Limits,
+    uid: u32,
+    token: &CancellationToken,
+) {
+    let mut chunk = [0; 64];
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = token.cancelled() => break,
+            next = following.next() => next,
+            read = stream.read(&mut chunk) => match read {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {
+                    let words = "nothing can be asked on a connection that follows events";
+                    let busy = Failure::new(Code::BadRequest, words);
+                    write(&mut stream, &reply_line(&Err(busy)), limits, uid).await;
+                    return;
+                }
+            },
+        };
+        match next {
+            Next::Event(event) => {
+                if !write(&mut stream, &event_line(&event), limits, uid).await {
+                    return;
+                }
+            }
+            Next::Over => return,
+            Next::TooSlow => return too_slow(&stream, uid),
+        }
+    }
+    loop {
+        match following.rest() {
+            Next::Event(event) => {
+                if !write(&mut stream, &event_line(&event), limits, uid).await {
+                    return;
+                }
+            }
+            Next::Over => break,
+            Next::TooSlow => return too_slow(&stream, uid),
+        }
+    }
+    write(&mut stream, &event_line(&follow::stopped()), limits, uid).await;
+}
+
+fn too_slow(stream: &UnixStream, uid: u32) {
+    tracing::info!(uid, "a control client read events too slowly");
+    let words = "events came faster than they were read; ask again for where things stand";
+    let slow = Failure::new(Code::TooSlow, words);
+    // Every earlier line has left us whole. If this one finds no room, the end of the stream has to
+    // say it.
+    _ = stream.try_write(&reply_line(&Err(slow)));
 }
 
 /// The next line, and whether the connection ends after it.

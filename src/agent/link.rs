@@ -117,6 +117,13 @@ impl Tls {
         Tls::default()
     }
 
+    /// For one peer, in a manner of its own.
+    pub fn with(config: Arc<ClientConfig>) -> Tls {
+        Tls {
+            config: OnceLock::from(config),
+        }
+    }
+
     /// The configuration: ring, the machine's own certificate store, sessions resumed. The first
     /// use reads the store from disk; a failure is not remembered, since the store can be mended.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, ConnectError> {
@@ -152,40 +159,11 @@ pub async fn connect(
 
 async fn open(request: &Request, tls: &Tls, deadline: Instant) -> Result<Socket, ConnectError> {
     let url = Url::parse(&request.url).map_err(|_| ConnectError::BadUrl)?;
-    let secure = match url.scheme() {
-        "ws" => false,
-        "wss" => true,
-        _ => return Err(ConnectError::BadUrl),
-    };
-    if !url.username().is_empty() || url.password().is_some() {
+    if !matches!(url.scheme(), "ws" | "wss") {
         return Err(ConnectError::BadUrl);
     }
-    let host = url.host().ok_or(ConnectError::BadUrl)?;
-    let port = url.port_or_known_default().ok_or(ConnectError::BadUrl)?;
     let handshake = handshake(&url, request)?;
-
-    let tcp = dial(&host, port, deadline).await?;
-    // A frame every 20 ms: waiting to fill a packet would be heard.
-    tcp.set_nodelay(true)
-        .map_err(|error| ConnectError::Tcp(error.kind()))?;
-    let io = if secure {
-        let name = match host {
-            Host::Domain(name) => {
-                ServerName::try_from(name.to_owned()).map_err(|_| ConnectError::BadUrl)?
-            }
-            Host::Ipv4(ip) => ServerName::IpAddress(std::net::IpAddr::V4(ip).into()),
-            Host::Ipv6(ip) => ServerName::IpAddress(std::net::IpAddr::V6(ip).into()),
-        };
-        let connector = TlsConnector::from(tls.client_config()?);
-        Io::Tls(Box::new(
-            connector
-                .connect(name, tcp)
-                .await
-                .map_err(|error| tls_error(&error))?,
-        ))
-    } else {
-        Io::Plain(tcp)
-    };
+    let io = reach(&url, tls, deadline).await?;
 
     // Small buffers: the library allocates the read buffer at once, and its default of 128 KiB
     // would be most of a call's memory. Writes go out at every flush whatever the sizes.
@@ -199,6 +177,41 @@ async fn open(request: &Request, tls: &Tls, deadline: Instant) -> Result<Socket,
         Ok((socket, _)) => Ok(socket),
         Err(error) => Err(handshake_error(&error)),
     }
+}
+
+/// Name, TCP and, for `wss` and `https`, TLS. Whoever calls sets the deadline for the whole; here
+/// it only shares the time among a host's addresses.
+pub async fn reach(url: &Url, tls: &Tls, deadline: Instant) -> Result<Io, ConnectError> {
+    let secure = match url.scheme() {
+        "ws" | "http" => false,
+        "wss" | "https" => true,
+        _ => return Err(ConnectError::BadUrl),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(ConnectError::BadUrl);
+    }
+    let host = url.host().ok_or(ConnectError::BadUrl)?;
+    let port = url.port_or_known_default().ok_or(ConnectError::BadUrl)?;
+    let tcp = dial(&host, port, deadline).await?;
+    // A frame every 20 ms: waiting to fill a packet would be heard.
+    tcp.set_nodelay(true)
+        .map_err(|error| ConnectError::Tcp(error.kind()))?;
+    if !secure {
+        return Ok(Io::Plain(tcp));
+    }
+    let name = match host {
+        Host::Domain(name) => {
+            ServerName::try_from(name.to_owned()).map_err(|_| ConnectError::BadUrl)?
+        }
+        Host::Ipv4(ip) => ServerName::IpAddress(std::net::IpAddr::V4(ip).into()),
+        Host::Ipv6(ip) => ServerName::IpAddress(std::net::IpAddr::V6(ip).into()),
+    };
+    let connector = TlsConnector::from(tls.client_config()?);
+    let stream = connector
+        .connect(name, tcp)
+        .await
+        .map_err(|error| tls_error(&error))?;
+    Ok(Io::Tls(Box::new(stream)))
 }
 
 /// The upgrade request. Marking the secret as sensitive hides it from `Debug`, but the WebSocket

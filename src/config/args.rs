@@ -20,6 +20,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq)]
 pub enum Invocation {
     Run(RunArgs),
+    Check(CheckArgs),
     Demo(DemoArgs),
     Load(LoadArgs),
     /// The text to print on stdout, with its last newline.
@@ -34,6 +35,16 @@ pub struct RunArgs {
     pub config: Option<PathBuf>,
     pub credentials: Option<PathBuf>,
     pub overrides: Overrides,
+}
+
+/// Look whether calls could be taken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CheckArgs {
+    /// As the daemon is started.
+    pub run: RunArgs,
+    /// Ask nobody on the network.
+    pub offline: bool,
+    pub json: bool,
 }
 
 /// One simulated call, shown.
@@ -74,17 +85,23 @@ impl std::error::Error for UsageError {}
 #[derive(Clone, Copy, PartialEq)]
 enum Command {
     Run,
+    Check,
     Demo,
     Load,
 }
 
 impl Command {
-    const NAMED: [(&'static str, Command); 2] = [("demo", Command::Demo), ("load", Command::Load)];
-    const ALL: [Command; 3] = [Command::Run, Command::Demo, Command::Load];
+    const NAMED: [(&'static str, Command); 3] = [
+        ("check", Command::Check),
+        ("demo", Command::Demo),
+        ("load", Command::Load),
+    ];
+    const ALL: [Command; 4] = [Command::Run, Command::Check, Command::Demo, Command::Load];
 
     fn called(self) -> &'static str {
         match self {
             Command::Run => "hume-bridge",
+            Command::Check => "hume-bridge check",
             Command::Demo => "hume-bridge demo",
             Command::Load => "hume-bridge load",
         }
@@ -101,6 +118,15 @@ impl Command {
                 "help",
                 "version",
             ],
+            Command::Check => &[
+                "config",
+                "credentials",
+                "port",
+                "hume-config",
+                "offline",
+                "json",
+                "help",
+            ],
             Command::Demo => &["out", "caller", "agent", "fast", "help"],
             Command::Load => &["calls", "secs", "json", "help"],
         }
@@ -109,6 +135,7 @@ impl Command {
     fn help(self) -> &'static str {
         match self {
             Command::Run => HELP,
+            Command::Check => CHECK_HELP,
             Command::Demo => DEMO_HELP,
             Command::Load => LOAD_HELP,
         }
@@ -119,6 +146,7 @@ const HELP: &str = "\
 Answers telephone calls from Twilio with a speech-to-speech agent.
 
 Usage: hume-bridge [OPTIONS]         take calls, in the foreground
+       hume-bridge check [OPTIONS]   look whether all is ready for calls
        hume-bridge demo [OPTIONS]    show one simulated call
        hume-bridge load [OPTIONS]    measure many simulated calls
 
@@ -133,6 +161,27 @@ Options:
   -V, --version       print the version
 
 hume-bridge(8), humebridgectl(1)
+";
+
+const CHECK_HELP: &str = "\
+Looks whether calls can be taken, and says how to mend what is wrong: config,
+credentials, this machine, Twilio's account and number, the public address,
+the agent. hume-bridge may be running meanwhile, or not yet.
+
+Usage: hume-bridge check [OPTIONS]
+
+Options:
+  --config FILE       the config [/etc/hume-bridge/hume-bridge.toml]
+  --credentials FILE  secrets as JSON, mode 600
+                      [file in [credentials], then $CREDENTIALS_DIRECTORY]
+  --port N            port of listen.http, over the config's
+  --hume-config ID    hume.config_id, over the config's
+  --offline           ask nobody on the network
+  --json              print JSON, one object a line
+  -h, --help          print this
+
+Exit status: 0 all is well, 1 something fails, 78 the config or the
+credentials are wrong
 ";
 
 const DEMO_HELP: &str = "\
@@ -169,9 +218,10 @@ where
 {
     let mut parser = lexopt::Parser::from_args(args);
     let mut command = Command::Run;
-    // The first option of `run`, to say what is wrong when a command follows it.
-    let mut before: Option<String> = None;
+    // The options so far, to say what is wrong when a command follows that they do not go with.
+    let mut before: Vec<String> = Vec::new();
     let (mut run, mut demo) = (RunArgs::default(), DemoArgs::default());
+    let mut offline = false;
     let (mut calls, mut secs, mut json) = (None, None, false);
 
     loop {
@@ -191,7 +241,12 @@ where
             Arg::Value(value) => {
                 let word = value.to_str().unwrap_or("");
                 let named = Command::NAMED.iter().find(|(name, _)| *name == word);
-                match (named, before) {
+                let odd = named.and_then(|(_, named)| {
+                    before
+                        .iter()
+                        .find(|option| !named.options().contains(&option.as_str()))
+                });
+                match (named, odd) {
                     (Some((_, named)), None) if command == Command::Run => command = *named,
                     (Some(_), Some(option)) => {
                         return Err(UsageError(format!(
@@ -200,19 +255,24 @@ where
                     }
                     (_, _) => return Err(unexpected(word, command)),
                 }
-                before = None;
+                before.clear();
                 continue;
             }
         };
         match (command, &*option) {
             (_, "help") => return Ok(Invocation::Help(command.help())),
             (_, "version") => return Ok(Invocation::Version),
-            (Command::Run, "config") => run.config = Some(path(&mut parser, &option)?),
-            (Command::Run, "credentials") => run.credentials = Some(path(&mut parser, &option)?),
-            (Command::Run, "port") => {
+            (Command::Run | Command::Check, "config") => {
+                run.config = Some(path(&mut parser, &option)?)
+            }
+            (Command::Run | Command::Check, "credentials") => {
+                run.credentials = Some(path(&mut parser, &option)?);
+            }
+            (Command::Check, "offline") => offline = true,
+            (Command::Run | Command::Check, "port") => {
                 run.overrides.port = Some(number(&mut parser, &option, 0..=u16::MAX)?);
             }
-            (Command::Run, "hume-config") => {
+            (Command::Run | Command::Check, "hume-config") => {
                 run.overrides.hume_config = Some(text(&mut parser, &option)?);
             }
             (Command::Run, "log-level") => {
@@ -224,16 +284,17 @@ where
             (Command::Demo, "fast") => demo.fast = true,
             (Command::Load, "calls") => calls = Some(number(&mut parser, &option, 1..=100_000)?),
             (Command::Load, "secs") => secs = Some(number(&mut parser, &option, 1..=86_400)?),
-            (Command::Load, "json") => json = true,
+            (Command::Check | Command::Load, "json") => json = true,
             _ => return Err(unknown(&option, command)),
         }
-        if command == Command::Run && before.is_none() {
-            before = Some(option);
+        if command == Command::Run {
+            before.push(option);
         }
     }
 
     Ok(match command {
         Command::Run => Invocation::Run(run),
+        Command::Check => Invocation::Check(CheckArgs { run, offline, json }),
         Command::Demo => Invocation::Demo(demo),
         Command::Load => match (calls, secs) {
             (Some(calls), Some(secs)) => Invocation::Load(LoadArgs { calls, secs, json }),

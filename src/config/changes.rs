@@ -36,6 +36,22 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
     needs_restart! {
         "listen.http": listen.http,
         "listen.ops": listen.ops,
+    }
+    // A listener that speaks TLS goes on doing so, and its certificate can be renewed; one that
+    // does not was opened for somebody who speaks HTTP to it.
+    if old.listen.tls_cert.is_some() == new.listen.tls_cert.is_some() {
+        taken! {
+            "listen.tls_cert": listen.tls_cert,
+            "listen.tls_key": listen.tls_key,
+        }
+    } else {
+        needs_restart! {
+            "listen.tls_cert": listen.tls_cert,
+            "listen.tls_key": listen.tls_key,
+        }
+    }
+    taken! { "listen.unsigned_rate": listen.unsigned_rate }
+    needs_restart! {
         "admin.socket": admin.socket,
         "admin.group": admin.group,
     }
@@ -54,6 +70,10 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "hume.declare_hang_up": hume.declare_hang_up,
         "hume.clear_on_user_message": hume.clear_on_user_message,
         "calls.max_concurrent": calls.max_concurrent,
+        "calls.max_per_caller": calls.max_per_caller,
+        "calls.max_per_number": calls.max_per_number,
+        "calls.allow": calls.allow,
+        "calls.deny": calls.deny,
         "calls.max_duration": calls.max_duration,
         "calls.greeting": calls.greeting,
         "calls.drain_limit": calls.drain_limit,
@@ -62,7 +82,10 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "calls.fallback": calls.fallback,
         "credentials.file": credentials_file,
     }
-    needs_restart! { "log.target": log.target }
+    needs_restart! {
+        "log.target": log.target,
+        "log.audit": log.audit,
+    }
     taken! { "log.level": log.level }
     changes
 }
@@ -77,6 +100,9 @@ mod tests {
         [listen]
         http = "127.0.0.1:1"
         ops = "127.0.0.1:2"
+        tls_cert = "/etc/other.pem"
+        tls_key = "credential:other-key"
+        unsigned_rate = 0
         [admin]
         socket = "/run/other.sock"
         group = "other"
@@ -98,6 +124,10 @@ mod tests {
         clear_on_user_message = false
         [calls]
         max_concurrent = 1
+        max_per_caller = 1
+        max_per_number = 1
+        allow = ["+61"]
+        deny = ["anonymous"]
         max_duration = "1m"
         greeting = "Hello."
         drain_limit = "1s"
@@ -108,6 +138,7 @@ mod tests {
         file = "/etc/other.json"
         [log]
         target = "stderr"
+        audit = "syslog"
         level = "debug"
     "#;
 
@@ -136,10 +167,38 @@ mod tests {
         let old = config("public_url = \"https://bridge.example.com\"");
         let mut new = config(ALL_OTHERS);
         settle(&old, &mut new);
-        assert_eq!(new.listen, old.listen);
+        let (listen, before) = (&new.listen, &old.listen);
+        assert_eq!((listen.http, listen.ops), (before.http, before.ops));
+        assert_eq!((&listen.tls_cert, &listen.tls_key), (&None, &None));
         assert_eq!(new.admin, old.admin);
         assert_eq!(new.log.target, old.log.target);
+        assert_eq!(new.log.audit, old.log.audit);
         assert_eq!(new.hume.config_id.as_deref(), Some("other"));
         assert_eq!(settle(&new.clone(), &mut new), Changes::default());
+    }
+
+    #[test]
+    fn a_certificate_can_be_another_one_but_tls_cannot_be_switched() {
+        let with = |cert: &str, key: &str| {
+            config(&format!(
+                "public_url = \"https://bridge.example.com\"\n[listen]\ntls_cert = \"{cert}\"\n\
+                 tls_key = \"{key}\"\n"
+            ))
+        };
+        let (plain, one, two) = (with("", ""), with("/a", "/b"), with("/c", "/b"));
+        let mut new = two.clone();
+        let changes = settle(&one, &mut new);
+        assert_eq!(
+            (changes.taken, changes.need_restart),
+            (vec!["listen.tls_cert"], vec![])
+        );
+        assert_eq!(new, two);
+        for (old, new) in [(&plain, &one), (&one, &plain)] {
+            let mut new = new.clone();
+            let changes = settle(old, &mut new);
+            assert!(changes.taken.is_empty());
+            assert_eq!(changes.need_restart, ["listen.tls_cert", "listen.tls_key"]);
+            assert_eq!(new, *old);
+        }
     }
 }

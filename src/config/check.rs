@@ -16,7 +16,7 @@ use toml::de::DeValue;
 use url::{Host, Url};
 
 use super::{
-    PublicUrl,
+    PemFile, PublicUrl,
     duration::{self, NotADuration},
     problem::harmless,
     suggest,
@@ -386,6 +386,37 @@ pub(super) fn absolute(text: &str) -> Checked<PathBuf> {
         );
     }
     Ok(PathBuf::from(text))
+}
+
+/// A PEM file by its full name, or a credential that systemd passes; `""` is none.
+pub(super) fn pem_file(text: &str) -> Checked<Option<PemFile>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let Some(name) = text.strip_prefix("credential:") else {
+        return match absolute(text) {
+            Ok(path) => Ok(Some(PemFile::Path(path))),
+            Err(_) if text.contains("-----BEGIN") => complain(
+                "is a certificate or a key itself, not a file's name",
+                "write it to a file of its own and name that here",
+            ),
+            Err(_) => complain(
+                "is not a full path",
+                "write the path from the root, \"/...\", or \"credential:NAME\" for a file that \
+                 systemd passes with LoadCredential=NAME:...",
+            ),
+        };
+    };
+    let fits = (1..=255).contains(&name.len())
+        && ![".", ".."].contains(&name)
+        && !name.contains(|c: char| c == '/' || c.is_control());
+    match fits {
+        true => Ok(Some(PemFile::Credential(name.to_owned()))),
+        false => complain(
+            "does not name a credential",
+            "write \"credential:NAME\" with the NAME from LoadCredential=NAME:...",
+        ),
+    }
 }
 
 pub(super) fn socket_path(text: &str) -> Checked<PathBuf> {

@@ -33,6 +33,22 @@ pub struct Credentials {
     pub twilio_shared_key: Option<Secret>,
 }
 
+impl Credentials {
+    /// The names of what there is, never the values.
+    pub fn found(&self) -> Vec<&'static str> {
+        let optional = [
+            (PHONE_NUMBER, self.twilio_phone_number.is_some()),
+            (SHARED_KEY, self.twilio_shared_key.is_some()),
+        ];
+        let optional = optional.iter().filter(|(_, there)| *there);
+        [HUME_API_KEY, ACCOUNT_SID, AUTH_TOKEN]
+            .into_iter()
+            .chain(optional.map(|(key, _)| *key))
+            .map(|key| KEYS[key].json)
+            .collect()
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
@@ -102,6 +118,28 @@ const PACKAGED: &str = "/etc/hume-bridge/credentials";
 
 const MOST_BYTES: u64 = 64 * 1024;
 
+/// The one place that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// JSON.
+    File(&'a Path),
+    /// One secret a file, or JSON in it.
+    Directory(&'a Path),
+}
+
+/// Where the credentials are looked for: the first that is named. `None`: nothing is.
+pub fn place<'a>(
+    cli: Option<&'a Path>,
+    config: &'a Config,
+    directory: Option<&'a Path>,
+) -> Option<Place<'a>> {
+    let directory = directory.filter(|path| !path.as_os_str().is_empty());
+    match cli.or(config.credentials_file.as_deref()) {
+        Some(file) => Some(Place::File(file)),
+        None => directory.map(Place::Directory),
+    }
+}
+
 /// Finds what `config` needs. `cli` is `--credentials`, `directory` is `$CREDENTIALS_DIRECTORY`.
 pub fn find(
     cli: Option<&Path>,
@@ -109,17 +147,16 @@ pub fn find(
     directory: Option<&Path>,
 ) -> Result<Credentials, Problems> {
     let mut search = Search::default();
-    let directory = directory.filter(|path| !path.as_os_str().is_empty());
-    let place = match (cli, config.credentials_file.as_deref(), directory) {
-        (Some(file), _, _) | (None, Some(file), _) => {
+    let place = match place(cli, config, directory) {
+        Some(Place::File(file)) => {
             search.json(file);
             file
         }
-        (None, None, Some(directory)) => {
+        Some(Place::Directory(directory)) => {
             search.directory(directory);
             directory
         }
-        (None, None, None) => return Err(nowhere(config).into()),
+        None => return Err(nowhere(config).into()),
     };
     search.beside_config(
         ACCOUNT_SID,
@@ -456,7 +493,7 @@ impl<'de> Deserialize<'de> for Entries {
 }
 
 /// A path as a shell takes it, whatever is in it, to be copied from a message.
-fn shell_word(path: &Path) -> String {
+pub(super) fn shell_word(path: &Path) -> String {
     let bytes = path.as_os_str().as_bytes();
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(b);
     let dash = if bytes.first() == Some(&b'-') {

@@ -26,6 +26,9 @@ impl Default for Listen {
         Listen {
             http: SocketAddr::from(([0, 0, 0, 0], 3000)),
             ops: Some(SocketAddr::from(([127, 0, 0, 1], 3001))),
+            tls_cert: None,
+            tls_key: None,
+            unsigned_rate: 10,
         }
     }
 }
@@ -77,6 +80,10 @@ impl Default for Calls {
     fn default() -> Self {
         Calls {
             max_concurrent: 500,
+            max_per_caller: 4,
+            max_per_number: 0,
+            allow: Vec::new(),
+            deny: Vec::new(),
             max_duration: Duration::from_secs(2 * 3600),
             greeting: String::new(),
             drain_limit: Duration::from_secs(5 * 60),
@@ -99,6 +106,7 @@ impl Default for Log {
     fn default() -> Self {
         Log {
             target: LogTarget::Auto,
+            audit: LogAudit::Log,
             level: LogLevel::Info,
         }
     }

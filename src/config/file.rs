@@ -14,8 +14,9 @@ use std::{
 use toml::de::DeValue;
 
 use super::{
-    AgentKind, Config, DEFAULT_PATH, DrainAnswer, Fallback, LogLevel, LogTarget, Overrides,
-    Problem, Problems, PublicUrl,
+    AgentKind, Config, DEFAULT_PATH, DrainAnswer, Fallback, Listen, LogAudit, LogLevel, LogTarget,
+    Overrides, Problem, Problems, PublicUrl,
+    callers::{callers, contradiction},
     check::{self, Checked, Complaint},
     reader::{Report, Section},
 };
@@ -26,6 +27,9 @@ pub fn known_keys() -> &'static [&'static str] {
         "public_url",
         "listen.http",
         "listen.ops",
+        "listen.tls_cert",
+        "listen.tls_key",
+        "listen.unsigned_rate",
         "admin.socket",
         "admin.group",
         "twilio.account_sid",
@@ -42,6 +46,10 @@ pub fn known_keys() -> &'static [&'static str] {
         "hume.declare_hang_up",
         "hume.clear_on_user_message",
         "calls.max_concurrent",
+        "calls.max_per_caller",
+        "calls.max_per_number",
+        "calls.allow",
+        "calls.deny",
         "calls.max_duration",
         "calls.greeting",
         "calls.drain_limit",
@@ -50,6 +58,7 @@ pub fn known_keys() -> &'static [&'static str] {
         "calls.fallback",
         "credentials.file",
         "log.target",
+        "log.audit",
         "log.level",
     ]
 }
@@ -127,6 +136,7 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
         port: None,
         prefix: String::new(),
     }));
+    let allow = top.line_of("calls", "allow");
     let ports = top
         .line_of("listen", "ops")
         .or(top.line_of("listen", "http"));
@@ -142,6 +152,14 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
             "write public_url = \"https://HOST\" at the top, with the host that Twilio reaches",
         );
     }
+    let calls = &config.calls;
+    if let Some((allowed, denied)) = contradiction(&calls.allow, &calls.deny) {
+        let what = format!(
+            "entry {allowed} lets nobody in: entry {denied} of calls.deny denies them all, and \
+             deny always holds"
+        );
+        report.add(allow, "calls.allow", what, "remove one of the two");
+    }
     override_with(overrides, &mut config, ports, &mut report);
     report.into_problems().map_or(Ok(config), Err)
 }
@@ -154,6 +172,10 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
     s.set(&mut config.listen.ops, "ops", |v| match v.as_str() {
         Some("") => Ok(None),
         _ => check::listen(v, Ipv4Addr::LOCALHOST).map(Some),
+    });
+    tls_files(&mut s, &mut config.listen);
+    s.set(&mut config.listen.unsigned_rate, "unsigned_rate", |v| {
+        check::count(v, 0..=100_000)
     });
     s.close();
 
@@ -229,6 +251,14 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
     s.set(&mut calls.max_concurrent, "max_concurrent", |v| {
         check::count(v, 1..=100_000)
     });
+    s.set(&mut calls.max_per_caller, "max_per_caller", |v| {
+        check::count(v, 0..=100_000)
+    });
+    s.set(&mut calls.max_per_number, "max_per_number", |v| {
+        check::count(v, 0..=100_000)
+    });
+    s.set(&mut calls.allow, "allow", callers);
+    s.set(&mut calls.deny, "deny", callers);
     s.set(&mut calls.max_duration, "max_duration", |v| {
         check::duration(v, SECOND..=24 * HOUR)
     });
@@ -253,12 +283,51 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
 
     let mut s = top.section("log");
     s.set(&mut config.log.target, "target", |v| {
-        log_target(check::text(v)?)
+        check::choice(check::text(v)?, &LogTarget::NAMES)
+    });
+    s.set(&mut config.log.audit, "audit", |v| {
+        check::choice(check::text(v)?, &LogAudit::NAMES)
     });
     s.set(&mut config.log.level, "level", |v| {
         check::choice(check::text(v)?, &LogLevel::NAMES)
     });
     s.close();
+}
+
+/// Certificate and key belong together: one without the other is told at the one that is there.
+fn tls_files(s: &mut Section<'_, '_>, listen: &mut Listen) {
+    let (has_cert, has_key) = (s.has("tls_cert"), s.has("tls_key"));
+    let cert = s.read("tls_cert", |v| {
+        let cert = check::pem_file(check::text(v)?)?;
+        match cert {
+            Some(_) if !has_key => Err(Complaint {
+                what: "is set without listen.tls_key".into(),
+                mend: "write tls_key, the file of its private key, below it".into(),
+            }),
+            cert => Ok(cert),
+        }
+    });
+    let key = s.read("tls_key", |v| {
+        let key = check::pem_file(check::text(v)?)?;
+        let lone = match &cert {
+            Some(cert) => cert.is_none(),
+            // A certificate that has been complained of is there all the same.
+            None => !has_cert,
+        };
+        match (&cert, &key) {
+            (_, Some(_)) if lone => Err(Complaint {
+                what: "is set without listen.tls_cert".into(),
+                mend: "write tls_cert, the file of the certificate chain, above it".into(),
+            }),
+            (Some(Some(_)), None) => Err(Complaint {
+                what: "is \"\", and listen.tls_cert is not".into(),
+                mend: "write the file of the private key, or \"\" for both".into(),
+            }),
+            _ => Ok(key),
+        }
+    });
+    listen.tls_cert = cert.flatten();
+    listen.tls_key = key.flatten();
 }
 
 fn agent(name: &str) -> Checked<AgentKind> {
@@ -269,21 +338,6 @@ fn agent(name: &str) -> Checked<AgentKind> {
         });
     }
     check::choice(name, &[("hume", AgentKind::Hume)])
-}
-
-fn log_target(name: &str) -> Checked<LogTarget> {
-    if name == "journal" {
-        return Err(Complaint {
-            what: "there is no \"journal\"".into(),
-            mend: "write \"auto\": under systemd that is the journal".into(),
-        });
-    }
-    const TARGETS: [(&str, LogTarget); 3] = [
-        ("auto", LogTarget::Auto),
-        ("stderr", LogTarget::Stderr),
-        ("syslog", LogTarget::Syslog),
-    ];
-    check::choice(name, &TARGETS)
 }
 
 /// A word, or a sentence in a table.

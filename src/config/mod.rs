@@ -6,6 +6,8 @@
 //! printed by accident.
 
 pub mod args;
+mod callers;
+pub mod certificate;
 pub mod changes;
 mod check;
 pub mod credentials;
@@ -19,6 +21,8 @@ mod suggest;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use callers::CallerPrefix;
+pub use certificate::Certificate;
 pub use credentials::Credentials;
 pub use file::{known_keys, load, parse};
 pub use problem::{Problem, Problems};
@@ -103,6 +107,19 @@ pub struct Listen {
     pub http: SocketAddr,
     /// Health, status; `None` when switched off with `""`.
     pub ops: Option<SocketAddr>,
+    /// Certificate chain of the public listener; without it that speaks plain HTTP. Both or none.
+    pub tls_cert: Option<PemFile>,
+    pub tls_key: Option<PemFile>,
+    /// Requests a second that one address may make without Twilio's signature; 0 for no limit.
+    pub unsigned_rate: usize,
+}
+
+/// Where a certificate or its key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PemFile {
+    Path(PathBuf),
+    /// `"credential:NAME"`: in `$CREDENTIALS_DIRECTORY`.
+    Credential(String),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -179,6 +196,14 @@ pub struct Hume {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calls {
     pub max_concurrent: usize,
+    /// Of one caller; 0 for no limit.
+    pub max_per_caller: usize,
+    /// To one called number; 0 for no limit.
+    pub max_per_number: usize,
+    /// When not empty, nobody else may call.
+    pub allow: Vec<CallerPrefix>,
+    /// These may not, whatever `allow` says.
+    pub deny: Vec<CallerPrefix>,
     pub max_duration: Duration,
     /// Spoken by Twilio before the agent is connected; `""` for none.
     pub greeting: String,
@@ -223,9 +248,35 @@ impl fmt::Debug for Fallback {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogTarget {
+    /// The journal where standard error leads to it, else standard error.
     Auto,
     Stderr,
+    Journal,
     Syslog,
+}
+
+impl LogTarget {
+    /// Every target by its name in the file.
+    pub const NAMES: [(&str, LogTarget); 4] = [
+        ("auto", LogTarget::Auto),
+        ("stderr", LogTarget::Stderr),
+        ("journal", LogTarget::Journal),
+        ("syslog", LogTarget::Syslog),
+    ];
+}
+
+/// Where lines about who was let in and who gave orders go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogAudit {
+    /// Where all the others go.
+    Log,
+    /// To the local syslog besides, facility auth.
+    Syslog,
+}
+
+impl LogAudit {
+    /// Every place by its name in the file.
+    pub const NAMES: [(&str, LogAudit); 2] = [("log", LogAudit::Log), ("syslog", LogAudit::Syslog)];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -249,5 +300,6 @@ impl LogLevel {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     pub target: LogTarget,
+    pub audit: LogAudit,
     pub level: LogLevel,
 }

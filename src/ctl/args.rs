@@ -1,53 +1,285 @@
 //! The command line of `humebridgectl`.
 //!
-//! Options may stand before or after the command. Every word that is not understood is an error
-//! that says what was meant, perhaps; nothing is guessed.
+//! [`COMMANDS`] and [`OPTIONS`] are the one table of what there is: the parser, the help, the shells'
+//! completions and the manual's test read it. Options may stand before or after the command. Every
+//! word that is not understood is an error that says what was meant, perhaps; nothing is guessed.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use lexopt::{Arg, ValueExt};
 
-use crate::admin::protocol::{DEFAULT_SOCKET, MAX_REASON, Request};
+use super::dial::DialArgs;
+use crate::admin::protocol::{DEFAULT_SOCKET, MAX_REASON, Request, Text, is_number};
 
-pub const HELP: &str = "\
+/// An option: `--name`, or `--name VALUE`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Flag {
+    pub name: &'static str,
+    /// What its value is called; a `PATH` or a `FILE` is completed as one.
+    pub value: Option<&'static str>,
+    pub about: &'static str,
+}
+
+/// What stands behind a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    Nothing,
+    Call,
+    /// All calls when there is none.
+    MaybeCall,
+    /// Or `--all`.
+    Calls,
+    CallAndText,
+    File,
+    Shell,
+}
+
+impl Takes {
+    /// As the help shows it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Takes::Nothing => "",
+            Takes::Call => "CALL",
+            Takes::MaybeCall => "[CALL]",
+            Takes::Calls => "CALL... | --all",
+            Takes::CallAndText => "CALL TEXT",
+            Takes::File => "FILE",
+            Takes::Shell => "bash | zsh | fish",
+        }
+    }
+}
+
+/// A command.
+#[derive(Debug)]
+pub struct Spec {
+    pub name: &'static str,
+    pub takes: Takes,
+    pub flags: &'static [Flag],
+    pub about: &'static str,
+}
+
+const fn flag(name: &'static str, about: &'static str) -> Flag {
+    Flag {
+        name,
+        value: None,
+        about,
+    }
+}
+
+const fn valued(name: &'static str, value: &'static str, about: &'static str) -> Flag {
+    Flag {
+        name,
+        value: Some(value),
+        about,
+    }
+}
+
+const fn command(
+    name: &'static str,
+    takes: Takes,
+    flags: &'static [Flag],
+    about: &'static str,
+) -> Spec {
+    Spec {
+        name,
+        takes,
+        flags,
+        about,
+    }
+}
+
+/// Every command there is.
+pub const COMMANDS: &[Spec] = &[
+    command(
+        "status",
+        Takes::Nothing,
+        &[],
+        "the daemon: draining or not, how many calls",
+    ),
+    command(
+        "sessions",
+        Takes::Nothing,
+        &[flag("watch", "again and again, until interrupted")],
+        "the live calls",
+    ),
+    command("show", Takes::Call, &[], "one live call"),
+    command(
+        "events",
+        Takes::MaybeCall,
+        &[],
+        "what happens from now on, of all calls or of one",
+    ),
+    command(
+        "hangup",
+        Takes::Calls,
+        &[
+            flag("all", "every live call"),
+            flag("now", "at once, in mid-word"),
+            valued("reason", "TEXT", "for the log"),
+        ],
+        "end calls once the agent's current words are heard",
+    ),
+    command(
+        "say",
+        Takes::CallAndText,
+        &[],
+        "have the agent say this (-: from standard input)",
+    ),
+    command(
+        "context",
+        Takes::CallAndText,
+        &[],
+        "let the agent know this (-: from standard input)",
+    ),
+    command(
+        "pause",
+        Takes::Call,
+        &[],
+        "have the agent listen and not answer",
+    ),
+    command("resume", Takes::Call, &[], "have it answer again"),
+    command(
+        "drain",
+        Takes::Nothing,
+        &[flag("wait", "until no call is left")],
+        "admit no more calls; live calls go on",
+    ),
+    command("undrain", Takes::Nothing, &[], "admit calls again"),
+    command(
+        "reload",
+        Takes::Nothing,
+        &[],
+        "read the config and the credentials again",
+    ),
+    command(
+        "check",
+        Takes::File,
+        &[],
+        "what a reload would make of it (-: standard input)",
+    ),
+    command(
+        "dial",
+        Takes::Nothing,
+        &[
+            valued("wav", "FILE", "what the caller says: 16-bit PCM"),
+            valued("from", "NUMBER", "who calls, like +12025550123"),
+            valued("to", "NUMBER", "who is called (twilio.phone_number)"),
+            valued("out", "FILE", "a WAV: left caller, right agent as heard"),
+            valued("secs", "N", "hang up after so long (60)"),
+        ],
+        "a test call, without a telephone and without Twilio",
+    ),
+    command(
+        "completions",
+        Takes::Shell,
+        &[],
+        "completions for a shell, to be evaluated by it",
+    ),
+    command("help", Takes::Nothing, &[], "this"),
+    command("version", Takes::Nothing, &[], "humebridgectl's version"),
+];
+
+/// What every command takes.
+pub const OPTIONS: &[Flag] = &[
+    valued("socket", "PATH", "control socket"),
+    flag("json", "the daemon's answer as JSON, one line each"),
+    valued(
+        "timeout",
+        "TIME",
+        "for the daemon to answer: 500ms, 5s, 1m (5s)",
+    ),
+    flag("help", "this"),
+    flag("version", "humebridgectl's version"),
+];
+
+/// What there is, for people.
+pub fn help() -> String {
+    let mut text = String::from(
+        "\
 humebridgectl - steer a running hume-bridge
 
 usage: humebridgectl [--socket PATH] [--json] [--timeout 5s] COMMAND
 
 commands:
-  status                  the daemon: draining or not, how many calls
-  sessions                the live calls
-  show CALL               one live call
-  hangup CALL... | --all  end calls once the agent's current words are heard
-      --now                 at once
-      --reason TEXT         for the log
-  drain                   admit no more calls; live calls go on
-  undrain                 admit calls again
-  reload                  read the config and the credentials again
-  help, version
-
+",
+    );
+    let mut line = |indent: usize, words: String, about: &str| {
+        let left = format!("{:indent$}{words}", "");
+        if left.chars().count() > 24 {
+            text += &format!("{left}\n{:26}{about}\n", "");
+        } else {
+            text += &format!("{left:<26}{about}\n");
+        }
+    };
+    for spec in COMMANDS {
+        let words = format!("{} {}", spec.name, spec.takes.words());
+        line(2, words.trim_end().to_owned(), spec.about);
+        for flag in spec.flags {
+            line(6, written(flag), flag.about);
+        }
+    }
+    text += "
 CALL is a CallSid or a prefix that only one live call has.
 
 options:
-  --socket PATH    control socket (/run/hume-bridge/control.sock)
-  --json           the daemon's answer as JSON, one line each
-  --timeout TIME   for the whole command: 500ms, 5s, 1m (5s)
+";
+    for flag in OPTIONS {
+        text += &format!("  {:<24}{}\n", written(flag), flag.about);
+    }
+    text += &format!(
+        "
+Without --socket: {DEFAULT_SOCKET}
 
 exit: 0 done, 1 refused, 2 usage, 3 no such call, 69 daemon not reachable,
       77 not permitted, 78 config invalid
-";
+"
+    );
+    text
+}
 
-const COMMANDS: [&str; 9] = [
-    "status", "sessions", "show", "hangup", "drain", "undrain", "reload", "help", "version",
-];
+fn written(flag: &Flag) -> String {
+    match flag.value {
+        Some(value) => format!("--{} {value}", flag.name),
+        None => format!("--{}", flag.name),
+    }
+}
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// In this order, on one connection. Never empty.
     Ask(Vec<Request>),
+    Dial(DialArgs),
+    /// `say` or `context` with words from standard input.
+    TellFromStdin {
+        say: bool,
+        call: String,
+    },
+    Events(Option<String>),
+    WatchSessions,
+    DrainAndWait,
+    /// `-` is standard input.
+    Check(PathBuf),
+    Completions(Shell),
     Help,
     Version,
+}
+
+/// Whose completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Shell {
+    /// With their names.
+    pub const ALL: [(&'static str, Shell); 3] = [
+        ("bash", Shell::Bash),
+        ("zsh", Shell::Zsh),
+        ("fish", Shell::Fish),
+    ];
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +305,28 @@ fn usage<T>(words: impl Into<String>) -> Result<T, Usage> {
     Err(Usage(words.into()))
 }
 
+/// The options that were given.
+struct Given(Vec<(&'static Flag, OsString)>);
+
+impl Given {
+    fn has(&self, name: &str) -> bool {
+        self.value(name).is_some()
+    }
+
+    /// The last word counts.
+    fn value(&self, name: &str) -> Option<&OsString> {
+        let mut latest_first = self.0.iter().rev();
+        latest_first
+            .find(|(flag, _)| flag.name == name)
+            .map(|(_, value)| value)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, Usage> {
+        let value = self.value(name).cloned();
+        Ok(value.map(ValueExt::string).transpose()?)
+    }
+}
+
 /// Reads the words after the program's name.
 pub fn parse<I>(words: I) -> Result<Args, Usage>
 where
@@ -80,96 +334,234 @@ where
     I::Item: Into<OsString>,
 {
     let mut parser = lexopt::Parser::from_args(words);
-    let mut socket = PathBuf::from(DEFAULT_SOCKET);
-    let (mut json, mut timeout) = (false, Duration::from_secs(5));
-    let (mut command, mut calls) = (None::<String>, Vec::new());
-    let (mut all, mut now, mut reason) = (false, false, None::<String>);
+    let mut given = Given(Vec::new());
+    let (mut spec, mut arguments) = (None::<&Spec>, Vec::new());
     while let Some(arg) = parser.next()? {
         match arg {
-            Arg::Short('h') | Arg::Long("help") => command = Some("help".into()),
-            Arg::Short('V') | Arg::Long("version") => command = Some("version".into()),
-            Arg::Long("socket") => socket = parser.value()?.into(),
-            Arg::Long("json") => json = true,
-            Arg::Long("timeout") => timeout = duration(&parser.value()?.string()?)?,
-            Arg::Long("all") => all = true,
-            Arg::Long("now") => now = true,
-            Arg::Long("reason") => reason = Some(parser.value()?.string()?),
-            Arg::Value(word) if command.is_none() => {
+            Arg::Short('h') => spec = named("help"),
+            Arg::Short('V') => spec = named("version"),
+            Arg::Long(name @ ("help" | "version")) => spec = named(name),
+            Arg::Long(name) => {
+                let Some(flag) = every_flag().find(|flag| flag.name == name) else {
+                    return usage(unknown_option(name));
+                };
+                let value = match flag.value {
+                    Some(_) => parser.value()?,
+                    None => OsString::new(),
+                };
+                given.0.push((flag, value));
+            }
+            Arg::Value(word) if spec.is_none() => {
                 let word = word.string()?;
-                if !COMMANDS.contains(&word.as_str()) {
+                spec = named(&word);
+                if spec.is_none() {
                     return usage(unknown(&word));
                 }
-                command = Some(word);
             }
-            Arg::Value(word) => calls.push(word.string()?),
+            Arg::Value(word) => arguments.push(word),
             other => return Err(other.unexpected().into()),
         }
         // Nothing after a cry for help can be wrong.
-        if let Some("help" | "version") = command.as_deref() {
+        if spec.is_some_and(|spec| matches!(spec.name, "help" | "version")) {
             break;
         }
     }
-    let Some(name) = command else {
+    let Some(spec) = spec else {
         return usage("a command is missing; `humebridgectl help` lists them");
     };
-    if name != "hangup" && (all || now || reason.is_some()) {
-        return usage(format!(
-            "--all, --now and --reason belong to `hangup`, not to `{name}`"
-        ));
+    for (flag, _) in &given.0 {
+        if !spec.flags.contains(flag) && !OPTIONS.contains(flag) {
+            return usage(format!(
+                "--{} belongs to {}, not to `{}`",
+                flag.name,
+                owners(flag),
+                spec.name
+            ));
+        }
     }
-    if !matches!(name.as_str(), "show" | "hangup")
-        && let Some(call) = calls.first()
+    let timeout = match given.text("timeout")? {
+        Some(text) => duration(&text)?,
+        None => Duration::from_secs(5),
+    };
+    Ok(Args {
+        socket: given
+            .value("socket")
+            .map_or_else(|| DEFAULT_SOCKET.into(), PathBuf::from),
+        json: given.has("json"),
+        timeout,
+        command: meaning(spec, &given, arguments)?,
+    })
+}
+
+fn meaning(spec: &Spec, given: &Given, arguments: Vec<OsString>) -> Result<Command, Usage> {
+    let name = spec.name;
+    if spec.takes == Takes::Nothing
+        && let Some(word) = arguments.first()
     {
-        return usage(format!("`{name}` takes no argument, not even {call:?}"));
+        return usage(format!("`{name}` takes no argument, not even {word:?}"));
     }
+    if spec.takes == Takes::File {
+        return match <[OsString; 1]>::try_from(arguments) {
+            Ok([file]) if !file.is_empty() => Ok(Command::Check(file.into())),
+            _ => usage(format!("`{name}` takes one FILE, or - for standard input")),
+        };
+    }
+    let mut words = Vec::new();
+    for argument in arguments {
+        words.push(argument.string()?);
+    }
+    let calls = match spec.takes {
+        Takes::CallAndText => &words[..words.len().min(1)],
+        Takes::Shell => &[],
+        _ => &words[..],
+    };
     if calls.iter().any(String::is_empty) {
         return usage("a CALL is empty");
     }
+    let ask = |request| Ok(Command::Ask(vec![request]));
+    match name {
+        "help" => Ok(Command::Help),
+        "version" => Ok(Command::Version),
+        "status" => ask(Request::Status {}),
+        "sessions" if given.has("watch") => Ok(Command::WatchSessions),
+        "sessions" => ask(Request::Sessions {}),
+        "drain" if given.has("wait") => Ok(Command::DrainAndWait),
+        "drain" => ask(Request::Drain {}),
+        "undrain" => ask(Request::Undrain {}),
+        "reload" => ask(Request::Reload {}),
+        "show" => ask(Request::Show {
+            call: the_call(name, words)?,
+        }),
+        "pause" => ask(Request::Pause {
+            call: the_call(name, words)?,
+        }),
+        "resume" => ask(Request::Resume {
+            call: the_call(name, words)?,
+        }),
+        "events" => match words.len() {
+            0 | 1 => Ok(Command::Events(words.pop())),
+            _ => usage("`events` takes one CALL, or none for all"),
+        },
+        "hangup" => hang_up(given, words),
+        "dial" => dial(given),
+        "say" | "context" => tell(name == "say", words),
+        "completions" => {
+            let shell = Shell::ALL
+                .into_iter()
+                .find(|(shell, _)| words.iter().eq([shell]));
+            match shell {
+                Some((_, shell)) => Ok(Command::Completions(shell)),
+                None => usage("`completions` takes one shell: bash, zsh or fish"),
+            }
+        }
+        _ => unreachable!("every command has its arm"),
+    }
+}
+
+fn the_call(name: &str, words: Vec<String>) -> Result<String, Usage> {
+    match <[String; 1]>::try_from(words) {
+        Ok([call]) => Ok(call),
+        Err(_) => usage(format!("`{name}` takes one CALL")),
+    }
+}
+
+fn hang_up(given: &Given, calls: Vec<String>) -> Result<Command, Usage> {
+    let (all, now, reason) = (given.has("all"), given.has("now"), given.text("reason")?);
     if reason
         .as_ref()
         .is_some_and(|reason| reason.chars().count() > MAX_REASON)
     {
         return usage(format!("--reason is longer than {MAX_REASON} characters"));
     }
-    let command = match name.as_str() {
-        "help" => Command::Help,
-        "version" => Command::Version,
-        "status" => Command::Ask(vec![Request::Status {}]),
-        "sessions" => Command::Ask(vec![Request::Sessions {}]),
-        "drain" => Command::Ask(vec![Request::Drain {}]),
-        "undrain" => Command::Ask(vec![Request::Undrain {}]),
-        "reload" => Command::Ask(vec![Request::Reload {}]),
-        "show" => match <[String; 1]>::try_from(calls) {
-            Ok([call]) => Command::Ask(vec![Request::Show { call }]),
-            Err(_) => return usage("`show` takes one CALL"),
-        },
-        "hangup" => match (all, calls.is_empty()) {
-            (true, true) => Command::Ask(vec![Request::Hangup {
-                call: None,
-                all,
-                now,
-                reason,
-            }]),
-            (false, false) => {
-                let hangup = |call| Request::Hangup {
-                    call: Some(call),
-                    all,
-                    now,
-                    reason: reason.clone(),
-                };
-                Command::Ask(calls.into_iter().map(hangup).collect())
-            }
-            (true, false) => return usage("`hangup` takes calls or --all, not both"),
-            (false, true) => return usage("`hangup` takes a CALL, or --all"),
-        },
-        _ => unreachable!("every name in COMMANDS has its arm"),
+    let hangup = |call| Request::Hangup {
+        call,
+        all,
+        now,
+        reason: reason.clone(),
     };
-    Ok(Args {
-        socket,
-        json,
-        timeout,
-        command,
+    match (all, calls.is_empty()) {
+        (true, true) => Ok(Command::Ask(vec![hangup(None)])),
+        (false, false) => Ok(Command::Ask(
+            calls.into_iter().map(|call| hangup(Some(call))).collect(),
+        )),
+        (true, false) => usage("`hangup` takes calls or --all, not both"),
+        (false, true) => usage("`hangup` takes a CALL, or --all"),
+    }
+}
+
+fn dial(given: &Given) -> Result<Command, Usage> {
+    let path = |name| given.value(name).map(PathBuf::from);
+    Ok(Command::Dial(DialArgs {
+        wav: path("wav"),
+        out: path("out"),
+        from: number(given, "from")?,
+        to: number(given, "to")?,
+        secs: match given.text("secs")? {
+            Some(text) => secs(&text)?,
+            None => DialArgs::default().secs,
+        },
+    }))
+}
+
+/// Not repeated where it is wrong: it may be somebody's all the same.
+fn number(given: &Given, option: &str) -> Result<Option<String>, Usage> {
+    match given.text(option)? {
+        Some(text) if !is_number(&text) => usage(format!(
+            "--{option}: write a number with its country, like +12025550123"
+        )),
+        number => Ok(number),
+    }
+}
+
+fn secs(text: &str) -> Result<u64, Usage> {
+    match text.parse() {
+        Ok(secs @ 1..=3600) => Ok(secs),
+        _ => usage(format!(
+            "--secs {text:?}: write a whole number from 1 to 3600"
+        )),
+    }
+}
+
+fn tell(say: bool, words: Vec<String>) -> Result<Command, Usage> {
+    let name = if say { "say" } else { "context" };
+    let Ok([call, text]) = <[String; 2]>::try_from(words) else {
+        return usage(format!(
+            "`{name}` takes a CALL and one TEXT, in quotes; - reads it from standard input"
+        ));
+    };
+    if text == "-" {
+        return Ok(Command::TellFromStdin { say, call });
+    }
+    Ok(Command::Ask(vec![words_for(say, call, text)?]))
+}
+
+/// The request, if the words are fit for an agent.
+pub fn words_for(say: bool, call: String, text: String) -> Result<Request, Usage> {
+    let text = Text(text);
+    if let Err(what) = text.check() {
+        return usage(what.replace("`text`", "the TEXT"));
+    }
+    Ok(if say {
+        Request::Say { call, text }
+    } else {
+        Request::Context { call, text }
     })
+}
+
+fn named(name: &str) -> Option<&'static Spec> {
+    COMMANDS.iter().find(|spec| spec.name == name)
+}
+
+fn every_flag() -> impl Iterator<Item = &'static Flag> {
+    let of_commands = COMMANDS.iter().flat_map(|spec| spec.flags);
+    OPTIONS.iter().chain(of_commands)
+}
+
+/// The commands that have this option.
+fn owners(flag: &Flag) -> String {
+    let owners = COMMANDS.iter().filter(|spec| spec.flags.contains(flag));
+    let names: Vec<_> = owners.map(|spec| format!("`{}`", spec.name)).collect();
+    names.join(" and ")
 }
 
 /// `500ms`, `5s`, `1m`.
@@ -188,15 +580,27 @@ fn duration(text: &str) -> Result<Duration, Usage> {
     }
 }
 
+/// Not repeated where it is wrong: it may be somebody's all the same.
 fn unknown(word: &str) -> String {
-    let near = COMMANDS
-        .iter()
-        .map(|command| (distance(word, command), command))
-        .min();
-    match near {
-        Some((0..=2, command)) => format!("no command {word:?}; did you mean `{command}`?"),
-        _ => format!("no command {word:?}; `humebridgectl help` lists them"),
+    match nearest(word, COMMANDS.iter().map(|spec| spec.name)) {
+        Some(command) => format!("no command {word:?}; did you mean `{command}`?"),
+        None => format!("no command {word:?}; `humebridgectl help` lists them"),
     }
+}
+
+fn unknown_option(name: &str) -> String {
+    match nearest(name, every_flag().map(|flag| flag.name)) {
+        Some(flag) => format!("no option \"--{name}\"; did you mean --{flag}?"),
+        None => format!("no option \"--{name}\"; `humebridgectl help` lists them"),
+    }
+}
+
+/// A word that may have been meant.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (distance(word, known), known)).min();
+    // Of a short word two letters are most.
+    near.filter(|(distance, known)| *distance <= 2 && 2 * distance <= known.len())
+        .map(|(_, known)| known)
 }
 
 /// Levenshtein's: insertions, deletions and replacements between the two.
@@ -216,118 +620,5 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(line: &str) -> Result<Args, String> {
-        parse(line.split_whitespace()).map_err(|usage| usage.to_string())
-    }
-
-    fn requests(line: &str) -> Vec<Request> {
-        match words(line).unwrap().command {
-            Command::Ask(requests) => requests,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn options_may_stand_anywhere() {
-        let args = words("--socket /tmp/s sessions --json --timeout 250ms").unwrap();
-        assert_eq!(
-            args,
-            Args {
-                socket: "/tmp/s".into(),
-                json: true,
-                timeout: Duration::from_millis(250),
-                command: Command::Ask(vec![Request::Sessions {}]),
-            }
-        );
-        let args = words("status").unwrap();
-        assert_eq!(args.socket, PathBuf::from("/run/hume-bridge/control.sock"));
-        assert_eq!((args.json, args.timeout), (false, Duration::from_secs(5)));
-    }
-
-    #[test]
-    fn each_call_named_is_a_request() {
-        let hangup = |call: Option<&str>, all, now| Request::Hangup {
-            call: call.map(Into::into),
-            all,
-            now,
-            reason: Some("late".into()),
-        };
-        assert_eq!(
-            requests("hangup CA1 --reason late CA2"),
-            [
-                hangup(Some("CA1"), false, false),
-                hangup(Some("CA2"), false, false)
-            ]
-        );
-        assert_eq!(
-            requests("hangup --all --now --reason=late"),
-            [hangup(None, true, true)]
-        );
-        assert_eq!(requests("show CA1"), [Request::Show { call: "CA1".into() }]);
-        assert_eq!(requests("drain"), [Request::Drain {}]);
-        assert_eq!(requests("undrain"), [Request::Undrain {}]);
-    }
-
-    #[test]
-    fn help_and_version_are_found_however_they_are_asked_for() {
-        for line in ["help", "--help", "-h", "hangup --help", "help nonsense"] {
-            assert_eq!(words(line).unwrap().command, Command::Help, "{line}");
-        }
-        for line in ["version", "--version", "-V"] {
-            assert_eq!(words(line).unwrap().command, Command::Version, "{line}");
-        }
-        for command in COMMANDS {
-            assert!(HELP.contains(command), "{command}");
-        }
-        assert!(HELP.contains(DEFAULT_SOCKET));
-    }
-
-    #[test]
-    fn what_is_not_understood_is_explained() {
-        let cases = [
-            ("", "a command is missing"),
-            ("sesions", "did you mean `sessions`?"),
-            ("hagnup", "did you mean `hangup`?"),
-            ("dial", "no command \"dial\"; `humebridgectl help`"),
-            ("transfer CA1 +61", "no command \"transfer\""),
-            ("status --all", "belong to `hangup`"),
-            ("status CA1", "takes no argument"),
-            ("show", "takes one CALL"),
-            ("show CA1 CA2", "takes one CALL"),
-            ("hangup", "or --all"),
-            ("hangup CA1 --all", "not both"),
-            ("status --jsno", "--jsno"),
-            ("status --timeout", "--timeout"),
-            ("status --timeout 5", "500ms, 5s or 1m"),
-            ("status --timeout 0s", "500ms, 5s or 1m"),
-            ("status --timeout 99999999999999999999s", "500ms, 5s or 1m"),
-            ("status --timeout 9999999999999999999m", "500ms, 5s or 1m"),
-            ("status --timeout é", "500ms, 5s or 1m"),
-        ];
-        for (line, expected) in cases {
-            let error = words(line).expect_err(line);
-            assert!(error.contains(expected), "{line}: {error}");
-        }
-        let reason = "x".repeat(MAX_REASON + 1);
-        assert!(words(&format!("hangup --all --reason {reason}")).is_err());
-        assert!(parse(["show", ""]).is_err());
-    }
-
-    #[test]
-    fn distances_are_levenshteins() {
-        for (a, b, expected) in [
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-            ("drain", "undrain", 2),
-        ] {
-            assert_eq!(
-                (distance(a, b), distance(b, a)),
-                (expected, expected),
-                "{a} {b}"
-            );
-        }
-    }
-}
+#[path = "args_tests.rs"]
+mod tests;

@@ -1,28 +1,33 @@
 //! `humebridgectl`: the operator's command.
 //!
 //! It asks the running daemon over the control socket and prints the answer: data on stdout, words
-//! on stderr, and an exit code that scripts can branch on ([`exit`]). It reads no config and no
-//! credentials; whoever may open the socket may use it. The whole command has one deadline. A reader
-//! that has seen enough (`| head`) is not an error.
+//! on stderr, and an exit code that scripts can branch on ([`exit`]). It reads no credentials and no
+//! config but the one it is given to check; whoever may open the socket may use it. A command that
+//! asks has one deadline for all of it; one that follows or waits ([`watch`]) has one for each answer. A
+//! reader that has seen enough (`| head`) is not an error.
 
 pub mod args;
+mod completions;
+pub mod dial;
 pub mod exit;
+mod line;
 pub mod render;
+mod watch;
 
 use std::{
-    io::{self, Write},
+    io::{self, Read, Write},
     path::Path,
     process::ExitCode,
 };
 
 use serde_json::Value;
 
-use crate::admin::{
-    client::{Client, ClientError},
-    protocol::{Reply, ReplyError, Request, VERSION, decode},
+use crate::admin::protocol::{
+    MAX_REQUEST, MAX_TEXT, Reply, ReplyError, Request, Text, VERSION, decode,
 };
 use args::{Args, Command};
 use exit::Exit;
+use line::Line;
 
 /// The program, from its arguments to its exit code.
 pub fn main() -> ExitCode {
@@ -38,9 +43,21 @@ pub fn main() -> ExitCode {
 
 fn run(args: &Args) -> Exit {
     let requests = match &args.command {
-        Command::Help => return print(args::HELP),
-        Command::Version => return print(&format!("humebridgectl {VERSION}\n")),
-        Command::Ask(requests) => requests,
+        Command::Help => return print(&args::help()).exit(),
+        Command::Version => return print(&format!("humebridgectl {VERSION}\n")).exit(),
+        Command::Completions(shell) => return print(&completions::script(*shell)).exit(),
+        Command::Ask(requests) => requests.clone(),
+        Command::TellFromStdin { say, call } => match words_from_stdin(*say, call) {
+            Ok(request) => vec![request],
+            Err(exit) => return exit,
+        },
+        Command::Check(file) => match config_in(file) {
+            Ok(request) => vec![request],
+            Err(exit) => return exit,
+        },
+        Command::Events(_) | Command::WatchSessions | Command::DrainAndWait | Command::Dial(_) => {
+            Vec::new()
+        }
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -52,68 +69,61 @@ fn run(args: &Args) -> Exit {
             return Exit::Unreachable;
         }
     };
-    let asked = async { tokio::time::timeout(args.timeout, ask(args, requests)).await };
-    runtime.block_on(asked).unwrap_or_else(|_| {
-        say(&format!(
-            "no answer on {} within {:?}; `systemctl status hume-bridge` says more",
-            args.socket.display(),
-            args.timeout
-        ));
-        Exit::Unreachable
-    })
+    if let Command::Dial(dial) = &args.command {
+        return runtime.block_on(dial::run(args, dial));
+    }
+    let done = runtime.block_on(async {
+        let mut line = Line::open(args).await?;
+        match &args.command {
+            Command::Events(call) => watch::events(&mut line, call.clone()).await,
+            Command::WatchSessions => watch::sessions(&mut line).await,
+            Command::DrainAndWait => watch::drain(&mut line).await,
+            _ => ask(&mut line, &requests).await,
+        }
+    });
+    done.unwrap_or_else(|exit| exit)
 }
 
 /// Asks one after the other; the first failure decides the exit code, the rest is still asked.
-async fn ask(args: &Args, requests: &[Request]) -> Exit {
-    let mut client = match Client::connect(&args.socket).await {
-        Ok(client) => client,
-        Err(error) => {
-            say(&cannot_connect(&args.socket, &error));
-            return Exit::of_connect(&error);
-        }
-    };
-    let (mut exit, mut warned) = (Exit::Done, false);
+async fn ask(line: &mut Line<'_>, requests: &[Request]) -> Result<Exit, Exit> {
+    let mut exit = Exit::Done;
     for request in requests {
-        let reply = match client.call(request).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                say(&cannot_ask(&error));
-                return Exit::of_call(&error);
-            }
-        };
-        if reply.version != VERSION && !warned {
-            warned = true;
-            say(&format!(
-                "note: this is humebridgectl {VERSION}, the running daemon is hume-bridge {}; \
-                 restart it to finish an upgrade",
-                render::clean(&reply.version)
-            ));
-        }
-        let one = show(args, request, &reply);
+        let reply = line.ask(request).await?;
+        let one = show(line.args, request, &reply);
         if exit == Exit::Done {
             exit = one;
         }
     }
-    exit
+    Ok(exit)
 }
 
 fn show(args: &Args, request: &Request, reply: &Reply) -> Exit {
     let ok = match &reply.outcome {
         Ok(ok) => ok,
         Err(failure) => {
-            say(&failure.message);
+            say(&render::words(&failure.message));
             return Exit::of_code(failure.code);
         }
     };
-    if args.json {
-        return print(&format!("{ok}\n"));
-    }
-    match for_people(request, ok, &reply.version) {
-        Ok(text) => print(&text),
-        Err(error) => {
-            say(&error.to_string());
+    let printed = if args.json {
+        print(&format!("{ok}\n"))
+    } else {
+        match for_people(request, ok, &reply.version) {
+            Ok(text) => print(&text),
+            Err(error) => {
+                say(&error.to_string());
+                return Exit::Refused;
+            }
+        }
+    };
+    match ok.get("unanswered").and_then(Value::as_array) {
+        Some(unanswered) if !unanswered.is_empty() => {
+            let calls = unanswered.iter().filter_map(Value::as_str);
+            let calls: Vec<_> = calls.map(render::clean).collect();
+            say(&format!("no answer from {}", calls.join(" ")));
             Exit::Refused
         }
+        _ => printed.exit(),
     }
 }
 
@@ -138,48 +148,110 @@ fn for_people(request: &Request, ok: &Value, version: &str) -> Result<String, Re
         }
         Request::Drain {} | Request::Undrain {} => render::drain(&decode(ok)?),
         Request::Reload {} => render::reloaded(&decode(ok)?),
+        Request::Check { .. } => render::checked(&decode(ok)?),
+        Request::Say { .. } | Request::Context { .. } => render::told(&decode(ok)?),
+        Request::Pause { .. } | Request::Resume { .. } => render::paused(&decode(ok)?),
+        Request::Events { .. } => render::event(&decode(ok)?),
+        // Asked by `dial` alone, which reads them itself.
+        Request::Dial { .. } | Request::Sign { .. } => format!("{ok}\n"),
     })
 }
 
-fn cannot_connect(socket: &Path, error: &io::Error) -> String {
-    let socket = socket.display();
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            format!("no control socket at {socket}; is hume-bridge running? (--socket says where)")
+/// Words that do not stand on the command line, where every user of the machine can read them.
+fn words_from_stdin(speak: bool, call: &str) -> Result<Request, Exit> {
+    // As many bytes as the characters may have, and a line end.
+    let text = read(io::stdin().lock(), 4 * MAX_TEXT + 2).map_err(|error| {
+        say(&format!("cannot read standard input: {error}"));
+        Exit::Usage
+    })?;
+    args::words_for(speak, call.to_owned(), text).map_err(|usage| {
+        say(&usage.to_string());
+        Exit::Usage
+    })
+}
+
+/// A config to be checked, as a request that fits into a line.
+fn config_in(file: &Path) -> Result<Request, Exit> {
+    let (name, text) = if file == Path::new("-") {
+        let text = read(io::stdin().lock(), MAX_REQUEST);
+        ("standard input".to_owned(), text)
+    } else {
+        let text = std::fs::File::open(file).and_then(|file| read(file, MAX_REQUEST));
+        (file.display().to_string(), text)
+    };
+    let text = text.map_err(|error| {
+        say(&format!(
+            "{}: cannot be read: {error}",
+            render::clean(&name)
+        ));
+        Exit::Config
+    })?;
+    let request = Request::Check {
+        name: name.clone(),
+        text: Text(text),
+    };
+    if request.to_line().len() > MAX_REQUEST {
+        say(&format!(
+            "{}: is too large for the control socket, whose lines have at most {} KiB; let the \
+             daemon's own program check it: hume-bridge check --offline --config FILE",
+            render::clean(&name),
+            MAX_REQUEST / 1024
+        ));
+        return Err(Exit::Refused);
+    }
+    Ok(request)
+}
+
+/// All of it, and no more than a little over `limit` bytes.
+fn read(from: impl Read, limit: usize) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    from.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    // Cut in mid-character it is too long anyway, and that is what has to be said.
+    if bytes.len() > limit {
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
+}
+
+/// What became of data on stdout.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Printed {
+    Taken,
+    /// A reader that went away has had what it wanted.
+    NobodyReads,
+    Failed,
+}
+
+impl Printed {
+    fn exit(self) -> Exit {
+        match self {
+            Printed::Taken | Printed::NobodyReads => Exit::Done,
+            Printed::Failed => Exit::Refused,
         }
-        io::ErrorKind::ConnectionRefused => {
-            format!("nobody answers on {socket}; hume-bridge is not running")
+    }
+
+    /// For those who would go on printing.
+    fn go_on(self) -> Result<(), Exit> {
+        match self {
+            Printed::Taken => Ok(()),
+            _ => Err(self.exit()),
         }
-        io::ErrorKind::PermissionDenied => {
-            format!(
-                "not permitted to use {socket}; it is for root and its group (ls -l shows which)"
-            )
-        }
-        _ => format!("cannot connect to {socket}: {error}"),
     }
 }
 
-fn cannot_ask(error: &ClientError) -> String {
-    match error {
-        ClientError::Reply(ReplyError::Protocol { .. }) => {
-            format!("{error}; use the humebridgectl that came with the daemon, or restart it")
-        }
-        _ => error.to_string(),
-    }
-}
-
-/// Data. A reader that went away has had what it wanted.
-fn print(text: &str) -> Exit {
+/// Data.
+fn print(text: &str) -> Printed {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        Ok(()) => Printed::Taken,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Printed::NobodyReads,
+        Err(error) => {
             say(&format!("cannot write: {error}"));
-            Exit::Refused
+            Printed::Failed
         }
-        _ => Exit::Done,
     }
 }
 

@@ -3,7 +3,10 @@
 //! Pure; scripts use `--json` instead, so any of this may be made nicer at any time. What came from
 //! a caller is shown with its control characters escaped: a terminal obeys them.
 
-use crate::admin::protocol::{Drain, HungUp, Reloaded, Session, Sessions, Status};
+use crate::admin::{
+    event::{Event, What},
+    protocol::{Drain, HungUp, Paused, Reloaded, Session, Sessions, Status, Told},
+};
 
 pub fn status(status: &Status, version: &str) -> String {
     fields(&[
@@ -42,7 +45,7 @@ pub fn sessions(sessions: &Sessions) -> String {
     rows.extend(sessions.sessions.iter().map(|session| {
         [
             clean(&session.call_sid),
-            call_state(session).into(),
+            call_state(session),
             clean(&session.agent),
             clean(&session.from),
             clean(&session.to),
@@ -58,7 +61,7 @@ pub fn session(session: &Session) -> String {
     fields(&[
         ("call", clean(&session.call_sid)),
         ("stream", clean(&session.stream_sid)),
-        ("state", call_state(session).into()),
+        ("state", call_state(session)),
         ("agent", clean(&session.agent)),
         ("from", clean(&session.from)),
         ("to", clean(&session.to)),
@@ -71,11 +74,19 @@ pub fn session(session: &Session) -> String {
     ])
 }
 
-fn call_state(session: &Session) -> &'static str {
-    match (session.ending, session.agent_connected) {
-        (true, _) => "ending",
-        (false, true) => "talking",
-        (false, false) => "connecting",
+fn call_state(session: &Session) -> String {
+    let state = match session {
+        Session { ending: true, .. } => "ending",
+        Session { paused: true, .. } => "paused",
+        Session {
+            agent_connected: true,
+            ..
+        } => "talking",
+        _ => "connecting",
+    };
+    match session.test {
+        true => format!("{state} (test)"),
+        false => state.to_owned(),
     }
 }
 
@@ -136,19 +147,124 @@ fn duration(seconds: u64) -> String {
 
 /// `changed`: in force for the next call; `need restart`: not yet.
 pub fn reloaded(reloaded: &Reloaded) -> String {
+    keys(
+        reloaded,
+        ["changed", "need restart"],
+        "nothing has changed\n",
+    )
+}
+
+/// What a reload would say.
+pub fn checked(would: &Reloaded) -> String {
+    keys(
+        would,
+        ["would change", "would need a restart"],
+        "nothing would change\n",
+    )
+}
+
+fn keys(reloaded: &Reloaded, words: [&str; 2], none: &str) -> String {
     let mut text = String::new();
     for (what, keys) in [
-        ("changed", &reloaded.changed),
-        ("need restart", &reloaded.need_restart),
+        (words[0], &reloaded.changed),
+        (words[1], &reloaded.need_restart),
     ] {
         for key in keys {
             text += &format!("{what}: {}\n", clean(key));
         }
     }
     if text.is_empty() {
-        text += "nothing has changed\n";
+        text += none;
     }
     text
+}
+
+pub fn told(told: &Told) -> String {
+    format!("{}\n", clean(&told.call))
+}
+
+pub fn paused(paused: &Paused) -> String {
+    let state = if paused.paused { "paused" } else { "talking" };
+    let already = if paused.changed { "" } else { ", already" };
+    format!("{}  {state}{already}\n", clean(&paused.call))
+}
+
+/// `03:04:05  CA12...  barge-in`, in UTC; the snapshot is a line for the house and one for each
+/// call.
+pub fn event(event: &Event) -> String {
+    let time = event.at.get(11..19).unwrap_or("--:--:--");
+    let line = |call: &str, words: String| {
+        let call = if call.is_empty() { "-" } else { call };
+        format!("{}  {:<34}  {words}\n", clean(time), clean(call))
+    };
+    let call = event.what.call().unwrap_or_default();
+    let list = |keys: &[String]| clean(&keys.join(" "));
+    let words = match &event.what {
+        What::Snapshot { draining, sessions } => {
+            let count = sessions.len();
+            let calls = if count == 1 { "call" } else { "calls" };
+            let mut text = line("", format!("{}, {count} live {calls}", state(*draining)));
+            for session in sessions {
+                let (from, to) = (clean(&session.from), clean(&session.to));
+                let words = format!("{} {from} -> {to}", call_state(session));
+                text += &line(&session.call_sid, words);
+            }
+            return text;
+        }
+        What::CallStarted {
+            agent, from, to, ..
+        } => format!("started {} -> {}, {}", clean(from), clean(to), clean(agent)),
+        What::AgentConnected { .. } => "connected".into(),
+        What::AgentClosed { .. } => "agent closed".into(),
+        What::Paused { .. } => "paused".into(),
+        What::Resumed { .. } => "resumed".into(),
+        What::ToolCall { tool, .. } => format!("tool call {}", clean(tool)),
+        What::BargeIn { .. } => "barge-in".into(),
+        What::HangingUp { cause, .. } => format!("hanging up, {}", clean(cause)),
+        What::GoodbyeWithdrawn { .. } => "goodbye withdrawn".into(),
+        What::CallEnded {
+            cause,
+            duration_seconds,
+            ..
+        } => {
+            let cause = cause.as_ref().map_or("cause unknown".into(), |c| clean(c));
+            format!("ended, {cause}, after {}", duration(*duration_seconds))
+        }
+        What::CallRefused { reason, .. } => format!("refused, {}", clean(reason)),
+        What::Draining { draining } => state(*draining).into(),
+        What::Reloaded {
+            changed,
+            need_restart,
+        } => match (&changed[..], &need_restart[..]) {
+            ([], []) => "reloaded, nothing has changed".into(),
+            (_, []) => format!("reloaded, changed: {}", list(changed)),
+            ([], _) => format!("reloaded, need restart: {}", list(need_restart)),
+            _ => format!(
+                "reloaded, changed: {}, need restart: {}",
+                list(changed),
+                list(need_restart)
+            ),
+        },
+        What::Stopped {} => "the daemon has stopped".into(),
+        What::Other => "something that this humebridgectl does not know; --json shows it".into(),
+    };
+    line(call, words)
+}
+
+/// The daemon's words, in as many lines as it wrote, without anything that a terminal obeys.
+pub fn words(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            // Also what turns the direction of writing around.
+            let obeyed =
+                c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if obeyed && c != '\n' {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
 pub fn clean(text: &str) -> String {
@@ -170,10 +286,12 @@ mod tests {
             started_at: "2026-01-02T03:04:05.678Z".into(),
             duration_seconds: seconds,
             ending: false,
+            paused: false,
             frames_in: 50,
             audio_out: 2,
             frames_dropped: 0,
             barge_ins: 1,
+            test: false,
         }
     }
 
@@ -234,6 +352,7 @@ pid:             42
         assert!(drain(&shown).starts_with("state:           admitting calls\n"));
         let ended = HungUp {
             calls: vec!["CA1".into(), "CA2".into()],
+            unanswered: vec![],
             now: false,
         };
         assert_eq!(hung_up(&ended), "CA1\nCA2\n");

@@ -46,6 +46,7 @@ pub fn signals() -> anyhow::Result<Signals> {
 
 /// Returns when the daemon has left in good order.
 pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> {
+    let started = Instant::now();
     let mut watchdog = Watchdog::new();
     let mut beat = tokio::time::interval(watchdog.beat());
     let mut told = (0, false);
@@ -84,7 +85,7 @@ pub async fn keep(mut house: House, mut signals: Signals) -> anyhow::Result<()> 
     if timeout(LAST_LIMIT, rest).await.is_err() {
         warn!("left behind some connections that did not close in time");
     }
-    info!("stopped");
+    info!(seconds = started.elapsed().as_secs(), "stopped");
     Ok(())
 }
 

@@ -20,20 +20,25 @@ use std::{
 use anyhow::Context as _;
 use hyper::{Request, body::Incoming};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{error, info, warn};
 
-use self::office::Office;
+use self::{
+    logging::{Log, SetLevel},
+    office::{Door, Office},
+};
 use crate::{
     admin::{self, desk::Desk},
     agent::link::Tls,
+    check,
     config::{
-        Config, Credentials,
+        Certificate, Config, Credentials,
         args::{self, Invocation, RunArgs},
     },
     http::{
         self, Shared,
         listener::{self, Limits},
         ops::OpsState,
+        tls::ServerTls,
     },
     metrics::Metrics,
     session::registry::Registry,
@@ -47,6 +52,7 @@ const EX_CONFIG: u8 = 78;
 pub fn main() -> ExitCode {
     match args::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Run(run)) => serve(run),
+        Ok(Invocation::Check(args)) => check::main(&args),
         Ok(Invocation::Demo(demo)) => sim::demo::main(&demo),
         Ok(Invocation::Load(load)) => sim::load::main(&load),
         Ok(Invocation::Help(text)) => print(text),
@@ -66,28 +72,43 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn serve(run: RunArgs) -> ExitCode {
-    let (config, credentials) = match office::read(&run) {
-        Ok(both) => both,
+    let read = office::read(&run).and_then(|(config, credentials)| {
+        let certificate = office::certificate(&config)?;
+        Ok((config, credentials, certificate))
+    });
+    let (config, credentials, certificate) = match read {
+        Ok(all) => all,
         Err(problems) => {
             eprintln!("{problems}");
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let result = logging::init(&config.log).and_then(|set_level| {
-        let runtime = runtime()?;
-        let daemon = daemon(run, config, credentials, set_level);
+    let metrics = Arc::new(Metrics::default());
+    let log = match Log::open(&config.log, metrics.clone()) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("hume-bridge: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime().and_then(|runtime| {
+        let set_level = log.set_level();
+        let daemon = daemon(run, config, credentials, certificate, metrics, set_level);
         let result = runtime.block_on(Box::pin(daemon));
         // A name that is still being resolved must not hold the exit.
         runtime.shutdown_timeout(Duration::from_secs(1));
         result
     });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hume-bridge: {error:#}");
-            ExitCode::FAILURE
-        }
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    // In the log, where the rest of the story is, and for whoever started us.
+    error!("ends with a failure: {error:#}");
+    log.close();
+    if !log.is_stderr() {
+        eprintln!("hume-bridge: {error:#}");
     }
+    ExitCode::FAILURE
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -102,22 +123,38 @@ async fn daemon(
     run: RunArgs,
     config: Config,
     credentials: Credentials,
-    set_level: logging::SetLevel,
+    certificate: Option<Certificate>,
+    metrics: Arc<Metrics>,
+    set_level: SetLevel,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
-    let metrics = Arc::new(Metrics::default());
     let signals = lifecycle::signals()?;
     let sockets = sockets::open(&config).await?;
+    let control = config
+        .admin
+        .socket
+        .as_ref()
+        .map(|path| path.display().to_string());
+    let (agent, unsigned) = (
+        config.agent.default.as_str(),
+        !config.twilio.validate_signatures,
+    );
     let registry = Registry::new(office::limits(&config));
     let shared = Shared::new(registry.clone(), Arc::new(Tls::new()), metrics.clone());
     let calls = shared.calls.clone();
-    let port = sockets.addresses.http.port();
+    let tls = certificate
+        .as_ref()
+        .map(|certificate| Arc::new(ServerTls::new(certificate, metrics.clone())));
+    let door = certificate
+        .zip(tls.clone())
+        .map(|(certificate, tls)| Door { tls, certificate });
     let office = Arc::new(Office::open(
         run,
         config,
         credentials,
+        door,
         shared,
-        port,
+        sockets.addresses.http,
         set_level,
     )?);
 
@@ -127,25 +164,31 @@ async fn daemon(
     let desks = office.desks();
     servers.spawn(listener::serve(
         sockets.public,
+        tls,
         Limits::default(),
-        move |request, _peer| http::router::route(desks.borrow().front.clone(), request),
+        move |request, peer| http::router::route(desks.borrow().front.clone(), request, peer),
         tasks.clone(),
         hard.clone(),
     ));
     if let Some(private) = sockets.private {
         let (desks, registry, metrics) = (office.desks(), registry.clone(), metrics.clone());
         let answer = move |request: Request<Incoming>, _peer| {
-            let config = desks.borrow().facts.clone();
+            let (config, certificate_expires) = {
+                let desk = desks.borrow();
+                (desk.facts.clone(), desk.certificate_expires)
+            };
             let state = OpsState {
                 registry: registry.clone(),
                 metrics: metrics.clone(),
                 config,
+                certificate_expires,
                 started,
             };
             std::future::ready(http::ops::respond_to(&state, &request))
         };
         servers.spawn(listener::serve(
             private,
+            None,
             Limits::default(),
             answer,
             tasks.clone(),
@@ -162,7 +205,18 @@ async fn daemon(
         ));
     }
 
-    info!(http = %sockets.addresses.http, version = env!("CARGO_PKG_VERSION"), "ready");
+    let addresses = &sockets.addresses;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        http = %addresses.http,
+        ops = addresses.ops.map(tracing::field::display),
+        control,
+        agent,
+        "ready"
+    );
+    if unsigned {
+        warn!("twilio.validate_signatures is false: anybody may pass for Twilio");
+    }
     notify::ready(&sockets.addresses);
     let house = lifecycle::House {
         office,

@@ -6,9 +6,10 @@
 //! what they were until a restart.
 
 use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -17,30 +18,54 @@ use tracing::{info, warn};
 
 use super::logging::SetLevel;
 use crate::{
-    admin::{desk::Control, protocol::Reloaded},
+    admin::{
+        desk::{Control, Line},
+        protocol::Reloaded,
+    },
     agent::link::Tls,
     config::{
-        self, Config, Credentials, Problems,
+        self, Certificate, Config, Credentials, Problems,
         args::RunArgs,
+        certificate,
         changes::{self, Changes},
         credentials,
     },
-    http::{Front, Shared, ops::ConfigFacts},
-    session::registry::Limits,
-    twilio::rest::Rest,
+    http::{Front, Shared, ops::ConfigFacts, rehearsal::may_be_signed, tls::ServerTls},
+    session::{caller::Screen, registry::Limits},
+    twilio::{CallSid, rest::Rest, signature},
 };
+
+/// Of a config that is all wrong.
+const PROBLEMS_LOGGED: usize = 20;
 
 /// Config and credentials, as the command line says where to find them.
 pub fn read(run: &RunArgs) -> Result<(Config, Credentials), Problems> {
+    with_credentials(run, load(run)?)
+}
+
+fn load(run: &RunArgs) -> Result<Config, Problems> {
     let path = run
         .config
         .as_deref()
         .unwrap_or(Path::new(config::DEFAULT_PATH));
-    let config = config::load(path, &run.overrides)?;
+    config::load(path, &run.overrides)
+}
+
+fn with_credentials(run: &RunArgs, config: Config) -> Result<(Config, Credentials), Problems> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
     let directory = directory.as_deref().map(Path::new);
     let credentials = credentials::find(run.credentials.as_deref(), &config, directory)?;
     Ok((config, credentials))
+}
+
+/// The public listener's certificate, where it has one, and what is to be said about it.
+pub fn certificate(config: &Config) -> Result<Option<Certificate>, Problems> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+    certificate::load(
+        config,
+        directory.as_deref().map(Path::new),
+        SystemTime::now(),
+    )
 }
 
 /// One config's worth of everything.
@@ -48,34 +73,50 @@ pub fn read(run: &RunArgs) -> Result<(Config, Credentials), Problems> {
 pub struct Desk {
     pub front: Arc<Front>,
     pub facts: Arc<ConfigFacts>,
+    /// Of the public listener, in Unix time.
+    pub certificate_expires: Option<i64>,
 }
+
+/// A certificate, and the listener that shows it.
+pub struct Door {
+    pub tls: Arc<ServerTls>,
+    pub certificate: Certificate,
+}
+
+type InForce = (Config, Credentials, Option<Door>);
 
 /// Keeps what is in force and renews it.
 pub struct Office {
     run: RunArgs,
     shared: Shared,
-    port: u16,
-    in_force: Mutex<(Config, Credentials)>,
+    /// Of the public listener.
+    address: SocketAddr,
+    in_force: Mutex<InForce>,
     desks: watch::Sender<Desk>,
     set_level: SetLevel,
 }
 
 impl Office {
-    /// `port` is the one that the public listener really has.
+    /// `address` is the one that the public listener really has.
     pub fn open(
         run: RunArgs,
         config: Config,
         credentials: Credentials,
+        door: Option<Door>,
         shared: Shared,
-        port: u16,
+        address: SocketAddr,
         set_level: SetLevel,
     ) -> anyhow::Result<Self> {
-        let desk = desk(&config, &credentials, &shared, port)?;
+        let mut desk = desk(&config, &credentials, &shared, address.port())?;
+        if let Some(door) = &door {
+            told(&door.certificate);
+            desk.certificate_expires = Some(door.certificate.expires);
+        }
         Ok(Office {
             run,
             shared,
-            port,
-            in_force: Mutex::new((config, credentials)),
+            address,
+            in_force: Mutex::new((config, credentials, door)),
             desks: watch::Sender::new(desk),
             set_level,
         })
@@ -88,40 +129,94 @@ impl Office {
 
     /// `calls.drain_limit` as it is now.
     pub fn drain_limit(&self) -> Duration {
-        let in_force = self
-            .in_force
+        self.in_force().0.calls.drain_limit
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.in_force
             .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        in_force.0.calls.drain_limit
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn renew(&self) -> Result<Reloaded, String> {
-        let mut in_force = self
-            .in_force
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let (mut config, credentials) = read(&self.run).map_err(|problems| problems.to_string())?;
+        let mut in_force = self.in_force();
+        let next = self.next(&in_force, load(&self.run))?;
+        let Next {
+            config,
+            credentials,
+            desk,
+            renewed,
+            reloaded,
+        } = next;
+        let mut door = in_force.2.take();
+        if let (Some(door), Some(renewed)) = (&mut door, renewed) {
+            told(&renewed);
+            door.tls.renew(&renewed);
+            door.certificate = renewed;
+        }
+        self.shared.registry.set_limits(limits(&config));
+        (self.set_level)(config.log.level);
+        self.desks.send_replace(desk);
+        *in_force = (config, credentials, door);
+        let registry = &self.shared.registry;
+        registry.reloaded(&reloaded.changed, &reloaded.need_restart);
+        Ok(reloaded)
+    }
+
+    /// Everything that can fail about a new config, before anything is touched.
+    fn next(&self, in_force: &InForce, config: Result<Config, Problems>) -> Result<Next, String> {
+        let both = config.and_then(|config| with_credentials(&self.run, config));
+        let (mut config, credentials) = both.map_err(|problems| problems.to_string())?;
+        let renewed = certificate(&config).map_err(|problems| problems.to_string())?;
         let Changes {
             taken,
             need_restart,
         } = changes::settle(&in_force.0, &mut config);
-        let credentials_changed = credentials != in_force.1;
-        let desk = desk(&config, &credentials, &self.shared, self.port)
+        let mut desk = desk(&config, &credentials, &self.shared, self.address.port())
             .map_err(|error| format!("{error:#}"))?;
-        self.shared.registry.set_limits(limits(&config));
-        (self.set_level)(config.log.level);
-        self.desks.send_replace(desk);
-        *in_force = (config, credentials);
         let mut changed: Vec<String> = taken.iter().map(|key| (*key).to_owned()).collect();
-        if credentials_changed {
+        // Where TLS is switched on or off, everything stays as it is until the restart.
+        let certificate = in_force.2.as_ref().map(|door| &door.certificate);
+        let renewed = renewed.filter(|_| certificate.is_some());
+        if let (Some(old), Some(renewed)) = (certificate, &renewed) {
+            // The files may be other ones without a change in the config: that is a renewal.
+            let files = [
+                ("listen.tls_cert", old.same_chain(renewed)),
+                ("listen.tls_key", old.same_key(renewed)),
+            ];
+            for (key, _) in files.iter().filter(|(_, same)| !same) {
+                if !taken.contains(key) {
+                    changed.push((*key).to_owned());
+                }
+            }
+        }
+        let now = renewed.as_ref().or(certificate);
+        desk.certificate_expires = now.map(|certificate| certificate.expires);
+        if credentials != in_force.1 {
             changed.push("credentials".to_owned());
         }
         let need_restart = need_restart.iter().map(|key| (*key).to_owned()).collect();
-        Ok(Reloaded {
-            changed,
-            need_restart,
+        Ok(Next {
+            config,
+            credentials,
+            desk,
+            renewed,
+            reloaded: Reloaded {
+                changed,
+                need_restart,
+            },
         })
     }
+}
+
+/// What a reload puts in force.
+struct Next {
+    config: Config,
+    credentials: Credentials,
+    desk: Desk,
+    /// For the public listener, if that speaks TLS.
+    renewed: Option<Certificate>,
+    reloaded: Reloaded,
 }
 
 impl Control for Office {
@@ -129,11 +224,59 @@ impl Control for Office {
         let result = self.renew();
         match &result {
             Ok(reloaded) => info!(
-                changed = ?reloaded.changed, need_restart = ?reloaded.need_restart, "config reloaded"
+                changed = reloaded.changed.join(" "),
+                need_restart = reloaded.need_restart.join(" "),
+                "config reloaded"
             ),
-            Err(problems) => warn!(%problems, "config not reloaded, the old one stays in force"),
+            Err(problems) => {
+                // A line each, as `humebridgectl reload` has them, and bounded like everything.
+                for problem in problems.lines().take(PROBLEMS_LOGGED) {
+                    warn!("{problem}");
+                }
+                let problems = problems.lines().count();
+                warn!(problems, "config not reloaded, the old one stays in force");
+            }
         }
         result
+    }
+
+    fn line(&self) -> Line {
+        let (config, credentials, door) = &*self.in_force();
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        Line {
+            account_sid: credentials.twilio_account_sid.clone(),
+            number: credentials.twilio_phone_number.clone(),
+            public_url: config.public_url.http(""),
+            address,
+            certificate: door
+                .as_ref()
+                .and_then(|door| door.certificate.certified.cert.first())
+                .map(|certificate| certificate.to_vec()),
+        }
+    }
+
+    fn sign(&self, call: &CallSid, url: &str, params: &[(String, String)]) -> Option<String> {
+        let (config, credentials, _) = &*self.in_force();
+        may_be_signed(&config.public_url, call, url, params)
+            .then(|| signature::sign(&credentials.twilio_auth_token, url, params))
+    }
+
+    fn check(&self, name: &str, text: &str) -> Result<Reloaded, String> {
+        let in_force = self.in_force();
+        let config = config::parse(text, name, &self.run.overrides);
+        self.next(&in_force, config).map(|next| next.reloaded)
+    }
+}
+
+fn told(certificate: &Certificate) {
+    for warning in &certificate.warnings {
+        warn!("{warning}");
     }
 }
 
@@ -158,6 +301,7 @@ fn desk(
             shared,
         )),
         facts: Arc::new(facts),
+        certificate_expires: None,
     })
 }
 
@@ -187,6 +331,12 @@ pub fn limits(config: &Config) -> Limits {
     let characters = config.calls.greeting.chars().count() as u32;
     Limits {
         max_concurrent: config.calls.max_concurrent,
+        max_per_caller: config.calls.max_per_caller,
+        max_per_number: config.calls.max_per_number,
+        screen: Arc::new(Screen {
+            allow: config.calls.allow.clone(),
+            deny: config.calls.deny.clone(),
+        }),
         admission_lifetime: Duration::from_secs(30) + Duration::from_millis(150) * characters,
     }
 }

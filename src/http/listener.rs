@@ -8,17 +8,13 @@
 //! A panic in a handler costs its connection only. All connections end within a second of the
 //! token's cancellation.
 //!
+//! With a [`ServerTls`] it speaks TLS: the handshake is part of the connection, has a deadline of its
+//! own and takes a place like any other.
+//!
 //! It never looks at a path or a header: that is the handler's. Every response leaves with
 //! `Cache-Control: no-store`, because every answer here is about this moment and some hold numbers.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
@@ -30,11 +26,14 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::tls::ServerTls;
 
 /// What every handler answers with: all our answers are small and whole.
 pub type Body = Full<Bytes>;
@@ -68,6 +67,8 @@ pub struct Limits {
     /// For the whole head of a request. hyper starts the same clock when a kept-alive connection
     /// falls idle, so this is the idle limit too.
     pub header_timeout: Duration,
+    /// For a TLS handshake, where there is one.
+    pub handshake_timeout: Duration,
     /// A connection is closed at the first gap after this age. hyper has no deadline for writing,
     /// so without this a peer that asks and never reads would keep its place for ever.
     pub age: Duration,
@@ -78,6 +79,7 @@ impl Default for Limits {
         Limits {
             connections: 1024,
             header_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             age: Duration::from_secs(600),
         }
     }
@@ -87,6 +89,7 @@ impl Default for Limits {
 /// tracker is waiting for them.
 pub async fn serve<H, F>(
     listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
     limits: Limits,
     handler: H,
     tracker: TaskTracker,
@@ -95,7 +98,7 @@ pub async fn serve<H, F>(
     H: Fn(Request<Incoming>, Peer) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    serve_from(listener, limits, handler, tracker, token).await;
+    serve_from(listener, tls, limits, handler, tracker, token).await;
 }
 
 /// Where connections come from; tests bring one that fails.
@@ -111,6 +114,7 @@ impl Accept for TcpListener {
 
 async fn serve_from<A, H, F>(
     mut source: A,
+    tls: Option<Arc<ServerTls>>,
     limits: Limits,
     handler: H,
     tracker: TaskTracker,
@@ -122,10 +126,10 @@ async fn serve_from<A, H, F>(
 {
     let handler = Arc::new(handler);
     let room = Arc::new(Semaphore::new(limits.connections));
-    let (mut full, mut failing) = (Throttle::default(), Throttle::default());
     loop {
-        if room.available_permits() == 0 && full.permits(Instant::now()) {
+        if room.available_permits() == 0 {
             tracing::warn!(
+                limited = true,
                 limit = limits.connections,
                 "connections wait: the limit is reached"
             );
@@ -146,9 +150,7 @@ async fn serve_from<A, H, F>(
             // The peer went away between its SYN and our accept: its loss only.
             Err(error) if is_the_peers(&error) => continue,
             Err(error) => {
-                if failing.permits(Instant::now()) {
-                    tracing::error!(%error, "cannot accept connections");
-                }
+                tracing::error!(limited = true, %error, "cannot accept connections");
                 tokio::select! {
                     () = token.cancelled() => return,
                     () = sleep(ACCEPT_PAUSE) => continue,
@@ -156,15 +158,27 @@ async fn serve_from<A, H, F>(
             }
         };
         let (handler, limits, token) = (handler.clone(), limits.clone(), token.clone());
+        let tls = tls.clone();
         tracker.spawn(async move {
             // Given back when the connection ends, is upgraded, or its handler panics.
             let _place = place;
-            connection(stream, Peer { addr }, handler, limits, token).await;
+            // 20 ms frames must not wait for one another. An error means that the peer is already
+            // gone.
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => connection(stream, Peer { addr }, handler, limits, token).await,
+                // Boxed: a plain connection need not have room for the handshake's state.
+                Some(tls) => {
+                    Box::pin(secure(&tls, stream, Peer { addr }, handler, limits, token)).await;
+                }
+            }
         });
     }
 }
 
-async fn connection<H, F>(
+/// A connection that begins with a TLS handshake.
+async fn secure<H, F>(
+    tls: &ServerTls,
     stream: TcpStream,
     peer: Peer,
     handler: Arc<H>,
@@ -174,8 +188,27 @@ async fn connection<H, F>(
     H: Fn(Request<Incoming>, Peer) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    // 20 ms frames must not wait for one another. An error means that the peer is already gone.
-    let _ = stream.set_nodelay(true);
+    let accepted = tokio::select! {
+        biased;
+        () = token.cancelled() => return,
+        accepted = tls.accept(stream, peer.addr, limits.handshake_timeout) => accepted,
+    };
+    if let Some(stream) = accepted {
+        connection(stream, peer, handler, limits, token).await;
+    }
+}
+
+async fn connection<S, H, F>(
+    stream: S,
+    peer: Peer,
+    handler: Arc<H>,
+    limits: Limits,
+    token: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>, Peer) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     let service = service_fn(move |request| {
         let answer = handler(request, peer);
         async move { Ok::<_, Infallible>(finished(answer.await)) }
@@ -193,7 +226,7 @@ async fn connection<H, F>(
     );
     let log = |result: hyper::Result<()>| {
         if let Err(error) = result {
-            tracing::debug!(peer = %peer.addr, %error, "connection ended");
+            tracing::debug!(limited = true, peer = %peer.addr, %error, "connection ended");
         }
     };
     tokio::select! {
@@ -219,22 +252,6 @@ fn is_the_peers(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionReset | ConnectionRefused | TimedOut
     )
-}
-
-/// At most one log line a second.
-#[derive(Default)]
-struct Throttle(Option<Instant>);
-
-impl Throttle {
-    fn permits(&mut self, now: Instant) -> bool {
-        let due = self
-            .0
-            .is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1));
-        if due {
-            self.0 = Some(now);
-        }
-        due
-    }
 }
 
 /// What every response has in common.

@@ -1,6 +1,9 @@
 //! The listener against real sockets, with peers that misbehave.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    time::Instant,
+};
 
 use http_body_util::{Empty, StreamBody};
 use hyper::body::Frame;
@@ -44,11 +47,16 @@ async fn handler(mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
 }
 
 async fn start(limits: Limits) -> Running {
+    start_with(None, limits).await
+}
+
+async fn start_with(tls: Option<Arc<ServerTls>>, limits: Limits) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
     tokio::spawn(serve(
         listener,
+        tls,
         limits,
         handler,
         tracker.clone(),
@@ -307,6 +315,7 @@ async fn no_file_descriptors_left_is_waited_out_without_a_busy_loop() {
     let began = Instant::now();
     tokio::spawn(serve_from(
         source,
+        None,
         Limits::default(),
         handler,
         tracker.clone(),
@@ -327,16 +336,6 @@ async fn no_file_descriptors_left_is_waited_out_without_a_busy_loop() {
 }
 
 #[test]
-fn a_flood_of_errors_is_one_line_a_second() {
-    let mut throttle = Throttle::default();
-    let start = Instant::now();
-    let lines = (0..250)
-        .filter(|n| throttle.permits(start + Duration::from_millis(10 * n)))
-        .count();
-    assert_eq!(lines, 3);
-}
-
-#[test]
 fn refusals_say_what_is_allowed_and_no_more() {
     let refused = method_not_allowed("GET, HEAD");
     assert_eq!(
@@ -347,4 +346,139 @@ fn refusals_say_what_is_allowed_and_no_more() {
         (405, &b"GET, HEAD"[..])
     );
     assert_eq!(not_found().status(), 404);
+}
+
+/// TLS as the config has it, its counters, and who trusts it.
+fn tls() -> (
+    Arc<ServerTls>,
+    Arc<crate::metrics::Metrics>,
+    rustls::RootCertStore,
+) {
+    let pair = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = |name: &str, text: String| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Some(crate::config::PemFile::Path(path))
+    };
+    let url = crate::config::PublicUrl::parse("https://localhost").unwrap();
+    let mut config = crate::config::Config::new(url);
+    config.listen.tls_cert = file("cert.pem", pair.cert.pem());
+    config.listen.tls_key = file("key.pem", pair.signing_key.serialize_pem());
+    let now = std::time::SystemTime::now();
+    let certificate = crate::config::certificate::load(&config, None, now);
+    let certificate = certificate.unwrap().unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pair.cert.der().clone()).unwrap();
+    let metrics = Arc::new(crate::metrics::Metrics::default());
+    let tls = ServerTls::new(&certificate, metrics.clone());
+    (Arc::new(tls), metrics, roots)
+}
+
+fn client(
+    roots: rustls::RootCertStore,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ClientConfig> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(ring)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+fn failures(metrics: &crate::metrics::Metrics, reason: &str) -> bool {
+    let text = metrics.render(&crate::metrics::Now {
+        calls_active: 0,
+        calls_expected: 0,
+        draining: false,
+        certificate_expires: None,
+        process: crate::metrics::process::Process::now(),
+    });
+    let row = format!("hume_bridge_tls_handshake_failures_total{{reason=\"{reason}\"}} 1\n");
+    text.contains(&row)
+}
+
+impl Running {
+    async fn shake_hands(
+        &self,
+        config: Arc<rustls::ClientConfig>,
+    ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(config);
+        let handshake = connector.connect(name, self.connect().await);
+        timeout(Duration::from_secs(5), handshake).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn requests_and_upgrades_go_over_both_versions_of_tls() {
+    let (tls, _, roots) = tls();
+    let running = start_with(Some(tls), Limits::default()).await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = client(roots.clone(), &[version]);
+        let mut stream = running.shake_hands(config.clone()).await.unwrap();
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(version.version));
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        // With a proper goodbye, or the end of the body could be anybody's doing.
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("here\n"), "{version:?}: {answer}");
+
+        let mut stream = running.shake_hands(config).await.unwrap();
+        let request =
+            b"GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "));
+        stream.write_all(b"?").await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'?');
+    }
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_has_a_place_until_the_deadline() {
+    let (tls, metrics, roots) = tls();
+    let limits = Limits {
+        connections: 1,
+        handshake_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let running = start_with(Some(tls), limits).await;
+    let mut silent = running.connect().await;
+    // Behind it, with the kernel, until the place is free.
+    let next = running.shake_hands(client(roots, rustls::ALL_VERSIONS));
+    let mut end = Vec::new();
+    let (ended, next) = tokio::join!(
+        timeout(Duration::from_secs(5), silent.read_to_end(&mut end)),
+        next
+    );
+    ended.expect("dropped").unwrap();
+    assert!(end.is_empty() && next.is_ok());
+    assert!(failures(&metrics, "timeout"));
+}
+
+#[tokio::test]
+async fn a_handshake_does_not_hold_up_the_end() {
+    let (tls, metrics, _) = tls();
+    let running = start_with(Some(tls), Limits::default()).await;
+    let mut half = running.connect().await;
+    // The beginning of a ClientHello, and no more.
+    half.write_all(&[22, 3, 1, 2, 0, 1]).await.unwrap();
+    while running.tracker.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    running.token.cancel();
+    running.tracker.close();
+    timeout(Duration::from_secs(1), running.tracker.wait())
+        .await
+        .expect("it ends at once");
+    assert!(!failures(&metrics, "timeout") && !failures(&metrics, "gone"));
 }

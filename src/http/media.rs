@@ -5,8 +5,23 @@
 //! carries it ([`driver::run`]). A socket that cannot show its call is closed with 1008 and leaves
 //! no trace but a log line.
 
-use std::{sync::Arc, time::Duration, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Duration, time::Instant};
 
+use super::{
+    Front,
+    listener::{Body, Peer, method_not_allowed, respond},
+    signed::{charged, forbidden, signature_headers, too_many, turned_back_unread},
+    stranger::{Stranger, refuse},
+    unix_now,
+};
+use crate::{
+    metrics::labels::{Endpoint, SocketRefused},
+    session::{
+        driver,
+        registry::{CallFacts, Claim, ClaimError},
+    },
+    twilio::{CallSid, media, token::TokenError},
+};
 use futures_util::StreamExt;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
@@ -18,22 +33,6 @@ use tokio_tungstenite::{
         handshake::derive_accept_key,
         protocol::{Role, WebSocketConfig},
     },
-};
-use tracing::{info, warn};
-
-use super::{
-    Front,
-    listener::{Body, method_not_allowed, respond},
-    signed::{forbidden, signature_headers},
-    unix_now,
-};
-use crate::{
-    metrics::labels::{Endpoint, SocketRefused},
-    session::{
-        driver,
-        registry::{CallFacts, Claim, ClaimError},
-    },
-    twilio::{CallSid, media},
 };
 
 /// From the upgrade to `start`.
@@ -60,13 +59,23 @@ fn socket_config() -> WebSocketConfig {
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Answers the upgrade; the call goes on in a task of its own.
-pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Body> {
+pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    if let Some(refusal) = turned_back_unread(&front, Endpoint::Media, request.headers(), peer) {
+        refused(&front, SocketRefused::Limited);
+        return refusal;
+    }
     if request.method() != hyper::Method::GET {
         return method_not_allowed("GET");
     }
+    let stranger = Stranger::of(&request, peer);
     let accept = match accept_key(&request) {
         Ok(accept) => accept,
         Err(refusal) => {
+            refuse!(
+                info,
+                stranger,
+                "media socket refused: no WebSocket handshake"
+            );
             refused(&front, SocketRefused::Handshake);
             return *refusal;
         }
@@ -81,14 +90,25 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
             .verifier
             .verify_upgrade(&front.config.public_url, path_and_query, headers)
         {
-            warn!(target: "audit", "media socket refused: signature");
             front.metrics.signature_failures.of(Endpoint::Media).inc();
+            match charged(&front, Endpoint::Media, stranger) {
+                Ok(true) => refuse!(warn, stranger, "media socket refused: signature"),
+                Ok(false) => {}
+                Err(wait) => {
+                    refused(&front, SocketRefused::Limited);
+                    return too_many(wait);
+                }
+            }
             refused(&front, SocketRefused::Signature);
             return forbidden();
         }
     }
     let Ok(unclaimed) = front.unclaimed.clone().try_acquire_owned() else {
-        warn!("media socket refused: too many without a call");
+        refuse!(
+            warn,
+            stranger,
+            "media socket refused: too many without a call"
+        );
         refused(&front, SocketRefused::TooMany);
         return respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "");
     };
@@ -96,6 +116,11 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
     let carried = front.clone();
     front.calls.spawn(async move {
         let Ok(Ok(io)) = timeout(UPGRADE_DEADLINE, upgraded).await else {
+            refuse!(
+                info,
+                stranger,
+                "media socket refused: gone before the upgrade"
+            );
             return refused(&carried, SocketRefused::NoUpgrade);
         };
         let mut socket =
@@ -104,13 +129,14 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>) -> Response<Bo
         match Box::pin(whose(&carried, &mut socket)).await {
             Ok(claim) => {
                 drop(unclaimed);
-                let call = call(&carried, claim, socket);
+                let call = call(&carried, claim, socket, stranger.peer);
                 drop(carried);
                 driver::run(call).await;
             }
             Err(refusal) => {
                 refused(&carried, refusal.label());
-                refuse(socket, refusal).await;
+                refusal.tell(stranger);
+                driver::close(socket, 1008).await;
             }
         }
     });
@@ -127,14 +153,17 @@ fn call(
     front: &Front,
     claim: Claim,
     carrier: Socket,
+    peer: SocketAddr,
 ) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
+    let rest = (!claim.view.test).then(|| front.rest.clone());
     driver::Call {
         claim,
+        peer,
         carrier,
         codec: front.agents.codec(),
         tls: front.tls.clone(),
         connect_timeout: front.agents.manner().connect_timeout,
-        rest: front.rest.clone(),
+        rest,
         settings: front.call_settings(),
         metrics: front.metrics.clone(),
     }
@@ -201,10 +230,11 @@ enum Refusal {
     Garbage,
     #[error("an audio format that is not mu-law, 8 kHz, mono")]
     Format,
-    #[error("no valid token")]
-    Token,
     #[error("{0}")]
-    Claim(#[from] ClaimError),
+    Token(TokenError),
+    /// Of a call whose token is good.
+    #[error("{1}")]
+    Claim(CallSid, ClaimError),
 }
 
 impl Refusal {
@@ -214,11 +244,28 @@ impl Refusal {
             Refusal::Gone => SocketRefused::Gone,
             Refusal::Garbage => SocketRefused::Garbage,
             Refusal::Format => SocketRefused::Format,
-            Refusal::Token => SocketRefused::Token,
-            Refusal::Claim(ClaimError::Live) => SocketRefused::Live,
-            Refusal::Claim(ClaimError::Spent) => SocketRefused::Spent,
-            Refusal::Claim(ClaimError::Full) => SocketRefused::Full,
-            Refusal::Claim(ClaimError::Leaving) => SocketRefused::Leaving,
+            Refusal::Token(_) => SocketRefused::Token,
+            Refusal::Claim(_, ClaimError::Live) => SocketRefused::Live,
+            Refusal::Claim(_, ClaimError::Spent) => SocketRefused::Spent,
+            Refusal::Claim(_, ClaimError::Full) => SocketRefused::Full,
+            Refusal::Claim(_, ClaimError::Leaving) => SocketRefused::Leaving,
+        }
+    }
+
+    /// No call is named but one whose token is good: any other is a stranger's word.
+    fn tell(&self, stranger: Stranger) {
+        match self {
+            Refusal::Token(why) => refuse!(warn, stranger, %why, "media socket refused: token"),
+            Refusal::Garbage | Refusal::Format => {
+                refuse!(warn, stranger, why = %self, "media socket refused: it makes no sense");
+            }
+            Refusal::NoStart | Refusal::Gone => {
+                refuse!(info, stranger, why = %self, "media socket refused: no call was named");
+            }
+            Refusal::Claim(call, why) => {
+                let call = call.as_str();
+                refuse!(warn, stranger, CALL_SID = call, %why, "media socket refused: no place");
+            }
         }
     }
 }
@@ -239,10 +286,7 @@ async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal
     let token_expires_unix = front
         .minter
         .check(parameter("token"), &call, from, to, unix_now())
-        .map_err(|error| {
-            warn!(target: "audit", CALL_SID = call.as_str(), %error, "media socket refused: token");
-            Refusal::Token
-        })?;
+        .map_err(Refusal::Token)?;
     let facts = CallFacts {
         call,
         stream: start.stream_sid.clone(),
@@ -251,7 +295,8 @@ async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal
         agent: front.agents.capabilities().name,
         token_expires_unix,
     };
-    Ok(front.registry.claim(facts, Instant::now())?)
+    let claimed = front.registry.claim(facts, Instant::now());
+    claimed.map_err(|why| Refusal::Claim(call, why))
 }
 
 async fn start(socket: &mut Socket) -> Result<media::Start, Refusal> {
@@ -276,9 +321,4 @@ async fn start(socket: &mut Socket) -> Result<media::Start, Refusal> {
             return Err(Refusal::Garbage);
         }
     }
-}
-
-async fn refuse(socket: Socket, refusal: Refusal) {
-    info!(%refusal, "media socket closed without a call");
-    driver::close(socket, 1008).await;
 }

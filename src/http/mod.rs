@@ -1,16 +1,21 @@
 //! What the two listeners serve.
 //!
 //! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed
-//! ([`signed`]),
-//! plus a bare health check. The private one is for operators and monitors ([`ops`]). [`listener`]
-//! keeps both from being held up, filled up or brought down by a client.
+//! ([`signed`]; [`unsigned`] keeps count of the others), plus a bare health check; [`rehearsal`] says
+//! what a test call may have signed. The private one is for operators and monitors ([`ops`]).
+//! [`listener`] keeps both from being held up, filled up or brought down by a client, and the public
+//! one speaks TLS by itself where there is no proxy ([`tls`]).
 
 pub mod listener;
 pub mod media;
 pub mod ops;
 pub mod paths;
+pub mod rehearsal;
 pub mod router;
 pub mod signed;
+mod stranger;
+pub mod tls;
+pub mod unsigned;
 pub mod voice;
 
 use std::{
@@ -40,6 +45,7 @@ pub struct Shared {
     pub tls: Arc<Tls>,
     pub metrics: Arc<Metrics>,
     unclaimed: Arc<Semaphore>,
+    unsigned: Arc<unsigned::Unsigned>,
 }
 
 impl Shared {
@@ -50,6 +56,7 @@ impl Shared {
             tls,
             metrics,
             unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
+            unsigned: Arc::default(),
         }
     }
 }
@@ -68,6 +75,7 @@ pub struct Front {
     tls: Arc<Tls>,
     metrics: Arc<Metrics>,
     unclaimed: Arc<Semaphore>,
+    unsigned: Arc<unsigned::Unsigned>,
 }
 
 impl Front {
@@ -89,6 +97,7 @@ impl Front {
             tls: shared.tls.clone(),
             metrics: shared.metrics.clone(),
             unclaimed: shared.unclaimed.clone(),
+            unsigned: shared.unsigned.clone(),
         }
     }
 
@@ -101,6 +110,7 @@ impl Front {
             max_duration: self.config.calls.max_duration,
             words_interrupt: manner.words_interrupt,
             drain_goodbye: !self.config.calls.drain_goodbye.is_empty(),
+            capabilities: self.agents.capabilities(),
         }
     }
 }

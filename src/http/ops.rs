@@ -27,6 +27,8 @@ pub struct OpsState {
     pub registry: Arc<Registry>,
     pub metrics: Arc<Metrics>,
     pub config: Arc<ConfigFacts>,
+    /// Of the public listener, in Unix time.
+    pub certificate_expires: Option<i64>,
     /// When the daemon began.
     pub started: Instant,
 }
@@ -169,6 +171,7 @@ struct SessionStatus<'a> {
     started_at: String,
     duration_seconds: u64,
     ending: bool,
+    paused: bool,
     frames_in: u64,
     audio_out: u64,
     frames_dropped: u64,
@@ -192,6 +195,7 @@ impl<'a> SessionStatus<'a> {
             started_at: rfc3339(view.started_at),
             duration_seconds: view.started.elapsed().as_secs(),
             ending,
+            paused: view.paused.load(Relaxed),
             frames_in: view.frames_in.load(Relaxed),
             audio_out: view.audio_out.load(Relaxed),
             frames_dropped: view.frames_dropped.load(Relaxed),
@@ -242,6 +246,7 @@ fn metrics(state: &OpsState) -> Response<Body> {
         calls_active,
         calls_expected: owed.saturating_sub(calls_active),
         draining: state.registry.draining(),
+        certificate_expires: state.certificate_expires,
         process: Process::now(),
     });
     respond(StatusCode::OK, CONTENT_TYPE, text)

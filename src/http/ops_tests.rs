@@ -12,10 +12,10 @@ const STREAM: &str = "MZ0123456789abcdef0123456789abcdef";
 
 fn state() -> OpsState {
     OpsState {
-        registry: Registry::new(crate::session::registry::Limits {
-            max_concurrent: 10,
-            admission_lifetime: std::time::Duration::from_secs(30),
-        }),
+        registry: Registry::new(crate::session::registry::Limits::of(
+            10,
+            std::time::Duration::from_secs(30),
+        )),
         metrics: Arc::default(),
         config: Arc::new(ConfigFacts {
             port: 3000,
@@ -23,6 +23,7 @@ fn state() -> OpsState {
             hume_config_id: Some("c0ffee".into()),
             twilio_number: None,
         }),
+        certificate_expires: None,
         started: Instant::now(),
     }
 }
@@ -68,10 +69,10 @@ async fn text(response: Response<Body>) -> String {
 
 #[tokio::test]
 async fn a_stranger_learns_only_that_somebody_is_at_home() {
-    let registry = Registry::new(crate::session::registry::Limits {
-        max_concurrent: 1,
-        admission_lifetime: std::time::Duration::from_secs(30),
-    });
+    let registry = Registry::new(crate::session::registry::Limits::of(
+        1,
+        std::time::Duration::from_secs(30),
+    ));
     let healthy = public_health(&registry, &Method::GET);
     assert_eq!(healthy.status(), 200);
     assert_eq!(healthy.headers()["cache-control"], "no-store");
@@ -130,7 +131,7 @@ async fn a_call_in_progress_is_shown_with_both_ends() {
     assert_eq!(
         head,
         format!(
-            r#"{{"activeSessions":1,"sessions":[{{"callSid":"{CALL}","streamSid":"{STREAM}","isActive":true,"agent":"hume","agentConnected":true,"humeConnected":true,"twilioConnected":true,"from":"+61400000001","to":"+61200000002","startedAt":"TIME","durationSeconds":0,"ending":false,"framesIn":50,"audioOut":0,"framesDropped":0,"bargeIns":0}}],"uptime":0,"timestamp":"TIME""#
+            r#"{{"activeSessions":1,"sessions":[{{"callSid":"{CALL}","streamSid":"{STREAM}","isActive":true,"agent":"hume","agentConnected":true,"humeConnected":true,"twilioConnected":true,"from":"+61400000001","to":"+61200000002","startedAt":"TIME","durationSeconds":0,"ending":false,"paused":false,"framesIn":50,"audioOut":0,"framesDropped":0,"bargeIns":0}}],"uptime":0,"timestamp":"TIME""#
         )
     );
     let process: serde_json::Value =
@@ -170,7 +171,13 @@ fn times_are_utc_with_milliseconds() {
 async fn monitoring_reads_the_counters() {
     let state = state();
     let call = CALL.parse().unwrap();
-    state.registry.admit(call, Instant::now()).unwrap();
+    let asking = crate::session::registry::Asking {
+        call,
+        from: "+15551234567",
+        to: "+15557654321",
+        inbound: true,
+    };
+    state.registry.admit(asking, Instant::now()).unwrap();
     state.metrics.barge_ins.add(3);
     let answer = ask(&state, Method::GET, "/metrics");
     assert_eq!(answer.status(), 200);

@@ -6,12 +6,12 @@ use hyper::{Request, Response, body::Incoming};
 
 use super::{
     Front,
-    listener::{Body, not_found},
+    listener::{Body, Peer, not_found},
     media, ops, paths, voice,
 };
 
 /// Answers one request of the public listener.
-pub async fn route(front: Arc<Front>, request: Request<Incoming>) -> Response<Body> {
+pub async fn route(front: Arc<Front>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let path = request.uri().path();
     // A proxy may or may not have taken the prefix off.
     let stripped = path.strip_prefix(front.config.public_url.prefix.as_str());
@@ -21,12 +21,12 @@ pub async fn route(front: Arc<Front>, request: Request<Incoming>) -> Response<Bo
         stripped.unwrap_or(path)
     };
     match path {
-        paths::INCOMING => voice::incoming(&front, request).await,
-        paths::AFTER => voice::after(&front, request).await,
-        paths::STATUS => voice::status(&front, request).await,
-        paths::STREAM => voice::stream(&front, request).await,
+        paths::INCOMING => voice::incoming(&front, request, peer).await,
+        paths::AFTER => voice::after(&front, request, peer).await,
+        paths::STATUS => voice::status(&front, request, peer).await,
+        paths::STREAM => voice::stream(&front, request, peer).await,
         // Twilio's troubleshooting notes speak of a trailing slash on the upgrade.
-        paths::MEDIA | "/media-stream/" => media::upgrade(front, request),
+        paths::MEDIA | "/media-stream/" => media::upgrade(front, request, peer),
         "/health" => ops::public_health(&front.registry, request.method()),
         _ => not_found(),
     }

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Front,
-    listener::{Body, respond},
+    listener::{Body, Peer, respond},
     paths,
     signed::signed_form,
     unix_now,
@@ -26,21 +26,24 @@ use crate::{
     printable::Printable,
     session::{
         order::After,
-        registry::{Admitted, Refused},
+        registry::{Admitted, Asking, Refused},
     },
-    twilio::{CallSid, twiml, webhook::CallRequest},
+    twilio::{
+        CallSid, twiml,
+        webhook::{CallRequest, Direction},
+    },
 };
 
 /// A call comes in: a place for it, and the way to the media socket.
-pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, Endpoint::Incoming, request).await {
+pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let form = match signed_form(front, Endpoint::Incoming, request, peer).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
     let call = match CallRequest::from_form(&form) {
         Ok(call) => call,
         Err(error) => {
-            warn!(%error, "a signed webhook without a usable call");
+            warn!(limited = true, %error, "a signed webhook without a usable call");
             return respond(
                 StatusCode::BAD_REQUEST,
                 "text/plain",
@@ -48,32 +51,19 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
             );
         }
     };
-    match front.registry.admit(call.call_sid, Instant::now()) {
+    let asking = Asking {
+        call: call.call_sid,
+        from: &call.from,
+        to: &call.to,
+        inbound: !matches!(
+            call.direction,
+            Direction::OutboundApi | Direction::OutboundDial
+        ),
+    };
+    match front.registry.admit(asking, Instant::now()) {
         Ok(Admitted::New) => front.metrics.calls_admitted.inc(),
         Ok(Admitted::Again) => {}
-        Err(Refused::Draining) => {
-            let refused = &front.metrics.calls_refused;
-            refused.of(CallRefused::Draining).inc();
-            info!(
-                CALL_SID = call.call_sid.as_str(),
-                "call refused while draining"
-            );
-            return match &front.config.calls.drain_answer {
-                DrainAnswer::Unavailable => {
-                    respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n")
-                }
-                DrainAnswer::Busy => xml(twiml::reject_busy()),
-                DrainAnswer::Say(text) => xml(twiml::say_and_hang_up(text)),
-            };
-        }
-        Err(Refused::Full) => {
-            front.metrics.calls_refused.of(CallRefused::Full).inc();
-            warn!(
-                CALL_SID = call.call_sid.as_str(),
-                "call refused, calls.max_concurrent is reached"
-            );
-            return xml(twiml::reject_busy());
-        }
+        Err(refused) => return turned_away(front, &call.call_sid, refused),
     }
     let public = &front.config.public_url;
     let expires = unix_now() + front.registry.limits().admission_lifetime.as_secs();
@@ -93,16 +83,80 @@ pub async fn incoming(front: &Front, request: Request<Incoming>) -> Response<Bod
         Ok(answer) => xml(answer),
         Err(error) => {
             // Only a caller's id of monstrous length can bring this about.
-            warn!(CALL_SID = call.call_sid.as_str(), %error, "no TwiML for this call");
+            warn!(limited = true, CALL_SID = call.call_sid.as_str(), %error, "no TwiML for this call");
             front.registry.forget_admitted(&call.call_sid);
             xml(fallback(front))
         }
     }
 }
 
+/// What a call meets that gets no place. Never with a number in the log.
+fn turned_away(front: &Front, call: &CallSid, why: Refused) -> Response<Body> {
+    let call = call.as_str();
+    let (reason, answer) = match why {
+        Refused::Draining => {
+            info!(
+                limited = true,
+                CALL_SID = call,
+                "call refused while draining"
+            );
+            let answer = match &front.config.calls.drain_answer {
+                DrainAnswer::Unavailable => {
+                    respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "draining\n")
+                }
+                DrainAnswer::Busy => xml(twiml::reject_busy()),
+                DrainAnswer::Say(text) => xml(twiml::say_and_hang_up(text)),
+            };
+            (CallRefused::Draining, answer)
+        }
+        Refused::Full => {
+            warn!(
+                limited = true,
+                CALL_SID = call,
+                "call refused, calls.max_concurrent is reached"
+            );
+            (CallRefused::Full, xml(twiml::reject_busy()))
+        }
+        Refused::NumberFull => {
+            warn!(
+                limited = true,
+                CALL_SID = call,
+                "call refused, calls.max_per_number is reached"
+            );
+            (CallRefused::NumberFull, xml(twiml::reject_busy()))
+        }
+        Refused::CallerFull => {
+            info!(
+                limited = true,
+                CALL_SID = call,
+                "call refused, calls.max_per_caller is reached"
+            );
+            (CallRefused::CallerFull, xml(twiml::reject_busy()))
+        }
+        Refused::Denied => {
+            info!(
+                limited = true,
+                CALL_SID = call,
+                "call rejected, its caller is in calls.deny"
+            );
+            (CallRefused::Denied, xml(twiml::reject()))
+        }
+        Refused::NotAllowed => {
+            info!(
+                limited = true,
+                CALL_SID = call,
+                "call rejected, its caller is not in calls.allow"
+            );
+            (CallRefused::NotAllowed, xml(twiml::reject()))
+        }
+    };
+    front.metrics.calls_refused.of(reason).inc();
+    answer
+}
+
 /// The media stream is over: what does the caller meet next?
-pub async fn after(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, Endpoint::After, request).await {
+pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let form = match signed_form(front, Endpoint::After, request, peer).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -126,8 +180,8 @@ pub async fn after(front: &Front, request: Request<Incoming>) -> Response<Body> 
 }
 
 /// Call progress.
-pub async fn status(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, Endpoint::Status, request).await {
+pub async fn status(front: &Front, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let form = match signed_form(front, Endpoint::Status, request, peer).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -145,8 +199,8 @@ pub async fn status(front: &Front, request: Request<Incoming>) -> Response<Body>
 }
 
 /// What Twilio says about the media stream.
-pub async fn stream(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    let form = match signed_form(front, Endpoint::Stream, request).await {
+pub async fn stream(front: &Front, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let form = match signed_form(front, Endpoint::Stream, request, peer).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
@@ -154,7 +208,7 @@ pub async fn stream(front: &Front, request: Request<Incoming>) -> Response<Body>
     match form.get("StreamEvent") {
         Some("stream-error") => {
             let error = form.get("StreamError").unwrap_or_default();
-            warn!(CALL_SID = %Printable(call), error = %Printable(error), "Twilio reports a stream error");
+            warn!(limited = true, CALL_SID = %Printable(call), error = %Printable(error), "Twilio reports a stream error");
         }
         event => {
             debug!(CALL_SID = %Printable(call), event = %Printable(event.unwrap_or_default()), "stream event")

@@ -46,11 +46,16 @@ labels! {
     CallRefused("reason") {
         Draining = "draining",
         Full = "full",
+        CallerFull = "caller-full",
+        NumberFull = "number-full",
+        Denied = "denied",
+        NotAllowed = "not-allowed",
     }
 
     /// Why a media socket got no call.
     SocketRefused("reason") {
         Handshake = "handshake",
+        Limited = "limited",
         Signature = "signature",
         TooMany = "too-many",
         NoUpgrade = "no-upgrade",
@@ -72,6 +77,17 @@ labels! {
         Status = "status",
         Stream = "stream",
         Media = "media",
+    }
+
+    /// Why a TLS handshake on the public listener came to nothing.
+    TlsFailure("reason") {
+        /// Another protocol, plain HTTP mostly.
+        NotTls = "not-tls",
+        /// The peer does not take our certificate.
+        Certificate = "certificate",
+        Refused = "refused",
+        Gone = "gone",
+        Timeout = "timeout",
     }
 
     /// Why the agent did not get the caller's audio.

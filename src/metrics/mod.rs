@@ -20,7 +20,7 @@ use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Histogram, Histograms, Kind};
 use labels::{
     AdminOp, AgentLoss, CallRefused, CallerLoss, Endpoint, RestOutcome, Side, Skipped,
-    SocketRefused, Tool, ToolCall,
+    SocketRefused, TlsFailure, Tool, ToolCall,
 };
 use process::Process;
 use text::Text;
@@ -125,6 +125,12 @@ families! {
     signature_failures: Counters<Endpoint> = Counters::default(),
         "hume_bridge_signature_failures_total",
         "Requests that Twilio did not sign, by what they asked for.";
+    requests_limited: Counters<Endpoint> = Counters::default(),
+        "hume_bridge_requests_limited_total",
+        "Requests answered 429 because their address had sent too many that Twilio did not sign, by what they asked for.";
+    tls_failures: Counters<TlsFailure> = Counters::default(),
+        "hume_bridge_tls_handshake_failures_total",
+        "TLS handshakes on the public listener that came to nothing, by reason.";
     sockets_refused: Counters<SocketRefused> = Counters::default(),
         "hume_bridge_media_sockets_refused_total",
         "Media sockets that got no call, by reason.";
@@ -134,6 +140,8 @@ families! {
         "Sockets given up because their peer took nothing for too long.";
     admin_requests: Counters<AdminOp> = Counters::default(), "hume_bridge_admin_requests_total",
         "Requests on the control socket, by op.";
+    log_lines_lost: Counter = Counter::default(), "hume_bridge_log_lines_lost_total",
+        "Log lines that were dropped or could not be written.";
 }
 
 /// What is not counted but looked up.
@@ -142,6 +150,8 @@ pub struct Now {
     /// Admitted, and their media socket still to come.
     pub calls_expected: usize,
     pub draining: bool,
+    /// Unix time; only of a listener that speaks TLS.
+    pub certificate_expires: Option<i64>,
     pub process: Process,
 }
 
@@ -167,6 +177,13 @@ impl Metrics {
             "1 while no call is admitted because the daemon drains.",
             f64::from(u8::from(now.draining)),
         );
+        if let Some(expires) = now.certificate_expires {
+            gauge(
+                "hume_bridge_tls_certificate_expires_seconds",
+                "When the public listener's certificate expires, since the Unix epoch.",
+                expires as f64,
+            );
+        }
         self.write(&mut text);
         text.family(
             "hume_bridge_build_info",

@@ -27,10 +27,7 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         Note::ToolCall { name, answered } => {
             metrics.tool_calls.of(tool_call(name, *answered)).inc();
         }
-        Note::BargeIn { .. } => {
-            view.barge_ins.fetch_add(1, Relaxed);
-            metrics.barge_ins.inc();
-        }
+        Note::BargeIn { .. } => metrics.barge_ins.inc(),
         Note::SpuriousInterruption => metrics.spurious_interruptions.inc(),
         Note::Answered { after } => metrics.turn_answered.observe(*after),
         Note::AnswerHeard { after } => metrics.turn_heard.observe(*after),
@@ -49,6 +46,8 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         | Note::AgentClosed(_)
         | Note::HangingUp(_)
         | Note::GoodbyeWithdrawn
+        | Note::Paused
+        | Note::Resumed
         | Note::RestFailed => {}
     }
 }

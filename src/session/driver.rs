@@ -11,30 +11,21 @@
 use std::{
     collections::VecDeque,
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        Error as WsError, Message, Utf8Bytes,
-        error::ProtocolError,
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
-};
-use tracing::{debug, info, warn};
-
 use super::{
     cause::Cause,
     counting,
-    machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
-    order::Order,
-    registry::Claim,
+    machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, STALLED, Settings},
+    news::News,
+    order::{Order, Refusal, Verdict},
+    registry::{Claim, Letter, View},
+    telling::Teller,
 };
 use crate::{
     agent::{self, Closed, Codec, Command, ToolResult, link},
@@ -43,7 +34,20 @@ use crate::{
         labels::{AgentLoss, CallerLoss, Side, Skipped, Tool},
     },
     printable::Printable,
-    twilio::{CallSid, media, rest::Rest},
+    twilio::{media, rest::Rest},
+};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error as WsError, Message, Utf8Bytes,
+        error::ProtocolError,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
 };
 
 /// A leg whose queue has not been empty for this long is too slow for a conversation.
@@ -60,11 +64,14 @@ const REST_LIMIT: Duration = Duration::from_secs(3);
 /// Everything a call needs from outside.
 pub struct Call<S> {
     pub claim: Claim,
+    /// At the other end of the media socket; a proxy, often.
+    pub peer: SocketAddr,
     pub carrier: WebSocketStream<S>,
     pub codec: Box<dyn Codec>,
     pub tls: Arc<link::Tls>,
     pub connect_timeout: Duration,
-    pub rest: Rest,
+    /// `None` for a test call, of which Twilio knows nothing: it ends with its stream.
+    pub rest: Option<Rest>,
     pub settings: Settings,
     pub metrics: Arc<Metrics>,
 }
@@ -74,14 +81,9 @@ pub async fn run<S>(call: Call<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let facts = call.claim.view.facts.clone();
-    info!(
-        CALL_SID = facts.call.as_str(),
-        STREAM_SID = facts.stream.as_str(),
-        AGENT = facts.agent,
-        "session created"
-    );
+    let peer = call.peer;
     let mut driver = Driver::new(call);
+    driver.teller.created();
     let (cause, close_code) = loop {
         if let Some(end) = driver.perform() {
             break end;
@@ -89,22 +91,17 @@ where
         let wake = driver.next().await;
         driver.feed(wake);
     };
+    driver.claim.over(cause);
+    driver.refuse_orders();
     driver.close(close_code).await;
     let view = &driver.claim.view;
     driver.metrics.calls_ended.of(cause).inc();
     driver.metrics.call_duration.observe(view.started.elapsed());
-    info!(
-        CALL_SID = facts.call.as_str(),
-        STREAM_SID = facts.stream.as_str(),
-        AGENT = facts.agent,
-        cause = cause.as_str(),
-        seconds = view.started.elapsed().as_secs(),
-        frames_in = view.frames_in.load(Relaxed),
-        audio_out = view.audio_out.load(Relaxed),
-        frames_dropped = view.frames_dropped.load(Relaxed),
-        barge_ins = view.barge_ins.load(Relaxed),
-        "session ended"
-    );
+    // To read too slowly is no crime.
+    if cause == Cause::CarrierFailed && close_code != STALLED {
+        driver.teller.broke(peer, close_code);
+    }
+    driver.teller.ended(cause);
 }
 
 /// What connecting to the agent comes to.
@@ -145,12 +142,13 @@ enum Wake {
     AgentStalled,
     Connected(Connected),
     HungUp(bool),
-    Order(Order),
+    Order(Letter),
     Tick,
 }
 
 struct Driver<S> {
     claim: Claim,
+    teller: Teller,
     machine: Machine,
     out: Outbox,
     carrier: Leg<WebSocketStream<S>>,
@@ -159,10 +157,12 @@ struct Driver<S> {
     codec: Box<dyn Codec>,
     tls: Arc<link::Tls>,
     connect_timeout: Duration,
-    rest: Rest,
+    rest: Option<Rest>,
     hanging_up: Option<Boxed<bool>>,
     /// The closing handshake with an agent that is no longer needed.
     closing: Option<Boxed<()>>,
+    /// Who waits for the machine's verdict on the order at hand.
+    asked: Option<oneshot::Sender<Verdict>>,
     timer: Pin<Box<tokio::time::Sleep>>,
     /// The frame just decoded; reused.
     frame: Vec<u8>,
@@ -187,6 +187,7 @@ where
             machine,
             out,
             writer: media::Writer::new(call.claim.view.facts.stream.clone()),
+            teller: Teller::new(call.claim.view.clone()),
             claim: call.claim,
             carrier: Leg::new(call.carrier),
             agent: AgentLeg::Idle,
@@ -196,6 +197,7 @@ where
             rest: call.rest,
             hanging_up: None,
             closing: None,
+            asked: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             frame: Vec::new(),
             agent_first: false,
@@ -211,8 +213,8 @@ where
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
-        if let Poll::Ready(Some(order)) = self.claim.mailbox.poll_recv(cx) {
-            return Poll::Ready(Wake::Order(order));
+        if let Poll::Ready(Some(letter)) = self.claim.mailbox.poll_recv(cx) {
+            return Poll::Ready(Wake::Order(letter));
         }
         // A peer that never lets the line fall idle must not keep what it led to from being sent.
         let sent_first = self.reads >= READS;
@@ -316,17 +318,43 @@ where
             }
             Wake::Connected(Err(error)) => {
                 self.agent = AgentLeg::Idle;
-                warn!(CALL_SID = self.call().as_str(), %error, "no connection to the agent");
+                self.teller.no_agent(&error);
                 self.tell(now, Event::AgentClosed(error.class()));
             }
             Wake::HungUp(ended) => self.tell(now, Event::HangUpAnswered { ended }),
-            Wake::Order(order) => self.tell(now, Event::Order(order)),
+            Wake::Order(letter) => self.feed_order(now, letter),
             Wake::Tick => self.tell(now, Event::Tick),
         }
     }
 
     fn tell(&mut self, now: Instant, event: Event<'_>) {
         self.machine.handle(now, event, &mut self.out);
+    }
+
+    fn feed_order(&mut self, now: Instant, Letter { order, reply }: Letter) {
+        // Somebody who was told that nothing came of it must not be contradicted later.
+        if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            return;
+        }
+        let for_agent = !matches!(order, Order::HangUp { .. } | Order::DrainExpired);
+        let stuck = match &self.agent {
+            AgentLeg::Open(leg) => !leg.control.is_empty(),
+            _ => false,
+        };
+        if for_agent && stuck {
+            // What is put into a full queue is not known to leave it.
+            answer(reply, Verdict::Refused(Refusal::Stuck));
+        } else {
+            self.asked = reply;
+            self.tell(now, Event::Order(order));
+        }
+    }
+
+    /// No order is taken any more; whoever waits for a verdict learns that the call is over.
+    fn refuse_orders(&mut self) {
+        self.asked = None;
+        self.claim.mailbox.close();
+        while self.claim.mailbox.try_recv().is_ok() {}
     }
 
     fn feed_carrier(&mut self, now: Instant, message: Option<Result<Message, WsError>>) {
@@ -457,6 +485,11 @@ where
                     segment: cut.segment,
                     heard_ms: cut.heard_ms,
                 }),
+                Action::Say(words) => self.command(Command::Say { text: &words.0 }),
+                Action::AddContext(words) => self.command(Command::AddContext { text: &words.0 }),
+                Action::Pause => self.command(Command::Pause),
+                Action::Resume => self.command(Command::Resume),
+                Action::Verdict(verdict) => answer(self.asked.take(), verdict),
                 Action::CloseAgent => self.close_agent(),
                 Action::Play(range) => {
                     let message = self.writer.media(&out.audio[range.clone()]);
@@ -468,10 +501,7 @@ where
                     } else {
                         let dropped = &self.metrics.agent_bytes_dropped;
                         dropped.of(AgentLoss::CarrierSlow).add(bytes);
-                        debug!(
-                            CALL_SID = self.call().as_str(),
-                            bytes, "agent audio dropped"
-                        );
+                        self.teller.audio_not_sent(bytes);
                     }
                 }
                 Action::Mark(name) => {
@@ -484,13 +514,16 @@ where
                     self.carrier.time(Timed::Clear, self.woken);
                 }
                 Action::HangUp => {
-                    let (rest, call, metrics) =
-                        (self.rest.clone(), self.call(), self.metrics.clone());
-                    self.hanging_up = Some(Box::pin(end_by_rest(rest, call, metrics)));
+                    let (view, metrics) = (self.claim.view.clone(), self.metrics.clone());
+                    self.hanging_up = Some(match self.rest.clone() {
+                        Some(rest) => Box::pin(end_by_rest(rest, view, metrics)),
+                        // Twilio knows nothing of a test call: closing the stream ends it.
+                        None => Box::pin(std::future::ready(false)),
+                    });
                 }
                 Action::Decide(after) => self.claim.decide(after),
                 Action::End { cause, close_code } => end = Some((cause, close_code)),
-                Action::Note(note) => self.note(note),
+                Action::Note(note) => self.note(&note),
             }
         }
         out.clear();
@@ -527,10 +560,6 @@ where
             leg.sent(&mut measure);
         }
     }
-
-    fn call(&self) -> CallSid {
-        self.claim.view.facts.call
-    }
 }
 
 impl<S> Driver<S>
@@ -538,7 +567,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     fn close_agent(&mut self) {
-        self.claim.view.agent_connected.store(false, Relaxed);
+        self.claim.tell(News::AgentClosed);
         if let AgentLeg::Open(leg) = std::mem::replace(&mut self.agent, AgentLeg::Idle) {
             self.closing = Some(Box::pin(close(leg.socket, 1000)));
         }
@@ -561,56 +590,23 @@ where
         tokio::join!(close(&mut self.carrier.socket, close_code), agent, rest);
     }
 
-    fn note(&self, note: Note) {
-        let facts = &self.claim.view.facts;
-        let (call, stream, agent) = (facts.call.as_str(), facts.stream.as_str(), facts.agent);
+    fn note(&mut self, note: &Note) {
         let view = &self.claim.view;
-        counting::note(&self.metrics, view, &note);
-        // Every line of a call carries the same three fields, so that it can be found by any of them.
-        macro_rules! say {
-            ($level:ident, $($rest:tt)*) => {
-                tracing::$level!(CALL_SID = call, STREAM_SID = stream, AGENT = agent, $($rest)*)
-            };
-        }
+        counting::note(&self.metrics, view, note);
         match note {
-            Note::AgentReady { chat } => {
-                view.agent_connected.store(true, Relaxed);
-                let ready_ms = view.started.elapsed().as_millis() as u64;
-                say!(info, chat = %Printable(&chat), ready_ms, "connected to agent");
-            }
-            Note::AgentError { code } => {
-                say!(warn, code = %Printable(&code), "agent reports an error")
-            }
-            Note::AgentIgnored(why) => say!(debug, ?why, "agent message skipped"),
-            Note::AgentClosed(closed) => {
-                view.agent_connected.store(false, Relaxed);
-                say!(info, %closed, "agent closed");
-            }
-            Note::ToolCall { name, answered } => {
-                say!(info, tool = %Printable(&name), answered, "tool call")
-            }
-            Note::BargeIn { unheard } => {
-                say!(
-                    debug,
-                    unheard_ms = unheard.as_millis() as u64,
-                    "caller interrupts"
-                );
-            }
-            Note::SpuriousInterruption => say!(debug, "interruption without unheard audio"),
-            Note::HangingUp(cause) => {
-                view.ending.store(true, Relaxed);
-                say!(info, cause = cause.as_str(), "hanging up");
-            }
-            Note::GoodbyeWithdrawn => {
-                view.ending.store(false, Relaxed);
-                say!(info, "goodbye withdrawn, the caller speaks");
-            }
-            Note::AudioDropped { bytes } => say!(debug, bytes, "late agent audio dropped"),
-            Note::SilenceFilled { bytes } => say!(debug, bytes, "gap in the caller's audio filled"),
-            Note::RestFailed => say!(warn, "closing the stream instead of the call"),
-            // Counted only.
-            Note::Answered { .. } | Note::AnswerHeard { .. } | Note::CallerAudioDropped { .. } => {}
+            Note::AgentReady { .. } => self.claim.tell(News::AgentConnected),
+            Note::AgentClosed(_) => self.claim.tell(News::AgentClosed),
+            Note::ToolCall { name, .. } => self.claim.tell(News::ToolCall {
+                name: Printable(name).to_string(),
+            }),
+            Note::BargeIn { .. } => self.claim.tell(News::BargeIn),
+            Note::HangingUp(cause) => self.claim.tell(News::HangingUp(*cause)),
+            Note::GoodbyeWithdrawn => self.claim.tell(News::GoodbyeWithdrawn),
+            Note::Paused => self.claim.tell(News::Paused),
+            Note::Resumed => self.claim.tell(News::Resumed),
+            _ => {}
         }
+        self.teller.note(note);
     }
 }
 
@@ -723,14 +719,21 @@ where
     _ = tokio::time::timeout(CLOSE_LIMIT, handshake).await;
 }
 
-async fn end_by_rest(rest: Rest, call: CallSid, metrics: Arc<Metrics>) -> bool {
+/// Who no longer waits has been told something already.
+fn answer(asked: Option<oneshot::Sender<Verdict>>, verdict: Verdict) {
+    if let Some(asked) = asked {
+        _ = asked.send(verdict);
+    }
+}
+
+async fn end_by_rest(rest: Rest, view: Arc<View>, metrics: Arc<Metrics>) -> bool {
     let asked = Instant::now();
-    let outcome = rest.complete_call(&call, REST_LIMIT).await;
+    let outcome = rest.complete_call(&view.facts.call, REST_LIMIT).await;
     counting::rest(&metrics, asked.elapsed(), &outcome);
     match outcome {
         Ok(_) => true,
         Err(error) => {
-            warn!(CALL_SID = call.as_str(), %error, "Twilio's REST API did not end the call");
+            Teller::rest_failed(view, &error);
             false
         }
     }

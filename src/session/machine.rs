@@ -11,6 +11,8 @@
 //! - an agent's goodbye is heard to its last word, within bounds, or withdrawn if the caller speaks;
 //! - every wait has a deadline ([`Machine::next_deadline`]) and every buffer a bound.
 
+mod obey;
+
 use std::{
     collections::VecDeque,
     ops::Range,
@@ -20,12 +22,12 @@ use std::{
 use super::{
     cause::Cause,
     goodbye::Goodbye,
-    order::{After, Order},
+    order::{After, Order, Verdict, Words},
     playback::{self, Cut, Echo, Playback},
     turn::Turn,
     uplink::Uplink,
 };
-use crate::agent::{self, Closed, Ignored, Role, SegmentId};
+use crate::agent::{self, Capabilities, Closed, Ignored, Role, SegmentId};
 
 /// The tool with which an agent ends a call.
 pub const HANG_UP: &str = "hang_up";
@@ -40,6 +42,8 @@ const CARRIER_SILENCE: Duration = Duration::from_secs(15);
 const CARRIER_PONG: Duration = Duration::from_secs(10);
 /// From ordering the end of the call at Twilio's REST API to closing the socket regardless.
 const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
+/// The close code for a media socket that takes nothing from us.
+pub const STALLED: u16 = 1011;
 /// From Twilio's "it is over" to the socket's own end.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
 
@@ -55,6 +59,8 @@ pub struct Settings {
     pub words_interrupt: bool,
     /// There is a sentence for callers whose call outlasts a drain.
     pub drain_goodbye: bool,
+    /// What the agent can do: an order beyond it is refused.
+    pub capabilities: &'static Capabilities,
 }
 
 /// Something happened.
@@ -124,6 +130,12 @@ pub enum Action {
     },
     /// The caller heard this much of a segment that has been cut.
     AgentHeard(Cut),
+    /// Have the agent speak these words, or know them.
+    Say(Words),
+    AddContext(Words),
+    /// Have the agent stop answering, and answer again.
+    Pause,
+    Resume,
     CloseAgent,
     /// Agent audio for the caller: a range of [`Outbox::audio`].
     Play(Range<usize>),
@@ -139,6 +151,8 @@ pub enum Action {
         close_code: u16,
     },
     Note(Note),
+    /// The answer to the order just taken; behind everything it led to.
+    Verdict(Verdict),
 }
 
 /// The answers the machine itself gives to tool calls.
@@ -177,6 +191,9 @@ pub enum Note {
     },
     HangingUp(Cause),
     GoodbyeWithdrawn,
+    /// The agent was told to listen only, and to answer again.
+    Paused,
+    Resumed,
     AudioDropped {
         bytes: usize,
     },
@@ -270,6 +287,10 @@ pub struct Machine {
     turn_segment: Option<SegmentId>,
     /// The agent has been heard since the caller's last words.
     spoke: bool,
+    /// Turns that are to end before all the words that the agent was given have been said.
+    owed_turns: u32,
+    /// The agent listens and does not answer.
+    paused: bool,
     turn: Turn,
     answered: VecDeque<String>,
     garbage: u32,
@@ -293,6 +314,8 @@ impl Machine {
             turn_open: false,
             turn_segment: None,
             spoke: false,
+            owed_turns: 0,
+            paused: false,
             turn: Turn::default(),
             answered: VecDeque::new(),
             garbage: 0,
@@ -323,13 +346,7 @@ impl Machine {
             }
             Event::AgentClosed(closed) => self.agent_closed(now, closed, out),
             Event::HangUpAnswered { ended } => self.hang_up_answered(now, ended, out),
-            Event::Order(Order::HangUp { now: true }) => self.hang_up(now, Cause::Operator, out),
-            Event::Order(Order::HangUp { now: false }) => self.say_goodbye(
-                now,
-                Goodbye::ordered(Cause::Operator, now, self.turn_open),
-                out,
-            ),
-            Event::Order(Order::DrainExpired) => self.drain_expired(now, out),
+            Event::Order(order) => self.obey(now, order, out),
             Event::Tick => {}
         }
         self.deadlines(now, out);
@@ -442,7 +459,7 @@ impl Machine {
                 }
             }
             Carrier::Broken { close_code } => self.end(Cause::CarrierFailed, close_code, out),
-            Carrier::Stalled => self.end(Cause::CarrierFailed, 1011, out),
+            Carrier::Stalled => self.end(Cause::CarrierFailed, STALLED, out),
         }
     }
 
@@ -465,8 +482,11 @@ impl Machine {
             agent::Event::TurnDone => {
                 self.turn_open = false;
                 self.turn_segment = None;
+                self.owed_turns = self.owed_turns.saturating_sub(1);
                 self.mark(out);
-                if let Phase::Goodbye(goodbye) = &mut self.phase {
+                if let Phase::Goodbye(goodbye) = &mut self.phase
+                    && self.owed_turns == 0
+                {
                     goodbye.turn_done();
                 }
                 self.goodbye_step(now, out);
@@ -542,13 +562,16 @@ impl Machine {
     fn caller_words(&mut self, now: Instant, interim: bool, out: &mut Outbox) {
         // An agent that has finished generating may not tell an interruption, only the words: what
         // is still being heard would be talked over, and the next reply would queue behind it.
-        if self.settings.words_interrupt && !self.turn_open && self.playback.unheard(now) {
+        // A paused one will not tell either.
+        let told = self.turn_open && !self.paused;
+        if self.settings.words_interrupt && !told && self.playback.unheard(now) {
             self.cut(now, out);
         }
         if !interim {
             self.spoke = false;
-            // Words whose transcript comes when the answer has begun tell nothing about its delay.
-            if !self.turn_open {
+            // Words whose transcript comes when the answer has begun tell nothing about its delay, and
+            // a paused agent's answer does not come.
+            if !self.turn_open && !self.paused {
                 self.turn.asked(now);
             }
             self.withdraw_goodbye(out);
@@ -564,6 +587,7 @@ impl Machine {
             // turn is stale.
             self.turn_open = false;
             self.turn_segment = None;
+            self.owed_turns = 0;
             self.turn.cut();
             out.push(Action::AgentHeard(self.playback.cut_at(segment)));
             self.withdraw_goodbye(out);
@@ -583,6 +607,7 @@ impl Machine {
         }
         self.turn_open = false;
         self.turn_segment = None;
+        self.owed_turns = 0;
         self.turn.cut();
         out.note(Note::BargeIn { unheard });
         self.withdraw_goodbye(out);
@@ -624,7 +649,9 @@ impl Machine {
             answered: expects_reply,
         });
         if answer == Answer::HangingUp {
-            self.say_goodbye(now, Goodbye::of_agent(now, self.turn_open, self.spoke), out);
+            // A paused agent says no farewell.
+            let goodbye = Goodbye::of_agent(now, self.words_to_come(), self.spoke || self.paused);
+            self.say_goodbye(now, goodbye, out);
         }
     }
 

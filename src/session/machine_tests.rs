@@ -5,9 +5,26 @@ use std::time::{Duration, Instant};
 use super::{
     cause::Cause,
     machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
-    order::{After, Order},
+    order::{After, Order, Refusal, Verdict, Words},
 };
-use crate::agent::{self, Closed, Role, SegmentId};
+use crate::agent::{self, Capabilities, Closed, Role, SegmentId};
+
+/// An agent that can do everything, and one that can do nothing beyond talking.
+const ABLE: Capabilities = Capabilities {
+    name: "able",
+    heard: true,
+    exact_say: true,
+    mid_context: true,
+    pause: true,
+    turn_events: true,
+};
+const PLAIN: Capabilities = Capabilities {
+    name: "plain",
+    exact_say: false,
+    mid_context: false,
+    pause: false,
+    ..ABLE
+};
 
 /// One call on paper.
 struct Paper {
@@ -18,6 +35,7 @@ struct Paper {
     /// Everything done so far, in words.
     done: Vec<String>,
     notes: Vec<Note>,
+    verdicts: Vec<Verdict>,
     /// Marks sent and not yet echoed.
     marks: Vec<String>,
     caller_bytes: usize,
@@ -41,6 +59,7 @@ impl Paper {
             max_duration: Duration::from_secs(7200),
             words_interrupt: true,
             drain_goodbye: false,
+            capabilities: &ABLE,
         };
         change(&mut settings);
         let machine = Machine::new(settings, start, &mut out);
@@ -51,6 +70,7 @@ impl Paper {
             out,
             done: Vec::new(),
             notes: Vec::new(),
+            verdicts: Vec::new(),
             marks: Vec::new(),
             caller_bytes: 0,
             stamp: 100,
@@ -101,6 +121,14 @@ impl Paper {
                     "mark".into()
                 }
                 Action::Clear => "clear".into(),
+                Action::Say(words) => format!("say {}", words.0),
+                Action::AddContext(words) => format!("context {}", words.0),
+                Action::Pause => "pause".into(),
+                Action::Resume => "resume".into(),
+                Action::Verdict(verdict) => {
+                    self.verdicts.push(verdict);
+                    continue;
+                }
                 Action::HangUp => "hang up".into(),
                 Action::Decide(After::HangUp) => "after: hang up".into(),
                 Action::Decide(After::Fallback) => "after: fallback".into(),
@@ -122,6 +150,15 @@ impl Paper {
 
     fn agent(&mut self, event: agent::Event<'_>) {
         self.event(Event::Agent(event));
+    }
+
+    /// Gives an order; every order that is taken is answered once.
+    #[track_caller]
+    fn order(&mut self, order: Order) -> Verdict {
+        self.verdicts.clear();
+        self.event(Event::Order(order));
+        assert_eq!(self.verdicts.len(), 1, "{:?}", self.verdicts);
+        self.verdicts[0]
     }
 
     fn ready(&mut self) {
@@ -953,4 +990,211 @@ fn an_answer_that_is_interrupted_was_not_heard() {
     assert!(!paper.notes.iter().any(heard), "{:?}", paper.notes);
     let after = Duration::from_millis(300);
     assert!(paper.notes.contains(&Note::Answered { after }));
+}
+
+fn say(text: &str) -> Order {
+    Order::Say(Words(text.to_owned()))
+}
+
+fn context(text: &str) -> Order {
+    Order::AddContext(Words(text.to_owned()))
+}
+
+#[test]
+fn an_operator_has_the_agent_say_and_know_something() {
+    let mut paper = Paper::greeted();
+    assert_eq!(paper.order(say("One moment.")), Verdict::Done);
+    assert_eq!(paper.order(context("The caller is Ann.")), Verdict::Done);
+    paper.expect(&["say One moment.", "context The caller is Ann."]);
+}
+
+#[test]
+fn an_order_to_an_agent_that_is_not_there_is_refused() {
+    let not_ready = Verdict::Refused(Refusal::NotReady);
+    let orders = || [say("a"), context("b"), Order::Pause, Order::Resume];
+    let mut paper = Paper::new();
+    for order in orders() {
+        assert_eq!(paper.order(order), not_ready);
+    }
+    paper.event(Event::AgentOpened);
+    for order in orders() {
+        assert_eq!(paper.order(order), not_ready);
+    }
+    paper.expect(&["connect"]);
+
+    let ending = Verdict::Refused(Refusal::Ending);
+    let mut paper = Paper::greeted();
+    paper.says(2, 2000);
+    paper.calls_tool("call_1", "hang_up");
+    paper.taken();
+    for order in orders() {
+        assert_eq!(paper.order(order), ending);
+    }
+    assert_eq!(paper.order(Order::HangUp { now: true }), Verdict::Done);
+    paper.taken();
+    for order in orders() {
+        assert_eq!(paper.order(order), ending);
+    }
+    // To end what is ending is no mistake.
+    assert_eq!(paper.order(Order::HangUp { now: false }), Verdict::Done);
+    paper.expect(&[]);
+    // A call that is over answers nobody.
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.verdicts.clear();
+    paper.event(Event::Order(say("anyone?")));
+    assert_eq!(paper.verdicts, []);
+}
+
+#[test]
+fn an_agent_is_not_asked_for_what_it_cannot_do() {
+    let mut paper = Paper::with(|settings| settings.capabilities = &PLAIN);
+    paper.ready();
+    paper.taken();
+    for (order, why) in [
+        (say("a"), Refusal::CannotSay),
+        (context("b"), Refusal::CannotLearn),
+        (Order::Pause, Refusal::CannotPause),
+        (Order::Resume, Refusal::CannotPause),
+    ] {
+        assert_eq!(paper.order(order), Verdict::Refused(why));
+    }
+    paper.expect(&[]);
+}
+
+#[test]
+fn a_pause_is_given_once_and_taken_back_once() {
+    let mut paper = Paper::greeted();
+    paper.notes.clear();
+    assert_eq!(paper.order(Order::Resume), Verdict::Already);
+    assert_eq!(paper.order(Order::Pause), Verdict::Done);
+    assert_eq!(paper.order(Order::Pause), Verdict::Already);
+    paper.expect(&["pause"]);
+    // It would not say it, but it listens.
+    let refused = Verdict::Refused(Refusal::Paused);
+    assert_eq!(paper.order(say("One moment.")), refused);
+    assert_eq!(paper.order(context("Ann")), Verdict::Done);
+    paper.expect(&["context Ann"]);
+    assert_eq!(paper.order(Order::Resume), Verdict::Done);
+    assert_eq!(paper.order(Order::Resume), Verdict::Already);
+    paper.expect(&["resume"]);
+    assert_eq!(paper.notes, [Note::Paused, Note::Resumed]);
+}
+
+#[test]
+fn what_a_paused_agent_had_sent_is_heard_unless_the_caller_speaks() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 3000);
+    assert_eq!(paper.order(Order::Pause), Verdict::Done);
+    paper.expect(&["play 3000", "pause"]);
+    paper.wait(1000);
+    paper.expect(&[]);
+    // Its turn was not over, but it tells no interruption now: the words have to do.
+    paper.caller_speaks();
+    paper.expect(&["clear", "heard 2:1000"]);
+    // What was on its way is stale, and the answer to come is none to measure.
+    paper.says(2, 200);
+    paper.expect(&[]);
+    paper.notes.clear();
+    paper.wait(5_000);
+    assert_eq!(paper.order(Order::Resume), Verdict::Done);
+    paper.says(3, 500);
+    let answered = |note: &Note| matches!(note, Note::Answered { .. });
+    assert!(!paper.notes.iter().any(answered), "{:?}", paper.notes);
+}
+
+#[test]
+fn nothing_waits_for_the_words_of_a_paused_agent() {
+    // In mid-turn: its turn's end will not come.
+    let mut paper = Paper::greeted();
+    paper.says(2, 3000);
+    paper.order(Order::Pause);
+    paper.taken();
+    assert_eq!(paper.order(Order::HangUp { now: false }), Verdict::Done);
+    paper.expect(&["mark"]);
+    paper.wait(3000);
+    paper.expect(&[]);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+
+    // With nothing queued, at once.
+    let mut paper = Paper::greeted();
+    paper.order(Order::Pause);
+    paper.order(Order::HangUp { now: false });
+    paper.expect(&["pause", "close agent", "after: hang up", "hang up"]);
+
+    // Its own hang-up, called just before it was paused, gets no farewell either; the caller may
+    // still object.
+    let mut paper = Paper::greeted();
+    paper.says(2, 500);
+    paper.order(Order::Pause);
+    paper.calls_tool("call_1", "hang_up");
+    paper.wait(2490);
+    paper.taken();
+    paper.wait(10);
+    paper.expect(&["mark"]);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn words_that_were_ordered_are_heard_before_an_ordered_end() {
+    let mut paper = Paper::greeted();
+    paper.order(say("Goodbye."));
+    paper.order(Order::HangUp { now: false });
+    paper.expect(&["say Goodbye."]);
+    paper.wait(600);
+    paper.says(2, 900);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.expect(&["play 900", "mark"]);
+    paper.wait(900);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+
+    // In mid-turn they come behind the rest of it.
+    let mut paper = Paper::greeted();
+    paper.says(2, 500);
+    paper.order(say("Goodbye."));
+    paper.order(Order::HangUp { now: false });
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(500);
+    paper.echo_all();
+    paper.expect(&["play 500", "say Goodbye.", "mark"]);
+    paper.says(3, 900);
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(900);
+    paper.expect(&["play 900", "mark"]);
+    paper.echo_all();
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+
+    // An agent that does not say them is not waited for long.
+    let mut paper = Paper::greeted();
+    paper.order(say("Goodbye."));
+    paper.order(Order::HangUp { now: false });
+    paper.wait(3900);
+    paper.expect(&["say Goodbye."]);
+    paper.wait(200);
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+
+    // Words said and heard are owed no longer.
+    let mut paper = Paper::greeted();
+    paper.order(say("Still there?"));
+    paper.says(2, 500);
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(500);
+    paper.echo_all();
+    paper.taken();
+    paper.order(Order::HangUp { now: false });
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn words_are_never_printed() {
+    let order = format!("{:?}", [say("the secret word"), context("the secret word")]);
+    assert_eq!(
+        order,
+        "[Say(Words(15 characters)), AddContext(Words(15 characters))]"
+    );
 }

@@ -1,10 +1,13 @@
 //! One call, and all of them.
 //!
-//! [`machine`] decides, [`driver`] does, [`registry`] knows who is there. The machine's parts have
+//! [`machine`] decides, [`driver`] does, [`registry`] knows who is there, [`news`] tells who follows. The machine's parts have
 //! rooms of their own: [`playback`] (what the caller has heard), [`uplink`] (the caller's voice
 //! before the agent listens), [`goodbye`] (when everything has been said) and [`turn`] (how long an
-//! answer took).
+//! answer took). [`caller`] is who may call at all. What is counted and logged of a call is
+//! [`counting`]'s and [`telling`]'s.
 
+mod budget;
+pub mod caller;
 pub mod cause;
 mod counting;
 pub mod driver;
@@ -12,8 +15,10 @@ pub mod goodbye;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
+pub mod news;
 pub mod order;
 pub mod playback;
 pub mod registry;
+mod telling;
 pub mod turn;
 pub mod uplink;

@@ -1,5 +1,7 @@
-//! What a call may be told, and what it decides for its caller: two words between the register,
-//! the machine and the webhooks.
+//! What a call may be told, what it answers, and what it decides for its caller: words between the
+//! register, the machine and the webhooks.
+
+use std::fmt;
 
 /// What an operator, or the daemon itself, tells a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,6 +10,52 @@ pub enum Order {
     HangUp { now: bool },
     /// The daemon's patience with draining is over.
     DrainExpired,
+    /// Have the agent say this to the caller.
+    Say(Words),
+    /// Let the agent know this for the rest of the call.
+    AddContext(Words),
+    /// Have the agent listen and not answer.
+    Pause,
+    /// Have it answer again.
+    Resume,
+}
+
+/// What somebody says or is told. It belongs to a conversation, so it is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Words(pub String);
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Words({} characters)", self.0.chars().count())
+    }
+}
+
+/// What came of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Done,
+    /// It was so already; nothing had to be done.
+    Already,
+    Refused(Refusal),
+}
+
+/// Why a call does not do what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the call's agent is not ready yet; try again in a moment")]
+    NotReady,
+    #[error("the call is ending")]
+    Ending,
+    #[error("this call's agent cannot be given words to say")]
+    CannotSay,
+    #[error("this call's agent cannot be told anything in mid-call")]
+    CannotLearn,
+    #[error("this call's agent cannot be paused")]
+    CannotPause,
+    #[error("the agent is paused and would say nothing; resume it first")]
+    Paused,
+    #[error("the agent's connection takes nothing at the moment; try again")]
+    Stuck,
 }
 
 /// What happens to the caller after the media stream.

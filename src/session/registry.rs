@@ -4,7 +4,8 @@
 //! *ended* when that claim is dropped. One socket a call: a second claim for a live call is
 //! refused, and so is a token that has already opened a stream. Everything here is bounded: by
 //! `max_concurrent`, and by the lifetime of what is remembered. Locks are short and never held
-//! across an await. The register knows no socket; orders reach a call through its mailbox.
+//! across an await. The register knows no socket; orders reach a call through its mailbox,
+//! and every change is told to those who follow ([`news`](super::news)) in the step that makes it.
 
 use std::{
     collections::HashMap,
@@ -15,9 +16,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
-use super::order::{After, Order};
+use super::{
+    caller::{Caller, Screen, Screened, canonical},
+    cause::Cause,
+    news::{Followed, News, RING, Seen, Told},
+    order::{After, Order, Verdict},
+};
 use crate::twilio::{CallSid, StreamSid};
 
 /// Beyond an admission's own lifetime, how long the end of a call is remembered for `/voice/after`
@@ -41,7 +47,31 @@ pub enum Refused {
     Draining,
     #[error("at calls.max_concurrent")]
     Full,
+    #[error("at calls.max_per_number")]
+    NumberFull,
+    #[error("at calls.max_per_caller")]
+    CallerFull,
+    #[error("in calls.deny")]
+    Denied,
+    #[error("not in calls.allow")]
+    NotAllowed,
 }
+
+/// A call that asks for a place.
+#[derive(Clone, Copy)]
+pub struct Asking<'a> {
+    pub call: CallSid,
+    pub from: &'a str,
+    pub to: &'a str,
+    /// Whether somebody calls us. Of a call that we have placed, the "caller" is one of our own
+    /// numbers: neither lists nor the limits of one number are about those.
+    pub inbound: bool,
+}
+
+/// Test calls that are known at the same time: a person or a probe places them one by one.
+const MAX_TEST_CALLS: usize = 64;
+/// From the announcement of a test call to its media socket; as long as Twilio's own greeting may take.
+const TEST_CALL_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// Why a media socket does not get the call it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +93,8 @@ pub enum OrderError {
     NoSuchCall,
     #[error("the call has too many orders waiting")]
     Busy,
+    #[error("the call does not answer; the order is withdrawn")]
+    Silent,
 }
 
 /// What is known of a call when its stream starts.
@@ -84,26 +116,66 @@ pub struct View {
     pub started_at: SystemTime,
     pub agent_connected: AtomicBool,
     pub ending: AtomicBool,
+    /// Its agent listens and does not answer.
+    pub paused: AtomicBool,
     /// Caller frames received and agent audio messages forwarded.
     pub frames_in: AtomicU64,
     pub audio_out: AtomicU64,
     /// Caller audio given up because the agent was not ready or too slow, in frames.
     pub frames_dropped: AtomicU64,
     pub barge_ins: AtomicU64,
+    /// Placed by an operator: Twilio knows nothing of it.
+    pub test: bool,
+}
+
+/// An order in a call's mailbox.
+pub struct Letter {
+    pub order: Order,
+    /// Where the verdict goes, if somebody wants to know.
+    pub reply: Option<oneshot::Sender<Verdict>>,
+}
+
+/// Who counts against the limits of one caller and of one number.
+#[derive(Clone, Default)]
+struct Parties {
+    /// `None` where there is nobody to tell from others: withheld numbers, calls of our own.
+    caller: Option<Box<str>>,
+    number: Option<Box<str>>,
+}
+
+impl Parties {
+    fn of(caller: Caller, to: &str) -> Parties {
+        Parties {
+            caller: match caller {
+                Caller::Known(who) => Some(who),
+                Caller::Withheld => None,
+            },
+            number: Some(canonical(to)),
+        }
+    }
+}
+
+/// A call whose media socket is on its way.
+struct Expected {
+    until: Instant,
+    parties: Parties,
 }
 
 struct Live {
+    parties: Parties,
     view: Arc<View>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Letter>,
     /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
     after: Option<After>,
 }
 
 #[derive(Default)]
 struct Inner {
-    admitted: HashMap<CallSid, Instant>,
+    admitted: HashMap<CallSid, Expected>,
     live: HashMap<CallSid, Live>,
     ended: HashMap<CallSid, Ended>,
+    /// Test calls that were announced. Until then, or for as long as the call is known otherwise.
+    tests: HashMap<CallSid, Instant>,
     draining: bool,
     /// The process is going to end: draining is for good.
     stopping: bool,
@@ -118,12 +190,29 @@ struct Ended {
     token_expires_unix: u64,
 }
 
-/// How many calls there may be, and how long they may take to begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How many calls there may be and whose, and how long they may take to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub max_concurrent: usize,
+    /// 0 for no limit, as the next.
+    pub max_per_caller: usize,
+    pub max_per_number: usize,
+    pub screen: Arc<Screen>,
     /// From the webhook to the media socket.
     pub admission_lifetime: Duration,
+}
+
+impl Limits {
+    /// This many calls, and no other limit.
+    pub fn of(max_concurrent: usize, admission_lifetime: Duration) -> Limits {
+        Limits {
+            max_concurrent,
+            max_per_caller: 0,
+            max_per_number: 0,
+            screen: Arc::default(),
+            admission_lifetime,
+        }
+    }
 }
 
 /// Shared by the listeners, the calls and the control socket.
@@ -132,6 +221,8 @@ pub struct Registry {
     limits: Mutex<Limits>,
     /// Told whenever a call ends.
     ended: Notify,
+    /// Sent to under the lock only.
+    news: broadcast::Sender<Arc<Told>>,
 }
 
 impl Registry {
@@ -140,14 +231,15 @@ impl Registry {
             inner: Mutex::default(),
             limits: Mutex::new(limits),
             ended: Notify::new(),
+            news: broadcast::Sender::new(RING),
         })
     }
 
     pub fn limits(&self) -> Limits {
-        *self
-            .limits
+        self.limits
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
     }
 
     /// Other limits for the calls to come.
@@ -165,27 +257,68 @@ impl Registry {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A webhook asks for a place. Asking again for the same call takes no second one.
-    pub fn admit(&self, call: CallSid, now: Instant) -> Result<Admitted, Refused> {
+    /// A webhook asks for a place. Asking again for the same call takes no second one, and a call
+    /// that has its place keeps it, whatever the limits have become.
+    pub fn admit(&self, asking: Asking<'_>, now: Instant) -> Result<Admitted, Refused> {
         let limits = self.limits();
+        let call = asking.call;
+        let caller = Caller::of(asking.from);
+        let judged = match asking.inbound {
+            true => limits.screen.judge(&caller),
+            false => Ok(()),
+        };
+        let parties = match asking.inbound {
+            true => Parties::of(caller, asking.to),
+            false => Parties::default(),
+        };
         let mut inner = self.lock();
         inner.forget_old(now);
-        if inner.draining {
-            return Err(Refused::Draining);
+        let refused = |inner: &Inner, why| {
+            self.publish(inner, Some(call), || News::Refused(why));
+            Err(why)
+        };
+        let live = inner.live.contains_key(&call);
+        let known = live || inner.admitted.contains_key(&call);
+        // Before the drain: another instance would refuse such a caller, too.
+        match judged {
+            Err(Screened::Denied) if !known => return refused(&inner, Refused::Denied),
+            Err(Screened::NotAllowed) if !known => return refused(&inner, Refused::NotAllowed),
+            _ => {}
         }
-        if inner.live.contains_key(&call) {
+        if inner.draining {
+            return refused(&inner, Refused::Draining);
+        }
+        if live {
             return Ok(Admitted::Again);
         }
-        let known = inner.admitted.contains_key(&call);
-        if !known && inner.taken() >= limits.max_concurrent {
-            return Err(Refused::Full);
+        if !known && let Err(why) = inner.room_for(&parties, &limits) {
+            return refused(&inner, why);
         }
-        inner.admitted.insert(call, now + limits.admission_lifetime);
+        let until = now + limits.admission_lifetime;
+        inner.admitted.insert(call, Expected { until, parties });
         Ok(if known {
             Admitted::Again
         } else {
             Admitted::New
         })
+    }
+
+    /// A test call will come under this CallSid. False: there are too many already.
+    pub fn expect_test(&self, call: CallSid, now: Instant) -> bool {
+        let mut inner = self.lock();
+        inner.forget_old(now);
+        if inner.tests.len() >= MAX_TEST_CALLS {
+            return false;
+        }
+        inner.tests.insert(call, now + TEST_CALL_LIFETIME);
+        true
+    }
+
+    /// Whether a test call was announced under this CallSid, and is not long over.
+    pub fn is_test(&self, call: &CallSid, now: Instant) -> bool {
+        let mut inner = self.lock();
+        inner.forget_old(now);
+        inner.tests.contains_key(call)
     }
 
     /// A media socket with a valid token takes its call. Works for calls that another instance
@@ -206,10 +339,20 @@ impl Registry {
             return Err(ClaimError::Spent);
         }
         inner.ended.remove(&call);
-        let expected = inner.admitted.remove(&call).is_some();
-        if !expected && inner.taken() >= limits.max_concurrent {
-            return Err(ClaimError::Full);
-        }
+        // A call of another instance's, or one that took its time: it counts for its caller and its
+        // number from now on, but is not judged again. Its caller has been answered, and one call
+        // above a limit of courtesy is better than an apology in the middle.
+        let parties = match inner.admitted.remove(&call) {
+            Some(expected) => expected.parties,
+            None if inner.taken() >= limits.max_concurrent => return Err(ClaimError::Full),
+            None => Parties::of(Caller::of(&facts.from), &facts.to),
+        };
+        // From here on it is known for as long as the call is.
+        let test = inner
+            .tests
+            .get_mut(&call)
+            .map(|until| *until = now)
+            .is_some();
         let (orders, mailbox) = mpsc::channel(MAILBOX);
         let view = Arc::new(View {
             facts,
@@ -217,23 +360,29 @@ impl Registry {
             started_at: SystemTime::now(),
             agent_connected: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             frames_in: AtomicU64::new(0),
             audio_out: AtomicU64::new(0),
             frames_dropped: AtomicU64::new(0),
             barge_ins: AtomicU64::new(0),
+            test,
         });
         inner.live.insert(
             call,
             Live {
+                parties,
                 view: view.clone(),
                 orders,
                 after: None,
             },
         );
+        self.publish(&inner, Some(call), || News::Started(view.clone()));
+        drop(inner);
         Ok(Claim {
             registry: self.clone(),
             view,
             mailbox,
+            cause: None,
         })
     }
 
@@ -246,25 +395,78 @@ impl Registry {
         }
     }
 
-    /// Gives an order to a live call.
-    pub fn order(&self, call: &CallSid, order: Order) -> Result<(), OrderError> {
+    /// Gives an order to a live call, which answers when it comes to it. It never answers when it
+    /// ends first; when the asker no longer waits, the order is not carried out.
+    pub fn order(
+        &self,
+        call: &CallSid,
+        order: Order,
+    ) -> Result<oneshot::Receiver<Verdict>, OrderError> {
+        let (reply, verdict) = oneshot::channel();
+        let letter = Letter {
+            order,
+            reply: Some(reply),
+        };
         let inner = self.lock();
         let live = inner.live.get(call).ok_or(OrderError::NoSuchCall)?;
-        match live.orders.try_send(order) {
-            Ok(()) => Ok(()),
+        match live.orders.try_send(letter) {
+            Ok(()) => Ok(verdict),
             Err(mpsc::error::TrySendError::Full(_)) => Err(OrderError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(OrderError::NoSuchCall),
         }
     }
 
-    /// Gives an order to every live call; returns how many there were.
+    /// Gives an order to every live call without asking what came of it; returns how many there were.
     pub fn order_all(&self, order: Order) -> usize {
         let inner = self.lock();
         for live in inner.live.values() {
             // A full mailbox means that the call has been told to end many times already.
-            let _ = live.orders.try_send(order.clone());
+            let letter = Letter {
+                order: order.clone(),
+                reply: None,
+            };
+            let _ = live.orders.try_send(letter);
         }
         inner.live.len()
+    }
+
+    /// Everything as it is, and every change from there on.
+    pub fn follow(&self) -> Followed {
+        let inner = self.lock();
+        let mut calls: Vec<_> = inner
+            .live
+            .values()
+            .map(|live| Seen::of(&live.view))
+            .collect();
+        let (draining, news) = (inner.draining, self.news.subscribe());
+        drop(inner);
+        calls.sort_by_key(|seen| seen.view.started);
+        Followed {
+            calls,
+            draining,
+            news,
+        }
+    }
+
+    /// Tells those who follow that the daemon works from a new config.
+    pub fn reloaded(&self, changed: &[String], need_restart: &[String]) {
+        self.publish(&self.lock(), None, || News::Reloaded {
+            changed: changed.to_vec(),
+            need_restart: need_restart.to_vec(),
+        });
+    }
+
+    /// Takes the lock as a witness: what is told in it is told in the order in which it happened.
+    fn publish(&self, _: &Inner, call: Option<CallSid>, news: impl FnOnce() -> News) {
+        if self.news.receiver_count() > 0 {
+            let at = SystemTime::now();
+            // The last follower may have left just now.
+            _ = self.news.send(Arc::new(Told {
+                at,
+                call,
+                news: news(),
+            }));
+        }
     }
 
     /// The live calls, oldest first.
@@ -302,14 +504,21 @@ impl Registry {
         if inner.stopping && !draining {
             return false;
         }
-        inner.draining = draining;
+        self.drain(&mut inner, draining);
         true
+    }
+
+    fn drain(&self, inner: &mut Inner, draining: bool) {
+        if inner.draining != draining {
+            inner.draining = draining;
+            self.publish(inner, None, || News::Draining(draining));
+        }
     }
 
     /// Admit no more, for good.
     pub fn stop(&self) {
         let mut inner = self.lock();
-        inner.draining = true;
+        self.drain(&mut inner, true);
         inner.stopping = true;
     }
 
@@ -337,9 +546,33 @@ impl Inner {
         self.admitted.len() + self.live.len()
     }
 
+    /// Counted anew each time: a number kept beside the calls could one day not be theirs.
+    fn room_for(&self, parties: &Parties, limits: &Limits) -> Result<(), Refused> {
+        if self.taken() >= limits.max_concurrent {
+            return Err(Refused::Full);
+        }
+        let full = |most: usize, who: fn(&Parties) -> &Option<Box<str>>| {
+            let ours = who(parties);
+            let all = self.admitted.values().map(|expected| &expected.parties);
+            let all = all.chain(self.live.values().map(|live| &live.parties));
+            most > 0 && ours.is_some() && all.filter(|other| who(other) == ours).count() >= most
+        };
+        if full(limits.max_per_number, |parties| &parties.number) {
+            return Err(Refused::NumberFull);
+        }
+        if full(limits.max_per_caller, |parties| &parties.caller) {
+            return Err(Refused::CallerFull);
+        }
+        Ok(())
+    }
+
     fn forget_old(&mut self, now: Instant) {
-        self.admitted.retain(|_, expires| *expires > now);
+        self.admitted.retain(|_, expected| expected.until > now);
         self.ended.retain(|_, ended| ended.until > now);
+        let (live, ended) = (&self.live, &self.ended);
+        self.tests.retain(|call, until| {
+            *until > now || live.contains_key(call) || ended.contains_key(call)
+        });
     }
 }
 
@@ -347,7 +580,8 @@ impl Inner {
 pub struct Claim {
     registry: Arc<Registry>,
     pub view: Arc<View>,
-    pub mailbox: mpsc::Receiver<Order>,
+    pub mailbox: mpsc::Receiver<Letter>,
+    cause: Option<Cause>,
 }
 
 impl Claim {
@@ -356,6 +590,22 @@ impl Claim {
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.after = Some(after);
         }
+    }
+}
+
+impl Claim {
+    /// Enters a change in the view and tells those who follow.
+    pub fn tell(&self, news: News) {
+        let inner = self.registry.lock();
+        if news.enter(&self.view) {
+            self.registry
+                .publish(&inner, Some(self.view.facts.call), || news);
+        }
+    }
+
+    /// Why the call is over; told when the claim is dropped.
+    pub fn over(&mut self, cause: Cause) {
+        self.cause = Some(cause);
     }
 }
 
@@ -375,6 +625,10 @@ impl Drop for Claim {
             token_expires_unix: self.view.facts.token_expires_unix,
         };
         inner.ended.insert(call, ended);
+        self.registry.publish(&inner, Some(call), || News::Ended {
+            cause: self.cause,
+            lasted: self.view.started.elapsed(),
+        });
         drop(inner);
         self.registry.ended.notify_waiters();
     }
@@ -385,3 +639,7 @@ impl View {
         self.agent_connected.load(Relaxed)
     }
 }
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

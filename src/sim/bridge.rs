@@ -58,6 +58,8 @@ pub struct Bridge {
     child: Child,
     notices: mpsc::Receiver<String>,
     log: Arc<Mutex<Vec<String>>>,
+    /// Ends when the daemon's standard error does.
+    log_kept: tokio::task::JoinHandle<()>,
     pub http: SocketAddr,
     pub ops: SocketAddr,
     pub control: PathBuf,
@@ -120,12 +122,13 @@ impl Bridge {
         let (notices, kept) = mpsc::channel(NOTICES_KEPT);
         tokio::spawn(read_notices(notify, notices));
         let stderr = child.stderr.take().expect("stderr was asked for");
-        tokio::spawn(keep_log(stderr, log.clone()));
+        let log_kept = tokio::spawn(keep_log(stderr, log.clone()));
 
         let mut bridge = Bridge {
             child,
             notices: kept,
             log,
+            log_kept,
             http: SocketAddr::from(([127, 0, 0, 1], 0)),
             ops: SocketAddr::from(([127, 0, 0, 1], 0)),
             control,
@@ -177,12 +180,27 @@ impl Bridge {
         self.child.id().unwrap_or(0)
     }
 
-    /// What the daemon has logged so far.
+    /// What the daemon has logged so far; all of it once it has [`ended`](Bridge::ended).
     pub fn log(&self) -> Vec<String> {
         self.log
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .clone()
+    }
+
+    /// Waits until a line with these words is logged; returns it. The daemon's log is written while
+    /// the daemon goes on.
+    pub async fn until_logged(&self, words: &str) -> anyhow::Result<String> {
+        let wanted = async {
+            loop {
+                if let Some(line) = self.log().into_iter().find(|line| line.contains(words)) {
+                    return line;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let line = timeout(READY_LIMIT, wanted).await;
+        line.with_context(|| format!("not logged: {words}\n{}", self.log().join("\n")))
     }
 
     /// The directory with the daemon's files.
@@ -203,10 +221,15 @@ impl Bridge {
 
     /// Waits for the process to end by itself.
     pub async fn ended(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
-        timeout(limit, self.child.wait())
+        let status = timeout(limit, self.child.wait())
             .await
             .with_context(|| format!("the daemon is still there after {limit:?}"))?
-            .context("cannot wait for the daemon")
+            .context("cannot wait for the daemon")?;
+        if !self.log_kept.is_finished() {
+            // What it wrote last may still be in the pipe.
+            _ = timeout(limit, &mut self.log_kept).await;
+        }
+        Ok(status)
     }
 
     /// SIGTERM, and the exit status.

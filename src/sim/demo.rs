@@ -22,12 +22,9 @@ use super::{
     evi::{self, Millis},
     phone::{self, CallReport, CallSetup, Document, Ended, Event, Step, Turn},
     scenario::{Observed, Story, World, ended_word},
-    speech,
+    speech, tape,
 };
-use crate::{
-    audio::{g711, resample::Downsampler, wav},
-    config::args::DemoArgs,
-};
+use crate::config::args::DemoArgs;
 
 /// Where the recording goes when nobody says.
 const OUT: &str = "demo-out";
@@ -35,8 +32,6 @@ const OUT: &str = "demo-out";
 const FAST: f64 = 4.0;
 /// The name of the caller's own recording among the clips.
 const OWN: &str = "caller-own";
-/// Longer recordings make no better demo.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// The command.
 pub fn main(args: &DemoArgs) -> ExitCode {
@@ -98,20 +93,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
 /// The caller's recording, and the story changed to fit it.
 fn own_words(path: &Path, story: &mut Story) -> anyhow::Result<Arc<[u8]>> {
     let name = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
-    let wav = wav::parse(&bytes).with_context(|| name.to_string())?;
-    let mut samples = Vec::new();
-    wav.samples_into(&mut samples);
-    let mut downsampler = Downsampler::new(wav.rate).with_context(|| name.to_string())?;
-    let (mut narrow, mut mulaw) = (Vec::new(), Vec::new());
-    downsampler.push(&samples, &mut narrow);
-    downsampler.flush(&mut narrow);
-    g711::encode_into(&narrow, &mut mulaw);
-    anyhow::ensure!(
-        speech::duration(&mulaw) <= LONGEST,
-        "{name} is longer than {} seconds",
-        LONGEST.as_secs()
-    );
+    let mulaw = tape::read(path)?;
     let spans = ear::speech(&mulaw);
     let (Some(first), Some(last)) = (spans.first(), spans.last()) else {
         anyhow::bail!("{name}: no speech louder than -45 dBFS in it");
@@ -292,14 +274,9 @@ fn summary(observed: &Observed, story: &Story, missed: &[String]) -> String {
 
 /// Left the caller, right the agent.
 fn write_recording(out: &Path, call: &CallReport) -> anyhow::Result<()> {
-    let length = call.spoken.len().max(call.heard.len());
-    let sample =
-        |side: &[u8], at: usize| g711::decode(side.get(at).copied().unwrap_or(g711::SILENCE));
-    let samples: Vec<i16> = (0..length)
-        .flat_map(|at| [sample(&call.spoken, at), sample(&call.heard, at)])
-        .collect();
     let path = out.join("call.wav");
-    std::fs::write(&path, wav::write(8000, 2, &samples))
+    std::fs::File::create(&path)
+        .and_then(|mut file| tape::write(&mut file, &call.spoken, &call.heard))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

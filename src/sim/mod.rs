@@ -4,7 +4,7 @@
 //! `hume-bridge load` ([`load`]) measures. The simulators are written from the vendors'
 //! documentation and share no codec with the bridge: strict about what they receive, faithful in
 //! what hurts. Stories ([`scenario`]) put them around a real daemon ([`bridge`]) and listen
-//! ([`ear`]) to what came of it.
+//! ([`ear`]) to what came of it; [`tape`] plays and makes recordings.
 
 pub mod bridge;
 pub mod demo;
@@ -15,6 +15,7 @@ pub mod phone;
 pub mod rest;
 pub mod scenario;
 pub mod speech;
+pub mod tape;
 
 use std::{net::SocketAddr, time::Duration};
 

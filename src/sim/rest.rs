@@ -1,9 +1,11 @@
-//! Twilio's REST API, as much of it as ends a call and looks at one.
+//! Twilio's REST API, as much of it as ends a call, looks at one, and shows the account ([`account`]).
 //!
 //! Strict about what it is sent: what Twilio would refuse is refused with Twilio's status and error JSON, and
 //! recorded as a [`Violation`]; so is what Twilio would take and a bridge should not send. It ends calls of the
 //! [`Switchboard`] that it shares with the telephones. Faults are played one a request, in order; then it is
 //! well again. It listens on loopback, without TLS, and stops when its handle is dropped.
+
+pub mod account;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use self::account::Account;
 use super::phone::{CallResource, Switchboard, Violation, sid};
 
 const LARGEST_FORM: usize = 64 * 1024;
@@ -35,6 +38,10 @@ pub struct RestScript {
     pub fail: VecDeque<Failure>,
     /// What the end of a call that has ended is answered with; both have been seen in the field.
     pub ended: EndedAnswer,
+    /// What the account is, and what it owns.
+    pub account: Account,
+    /// Twilio's clock, as many seconds before ours.
+    pub behind: i64,
 }
 
 /// What happens to one request.
@@ -123,6 +130,16 @@ impl RestHandle {
     /// More failures for the requests to come.
     pub fn fail(&self, failures: impl IntoIterator<Item = Failure>) {
         self.rest.script().fail.extend(failures);
+    }
+
+    /// Somebody at the console changes the account.
+    pub fn with_account(&self, change: impl FnOnce(&mut Account)) {
+        change(&mut self.rest.script().account);
+    }
+
+    /// From now on Twilio's clock is so many seconds behind ours.
+    pub fn set_behind(&self, seconds: i64) {
+        self.rest.script().behind = seconds;
     }
 }
 
@@ -268,8 +285,9 @@ impl Rest {
             form,
             status: answer.as_ref().map(|answer| answer.status.as_u16()),
         });
+        let behind = self.script().behind;
         match answer {
-            Some(answer) => Ok(respond(answer)),
+            Some(answer) => Ok(dated(respond(answer), behind)),
             None if failure == Failure::Cut => Err(std::io::Error::other("cut, as the story says")),
             None => {
                 tokio::time::sleep(STALL).await;
@@ -290,6 +308,12 @@ impl Rest {
         if let Err(what) = self.authorised(parts) {
             self.violation(what);
             return error(StatusCode::UNAUTHORIZED, 20003, "Authenticate");
+        }
+        let account = format!("/2010-04-01/Accounts/{}", self.account_sid);
+        if let Some(below) = path.strip_prefix(&account)
+            && let Some(answer) = self.account_resource(parts, below)
+        {
+            return answer;
         }
         if parts.uri.query().is_some() {
             self.violation(format!("a query on {path}"));
@@ -428,6 +452,18 @@ impl Rest {
             "subresource_uris": {"streams": format!("{path}/Streams.json")},
         })
     }
+}
+
+/// Only a clock that is off says the time itself: the server dates everything else.
+fn dated(mut response: Response<Full<Bytes>>, behind: i64) -> Response<Full<Bytes>> {
+    if behind != 0 {
+        let then = jiff::Timestamp::now().as_second() - behind;
+        let then = jiff::Timestamp::from_second(then).expect("a story's clock is of this age");
+        let date = then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let date = HeaderValue::from_str(&date).expect("a date is ASCII");
+        response.headers_mut().insert(hyper::header::DATE, date);
+    }
+    response
 }
 
 fn is_sid(text: &str, prefix: &str) -> bool {

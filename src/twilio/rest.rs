@@ -1,4 +1,4 @@
-//! Twilio's REST API, as much of it as a bridge needs: ending a call.
+//! Twilio's REST API, as much of it as a bridge needs: ending a call, and a look at the [`account`].
 //!
 //! A [`Rest`] is cheap to clone and shares its connections. Every wait is bounded: 2 s to connect,
 //! 3 s for an exchange, and the caller's own deadline over all attempts. What may pass (429, 5xx, a
@@ -8,6 +8,8 @@
 //!
 //! Nothing is logged here, and no error holds the token, a number or anything the server wrote but
 //! its error code.
+
+pub mod account;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 

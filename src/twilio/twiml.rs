@@ -113,6 +113,11 @@ pub fn reject_busy() -> String {
     format!(r#"{OPEN}<Reject reason="busy"/>{CLOSE}"#)
 }
 
+/// Refuses the call with a recorded "not in service"; nothing is billed.
+pub fn reject() -> String {
+    format!(r#"{OPEN}<Reject reason="rejected"/>{CLOSE}"#)
+}
+
 /// No instruction: the polite answer to a status callback.
 pub fn empty() -> String {
     format!("{OPEN}{CLOSE}")
@@ -206,6 +211,7 @@ mod tests {
         assert_eq!(say_and_hang_up("Sorry."), xml("<Say>Sorry.</Say><Hangup/>"));
         assert_eq!(dial("+61412345678"), xml("<Dial>+61412345678</Dial>"));
         assert_eq!(reject_busy(), xml("<Reject reason=\"busy\"/>"));
+        assert_eq!(reject(), xml("<Reject reason=\"rejected\"/>"));
         assert_eq!(empty(), xml(""));
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hume_bridge::config::{
     LogLevel, Overrides,
-    args::{self, DemoArgs, Invocation, LoadArgs, RunArgs},
+    args::{self, CheckArgs, DemoArgs, Invocation, LoadArgs, RunArgs},
 };
 
 use super::MARK;
@@ -51,6 +51,25 @@ fn a_command_line_says_what_to_do() {
             json: true
         }))
     );
+    let check = Invocation::Check(CheckArgs {
+        run: RunArgs {
+            config: Some("a.toml".into()),
+            credentials: Some("c.json".into()),
+            overrides: Overrides {
+                port: Some(1),
+                ..Overrides::default()
+            },
+        },
+        offline: true,
+        json: true,
+    });
+    // What a daemon is started with may stand where it stands there.
+    for args in [
+        "check --config a.toml --credentials c.json --port 1 --offline --json",
+        "--config a.toml --credentials c.json --port 1 check --offline --json",
+    ] {
+        assert_eq!(line(args), Ok(check.clone()), "{args}");
+    }
     assert_eq!(line("--version"), Ok(Invocation::Version));
     assert_eq!(line("-V"), Ok(Invocation::Version));
 }
@@ -65,8 +84,9 @@ fn help_is_there_for_each_command() {
     assert_eq!(help("-h"), help("--port 1 --help"));
     assert!(help("demo --help").contains("call.wav"));
     assert!(help("load --calls 1 -h").contains("--secs S"));
-    let all: BTreeSet<_> = ["-h", "demo -h", "load -h"].map(help).into();
-    assert_eq!(all.len(), 3);
+    assert!(help("check -h").contains("--offline"));
+    let all: BTreeSet<_> = ["-h", "check -h", "demo -h", "load -h"].map(help).into();
+    assert_eq!(all.len(), 4);
     assert!(all.iter().all(|text| text.ends_with('\n')));
 }
 
@@ -105,6 +125,15 @@ fn a_slip_on_the_command_line_is_told_what_was_meant() {
             "demo --config x",
             "--config does not go with hume-bridge demo; see hume-bridge demo --help",
         ),
+        (
+            "--log-level info check",
+            "--log-level does not go with check; see hume-bridge check --help",
+        ),
+        (
+            "--offline",
+            "--offline belongs to hume-bridge check; write it after that",
+        ),
+        ("chekc", "there is no command chekc; did you mean check?"),
         (
             "--fast demo",
             "--fast belongs to hume-bridge demo; write it after that",

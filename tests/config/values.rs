@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hume_bridge::config::{Fallback, LogLevel, LogTarget, PublicUrl};
+use hume_bridge::config::{Fallback, LogAudit, LogLevel, LogTarget, PublicUrl};
 
 use super::{MARK, good, said, says};
 
@@ -372,10 +372,144 @@ fn the_operators_socket_and_log_are_checked() {
     );
     assert!(said("admin.group = 'a b'").contains("is not the name of a group"));
     assert!(said("credentials.file = 'c.json'").contains("is not a full path"));
-    assert!(said("log.target = 'journal'").contains("write \"auto\": under systemd"));
+    let journal = good("log.target = 'journal'\nlog.audit = 'syslog'").log;
+    assert_eq!(
+        (journal.target, journal.audit),
+        (LogTarget::Journal, LogAudit::Syslog)
+    );
+    assert!(said("log.target = 'journald'").contains("did you mean \"journal\"?"));
+    assert!(said("log.audit = 'stderr'").contains("write \"log\" or \"syslog\""));
     says(
         "log.target = 'PLANTED'",
         "t.toml:2: log.target: is none of the words that may stand here; write \"auto\" or \
-         \"stderr\" or \"syslog\"",
+         \"stderr\" or \"journal\" or \"syslog\"",
     );
+}
+
+#[test]
+fn callers_are_listed_by_how_they_begin() {
+    let config = good(
+        "[calls]\nallow = [\"+61\", \"client:\", \"SIP:Alice@\", \"Anonymous\"]\n\
+         deny = [\"+61190\", \"+882\"]\n",
+    );
+    assert_eq!((config.calls.allow.len(), config.calls.deny.len()), (4, 2));
+    let shown = format!("{config:?}");
+    assert!(
+        !shown.contains("61190") && !shown.to_lowercase().contains("alice"),
+        "{shown}"
+    );
+    // A hole in what is allowed.
+    good("[calls]\nallow = [\"+61\"]\ndeny = [\"+612\"]\n");
+    good("[calls]\nallow = [\"+61\"]\ndeny = [\"anonymous\"]\n");
+}
+
+#[test]
+fn an_entry_that_is_no_caller_is_told_by_its_place_and_not_repeated() {
+    let deny = |entries: &str, what: &str| {
+        let said = said(&format!("[calls]\ndeny = [{entries}]"));
+        let start = "t.toml:3: calls.deny: entry ";
+        let rest = said.strip_prefix(start).unwrap_or_else(|| panic!("{said}"));
+        assert!(rest.starts_with(what), "{rest}");
+        assert!(!said.contains("55501234"), "{said}");
+    };
+    for (entries, what) in [
+        ("\"\"", "1 is empty, which would be everybody; "),
+        ("\"+\"", "1 is + alone, which would be every number; "),
+        (
+            "\"+882\", \"61255501234\"",
+            "2 has no +; write + and the country code",
+        ),
+        ("\"0061255501234\"", "1 has no +; write + in place of 00"),
+        ("\"+061\"", "1 is not how a telephone number begins; "),
+        (
+            "\"+6125550123412345\"",
+            "1 is not how a telephone number begins; ",
+        ),
+        (
+            "\"+61 2 5550 1234\"",
+            "1 has something other than digits after the +; ",
+        ),
+        (
+            "\"+882*\"",
+            "1 has something other than digits after the +; ",
+        ),
+        (
+            "\"withheld\"",
+            "1 is no word for callers; did you mean \"anonymous\"?",
+        ),
+        (
+            "\"anonymos\"",
+            "1 is no word for callers; did you mean \"anonymous\"?",
+        ),
+        (
+            "\"alice\"",
+            "1 is not the beginning of a caller; write + and digits",
+        ),
+        ("\"sip:a b\"", "1 is not the beginning of an address; "),
+        ("61", "1 is a number, not a string; put it in quotes"),
+        (
+            "\"+61\", \"+62\", \"+61\"",
+            "3 is entry 1 again; remove one of them",
+        ),
+    ] {
+        deny(entries, what);
+    }
+    says(
+        "[calls]\nallow = \"+61\"",
+        "t.toml:3: calls.allow: is a string, not a list; write the entries in brackets, as in [\"+882\"]",
+    );
+}
+
+#[test]
+fn an_entry_that_lets_nobody_in_is_told() {
+    says(
+        "[calls]\nallow = [\"+61\", \"+8821\"]\ndeny = [\"+7\", \"+882\"]",
+        "t.toml:3: calls.allow: entry 2 lets nobody in: entry 2 of calls.deny denies them all, and \
+         deny always holds; remove one of the two",
+    );
+    let withheld = "[calls]\nallow = [\"anonymous\"]\ndeny = [\"anonymous\"]";
+    assert!(said(withheld).contains("entry 1 lets nobody in"));
+}
+
+#[test]
+fn a_certificate_and_its_key_come_together() {
+    let listen = |lines: &str| said(&format!("[listen]\n{lines}"));
+    let both = good("[listen]\ntls_cert = \"/c.pem\"\ntls_key = \"credential:key\"").listen;
+    assert!(both.tls_cert.is_some() && both.tls_key.is_some());
+    let none = good("[listen]\ntls_cert = \"\"\ntls_key = \"\"").listen;
+    assert!(none.tls_cert.is_none() && none.tls_key.is_none());
+    for (lines, said) in [
+        (
+            "tls_cert = \"/c.pem\"",
+            "tls_cert: is set without listen.tls_key; ",
+        ),
+        (
+            "tls_key = \"/k.pem\"",
+            "tls_key: is set without listen.tls_cert; ",
+        ),
+        (
+            "tls_cert = \"\"\ntls_key = \"/k.pem\"",
+            "tls_key: is set without listen.tls_cert; ",
+        ),
+        (
+            "tls_cert = \"/c.pem\"\ntls_key = \"\"",
+            "tls_key: is \"\", and listen.tls_cert is not; ",
+        ),
+        (
+            "tls_cert = \"c.pem\"\ntls_key = \"/k.pem\"",
+            "tls_cert: is not a full path; ",
+        ),
+        (
+            "tls_cert = \"/c.pem\"\ntls_key = \"credential:a/b\"",
+            "tls_key: does not name a cred",
+        ),
+        (
+            "tls_cert = \"/c.pem\"\ntls_key = \"-----BEGIN PRIVATE KEY-----PLANTED\"",
+            "tls_key: is a certificate or a key itself, not a file's name; ",
+        ),
+    ] {
+        let told = listen(lines);
+        assert!(told.contains(said), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
 }

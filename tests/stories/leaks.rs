@@ -13,6 +13,7 @@ async fn thirty_calls_end_in_thirty_ways_and_leave_nothing_behind() {
     let world = world(
         r#"
         config = """
+        calls.max_per_caller = 0
         hume.connect_timeout = "700ms"
         hume.ready_timeout = "700ms"
         hume.ping_interval = "300ms"

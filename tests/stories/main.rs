@@ -1,12 +1,16 @@
 //! Telephone stories on the real program, between strict simulators.
 
+mod admission;
 mod apart;
+mod check;
 mod demo;
+mod dial;
 mod drain;
 mod edges;
 mod ends;
 mod instances;
 mod leaks;
+mod log;
 mod metrics;
 mod operator;
 mod refusals;
@@ -14,6 +18,8 @@ mod secrets;
 mod service;
 mod socket;
 mod stage;
+mod steering;
+mod tls;
 mod told;
 
 /// The daemon.

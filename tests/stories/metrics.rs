@@ -16,6 +16,7 @@ use hume_bridge::sim::{
 use crate::{
     PROGRAM,
     stage::{PACE, close, exchange, faulty, in_time, start, status, wait_for, world},
+    tls::Certificates,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,7 +191,9 @@ async fn who_was_not_let_in_is_counted_at_the_door() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_board_the_alerts_and_the_manual_know_what_is_exposed() {
-    let world = world("").await;
+    // With TLS, or there is no certificate to be exposed.
+    let certificates = Certificates::new();
+    let world = world(&certificates.stage("")).await;
     let exposed = Families::of(&world).await;
     close(world).await;
 
@@ -238,12 +241,12 @@ fn names(text: &str) -> BTreeSet<&str> {
 }
 
 /// What `/metrics` says, read more strictly than Prometheus would.
-struct Families(BTreeMap<String, Family>);
+pub struct Families(BTreeMap<String, Family>);
 
 type Labels = Vec<(String, String)>;
 
 #[derive(Default)]
-struct Family {
+pub struct Family {
     kind: String,
     /// By name and labels, as written.
     samples: BTreeMap<String, f64>,
@@ -252,7 +255,7 @@ struct Family {
 }
 
 impl Families {
-    async fn of(world: &World) -> Families {
+    pub async fn of(world: &World) -> Families {
         let text = sim::get(world.bridge.ops, "/metrics").await;
         Families::read(&text.expect("/metrics answers"))
     }
@@ -299,11 +302,11 @@ impl Families {
         families.find_map(|family| family.samples.get(series).copied())
     }
 
-    fn value(&self, series: &str) -> f64 {
+    pub fn value(&self, series: &str) -> f64 {
         self.series(series).unwrap_or_else(|| panic!("no {series}"))
     }
 
-    fn sum(&self, family: &str) -> f64 {
+    pub fn sum(&self, family: &str) -> f64 {
         self.0[family].samples.values().sum()
     }
 

@@ -145,3 +145,40 @@ async fn a_second_daemon_does_not_take_the_control_socket_of_the_first() {
     assert!(world.bridge.control.exists());
     close(world).await;
 }
+
+#[test]
+fn tls_files_that_will_not_do_are_told_before_anything_is_bound() {
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let config = format!(
+        "{}listen.tls_cert = \"{}\"\nlisten.tls_key = \"{}\"\n",
+        good(directory.path()),
+        file("cert.pem").display(),
+        file("key.pem").display()
+    );
+    let (code, stderr) = run(directory.path(), &config, &[]);
+    assert_eq!(code, Some(78), "{stderr}");
+    for words in [
+        "cert.pem: listen.tls_cert: cannot be read",
+        "key.pem: listen.tls_key: cannot",
+    ] {
+        assert!(stderr.contains(words), "{stderr}");
+    }
+    let pair = rcgen::generate_simple_self_signed(vec!["bridge.example.com".into()]).unwrap();
+    fs::write(file("cert.pem"), pair.cert.pem()).unwrap();
+    fs::write(file("key.pem"), pair.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(file("key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+    let (code, stderr) = run(directory.path(), &config, &[]);
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(
+        stderr.contains("chmod o-rwx") && !stderr.contains("PRIVATE"),
+        "{stderr}"
+    );
+
+    let lone = config.replace("listen.tls_key", "listen.tls_kye");
+    let (code, stderr) = run(directory.path(), &lone, &[]);
+    assert_eq!(code, Some(78), "{stderr}");
+    for words in ["is set without listen.tls_key", "did you mean tls_key?"] {
+        assert!(stderr.contains(words), "{stderr}");
+    }
+}

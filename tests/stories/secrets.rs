@@ -1,4 +1,6 @@
 //! What must not be in a log is not there even when everything is logged.
+//!
+//! It is read on standard error; that the journal is told nothing else is a test of its encoding's.
 
 use std::path::Path;
 

@@ -123,13 +123,10 @@ async fn a_bad_file_changes_nothing() {
         greeting_of_a_new_call(&world).await,
         "Hello from the old config."
     );
-    assert!(
-        world
-            .bridge
-            .log()
-            .iter()
-            .any(|line| line.contains("config not reloaded"))
-    );
+    let refused = world.bridge.until_logged("config not reloaded").await;
+    assert!(refused.unwrap().contains("problems=2"));
+    let told = world.bridge.until_logged("pubic_url").await.unwrap();
+    assert!(told.contains("did you mean public_url?"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,7 +140,8 @@ async fn bad_files_under_load_are_heard_by_nobody() {
             wait_for(Awaited::StreamOver),
         ]
     };
-    let calls: Vec<_> = (0..6).map(|_| start(&world.phone, talk())).collect();
+    // As many as one caller may have.
+    let calls: Vec<_> = (0..4).map(|_| start(&world.phone, talk())).collect();
     for call in &calls {
         until(call, |event| matches!(event, Event::PlayingBegan)).await;
     }

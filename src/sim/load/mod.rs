@@ -242,7 +242,11 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
         program: &program,
         evi_url: &agent.url(),
         rest_url: &rest.url(),
-        config: &format!("calls.max_concurrent = {}\n", args.calls),
+        // All of them from one number.
+        config: &format!(
+            "calls.max_concurrent = {}\ncalls.max_per_caller = 0\n",
+            args.calls
+        ),
         passed: None,
     })
     .await?;

@@ -33,10 +33,9 @@ impl Call {
         params: Params,
     ) -> Result<Vec<Verb>, Ended> {
         let phone = self.phone.clone();
-        let wire = signed_form(&phone, &request, &params);
         let answer = tokio::select! {
             ended = self.interruption() => return Err(ended),
-            answer = exchange(&phone, &request.url, &wire) => answer,
+            answer = send(&phone, &request, &params) => answer,
         };
         let response = answer.map_err(|what| {
             self.violation(what.clone());
@@ -91,8 +90,7 @@ impl Call {
         let (phone, journal, clock) = (self.phone.clone(), self.journal.clone(), self.clock);
         let what = what.to_owned();
         self.background.spawn(async move {
-            let wire = signed_form(&phone, &request, &params);
-            let status = match exchange(&phone, &request.url, &wire).await {
+            let status = match send(&phone, &request, &params).await {
                 Ok(response) => Some(response.head.status),
                 Err(_) => None,
             };
@@ -126,7 +124,13 @@ impl Call {
     }
 }
 
-fn signed_form(phone: &Phone, request: &Request, params: &Params) -> Vec<u8> {
+/// Signs a request, sends it and reads the answer.
+async fn send(phone: &Phone, request: &Request, params: &Params) -> Result<http::Response, String> {
+    let wire = signed_form(phone, request, params).await?;
+    exchange(phone, &request.url, &wire).await
+}
+
+async fn signed_form(phone: &Phone, request: &Request, params: &Params) -> Result<Vec<u8>, String> {
     let url = if request.get {
         webhook::get_url(&request.url, params)
     } else {
@@ -138,22 +142,37 @@ fn signed_form(phone: &Phone, request: &Request, params: &Params) -> Vec<u8> {
         &webhook::signed_url(&url),
         signed,
         phone.has(Fault::WebhookSignature),
-    );
-    webhook::form_request(&request.url, params, request.get, &signature)
+    )
+    .await?;
+    Ok(webhook::form_request(
+        &request.url,
+        params,
+        request.get,
+        &signature,
+    ))
 }
 
 /// A signature, or what the faults make of it.
-pub fn sign(phone: &Phone, url: &str, params: &[(String, String)], wrongly: bool) -> String {
+pub async fn sign(
+    phone: &Phone,
+    url: &str,
+    params: &[(String, String)],
+    wrongly: bool,
+) -> Result<String, String> {
+    if let Some(signer) = &phone.options.signer {
+        let signature = signer.sign(url.to_owned(), params.to_vec()).await;
+        return signature.map_err(|why| format!("{url} is not signed: {why}"));
+    }
     let token = if wrongly {
         "somebody-elses-auth-token"
     } else {
         &phone.auth_token
     };
-    if phone.has(Fault::Port443) {
+    Ok(if phone.has(Fault::Port443) {
         webhook::signature(token, &webhook::with_port_443(url), params)
     } else {
         webhook::signature(token, url, params)
-    }
+    })
 }
 
 /// One exchange with the bridge; no other host can be reached from here.
@@ -165,7 +184,7 @@ async fn exchange(phone: &Phone, url: &str, wire: &[u8]) -> Result<http::Respons
             "{url} is not at {home}, which is all that this telephone can reach"
         ));
     }
-    http::exchange(phone.dial, wire)
+    http::exchange(&phone.way(), wire)
         .await
         .map_err(|error| format!("{url}: {error}"))
 }
@@ -174,8 +193,8 @@ async fn exchange(phone: &Phone, url: &str, wire: &[u8]) -> Result<http::Respons
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_get_is_signed_with_its_query_and_a_post_with_its_fields() {
+    #[tokio::test]
+    async fn a_get_is_signed_with_its_query_and_a_post_with_its_fields() {
         let phone = Phone::new(
             "https://bridge.example.com",
             ([127, 0, 0, 1], 1).into(),
@@ -190,19 +209,17 @@ mod tests {
             ("CallStatus".into(), "completed".into()),
         ];
         let url = "https://bridge.example.com/twilio/status".to_owned();
-        let get = signed_form(
-            &phone,
-            &Request {
-                url: url.clone(),
-                get: true,
-            },
-            &params,
-        );
+        let request = Request {
+            url: url.clone(),
+            get: true,
+        };
+        let get = signed_form(&phone, &request, &params).await.unwrap();
         let get = String::from_utf8(get).unwrap();
         assert!(get.starts_with("GET /twilio/status?CallSid=CA0123"));
         assert!(get.contains("X-Twilio-Signature: AlY9Q4+WEovozP3XxDEeAINFgw4=\r\n"));
-        let post =
-            String::from_utf8(signed_form(&phone, &Request { url, get: false }, &params)).unwrap();
+        let request = Request { url, get: false };
+        let post = signed_form(&phone, &request, &params).await.unwrap();
+        let post = String::from_utf8(post).unwrap();
         assert!(post.starts_with("POST /twilio/status HTTP/1.1\r\nHost: bridge.example.com\r\n"));
         assert!(
             post.ends_with(

@@ -3,12 +3,12 @@
 //! One connection an exchange, bounded in time and size. Nothing is followed, retried or decoded but what
 //! Twilio's defaults retry: a connect that fails is tried once more.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+
+use super::line::{Line, Way};
 
 /// Twilio's defaults and hard cap for webhooks of calls; wall-clock, whatever the pace of the call.
 pub const CONNECT: Duration = Duration::from_secs(5);
@@ -21,6 +21,8 @@ const LARGEST_BODY: usize = 1024 * 1024;
 pub enum Error {
     #[error("11205: connecting failed: {0}")]
     Connect(String),
+    #[error("11220: TLS failed: {0}")]
+    Tls(String),
     #[error("11200: no whole answer within 15 s")]
     Late,
     #[error("11200: {0}")]
@@ -51,34 +53,10 @@ pub struct Response {
     pub body: Vec<u8>,
 }
 
-/// A TCP connection, tried twice. `small`: with the smallest receive buffer, for a reader that lags.
-pub async fn connect(dial: SocketAddr, small: bool) -> Result<TcpStream, Error> {
-    let mut last = String::new();
-    for _ in 0..2 {
-        let socket = if dial.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        if small {
-            socket.set_recv_buffer_size(4096)?;
-        }
-        match timeout(CONNECT, socket.connect(dial)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = "no answer within 5 s".to_owned(),
-        }
-    }
-    Err(Error::Connect(last))
-}
-
 /// Sends one request and reads the whole answer.
-pub async fn exchange(dial: SocketAddr, request: &[u8]) -> Result<Response, Error> {
+pub async fn exchange(way: &Way, request: &[u8]) -> Result<Response, Error> {
     timeout(TOTAL, async {
-        let mut stream = connect(dial, false).await?;
+        let mut stream = way.connect(false).await?;
         stream.write_all(request).await?;
         let (head, mut buffer) = head(&mut stream).await?;
         let body = body(&mut stream, &head, &mut buffer).await?;
@@ -89,7 +67,7 @@ pub async fn exchange(dial: SocketAddr, request: &[u8]) -> Result<Response, Erro
 }
 
 /// Sends one request that asks for an upgrade; returns the head and what came behind it.
-pub async fn upgrade(stream: &mut TcpStream, request: &[u8]) -> Result<(Head, Vec<u8>), Error> {
+pub async fn upgrade(stream: &mut Line, request: &[u8]) -> Result<(Head, Vec<u8>), Error> {
     timeout(TOTAL, async {
         stream.write_all(request).await?;
         head(stream).await
@@ -99,7 +77,7 @@ pub async fn upgrade(stream: &mut TcpStream, request: &[u8]) -> Result<(Head, Ve
 }
 
 /// Reads up to the empty line; what was read beyond it is returned too.
-async fn head(stream: &mut TcpStream) -> Result<(Head, Vec<u8>), Error> {
+async fn head(stream: &mut Line) -> Result<(Head, Vec<u8>), Error> {
     let mut buffer = Vec::with_capacity(1024);
     let end = loop {
         if let Some(at) = find(&buffer, b"\r\n\r\n") {
@@ -132,7 +110,7 @@ async fn head(stream: &mut TcpStream) -> Result<(Head, Vec<u8>), Error> {
     Ok((Head { status, headers }, rest))
 }
 
-async fn body(stream: &mut TcpStream, head: &Head, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
+async fn body(stream: &mut Line, head: &Head, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
     if head
         .header("transfer-encoding")
         .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
@@ -160,7 +138,7 @@ async fn body(stream: &mut TcpStream, head: &Head, buffer: &mut Vec<u8>) -> Resu
     Ok(std::mem::take(buffer))
 }
 
-async fn chunked(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
+async fn chunked(stream: &mut Line, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     loop {
         let line = loop {
@@ -189,7 +167,7 @@ async fn chunked(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Vec<u8>
     }
 }
 
-async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+async fn more(stream: &mut Line, buffer: &mut Vec<u8>) -> Result<bool, Error> {
     if buffer.len() > LARGEST_BODY {
         return Err(Error::Malformed("the body is too long"));
     }
@@ -218,7 +196,12 @@ mod tests {
                 stream.write_all(byte).await.unwrap();
             }
         });
-        let response = exchange(addr, b"GET ").await;
+        let way = Way {
+            dial: addr,
+            tls: None,
+            host: String::new(),
+        };
+        let response = exchange(&way, b"GET ").await;
         server.await.unwrap();
         response
     }

@@ -290,7 +290,7 @@ impl<'c> Leg<'c> {
             Step::HangUp => return Err(self.leave(Ended::CallerHungUp).await),
             Step::Drop => {
                 // A reset, not an orderly end: nothing tells the bridge that this was meant.
-                let _ = self.socket.get_ref().set_zero_linger();
+                let _ = self.socket.get_ref().tcp().set_zero_linger();
                 self.closed(Party::Phone, None, "connection lost");
                 return Err(Over::Call(Ended::Dropped));
             }

@@ -18,6 +18,7 @@ mod fetch;
 mod http;
 mod journal;
 mod leg;
+mod line;
 mod peer;
 mod playout;
 mod script;
@@ -33,6 +34,7 @@ mod wire;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,7 +49,7 @@ pub use journal::{
 pub use playout::{Flushed, Playout};
 pub use script::{Awaited, Step, duration as parse_duration};
 pub use switchboard::{CallResource, CallStatus, Switchboard};
-pub use webhook::sid;
+pub use webhook::{Params, sid};
 
 use crate::sim::speech::{self, FRAME_SAMPLES};
 
@@ -56,8 +58,11 @@ use crate::sim::speech::{self, FRAME_SAMPLES};
 pub struct Phone {
     /// What signatures are computed over, e.g. `https://bridge.example.com`; no slash at the end.
     pub public_url: String,
-    /// Where TCP really goes. Plain text, whatever the scheme of `public_url`: TLS ends before the bridge.
+    /// Where TCP really goes.
     pub dial: SocketAddr,
+    /// With it, everything goes over TLS, and the bridge's certificate has to be good for the host of
+    /// `public_url`. Without it plain text, whatever the scheme there: TLS ends before the bridge.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
     pub account_sid: String,
     pub auth_token: String,
     /// 1.0 is real time; 8.0 makes a minute last 7.5 seconds. Must be above 0.
@@ -84,6 +89,18 @@ pub struct PhoneOptions {
     /// Whether to keep what was heard and spoken.
     pub record: bool,
     pub faults: Vec<Fault>,
+    /// Signs in place of `auth_token`, for a telephone that must not hold it.
+    pub signer: Option<Arc<dyn Signer>>,
+}
+
+/// Somebody who holds the auth token. The error is in words.
+pub trait Signer: Send + Sync {
+    /// The value of `X-Twilio-Signature` over this URL and these fields.
+    fn sign(
+        &self,
+        url: String,
+        params: Params,
+    ) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>>;
 }
 
 impl Default for PhoneOptions {
@@ -98,6 +115,7 @@ impl Default for PhoneOptions {
             clips: HashMap::new(),
             record: true,
             faults: Vec::new(),
+            signer: None,
         }
     }
 }
@@ -197,6 +215,7 @@ impl Phone {
         Self {
             public_url: public_url.trim_end_matches('/').to_owned(),
             dial,
+            tls: None,
             account_sid: account_sid.to_owned(),
             auth_token: auth_token.to_owned(),
             pace: 1.0,
@@ -263,6 +282,21 @@ impl Phone {
 
     fn has(&self, fault: Fault) -> bool {
         self.options.faults.contains(&fault)
+    }
+
+    /// The way to the bridge.
+    fn way(&self) -> line::Way {
+        let (authority, _) = webhook::split(&self.public_url);
+        // A colon within brackets is part of an IPv6 address.
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => host,
+            _ => authority,
+        };
+        line::Way {
+            dial: self.dial,
+            tls: self.tls.clone(),
+            host: host.trim_matches(['[', ']']).to_owned(),
+        }
     }
 
     /// So long does a stretch of the call last by the wall clock.

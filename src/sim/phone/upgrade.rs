@@ -3,14 +3,14 @@
 //! The handshake is written out by hand, because a WebSocket library would send its own; frames are the
 //! library's again.
 
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::fetch::sign;
+use super::line::Line;
 use super::{Fault, Phone, http, webhook};
 
-pub type Socket = WebSocketStream<TcpStream>;
+pub type Socket = WebSocketStream<Line>;
 
 pub enum NoSocket {
     Refused(u16),
@@ -30,13 +30,17 @@ pub async fn open(phone: &Phone, url: &str) -> Result<Socket, NoSocket> {
         &format!("{url}{slash}"),
         &[],
         phone.has(Fault::UpgradeSignature),
-    );
+    )
+    .await
+    .map_err(NoSocket::Broken)?;
     let key = base64_simd::STANDARD.encode_to_string(webhook::random::<16>());
-    let mut tcp = http::connect(phone.dial, phone.has(Fault::SlowReader))
+    let mut line = phone
+        .way()
+        .connect(phone.has(Fault::SlowReader))
         .await
         .map_err(broken)?;
     let request = webhook::upgrade_request(url, &key, &signature);
-    let (head, rest) = http::upgrade(&mut tcp, &request).await.map_err(broken)?;
+    let (head, rest) = http::upgrade(&mut line, &request).await.map_err(broken)?;
     if head.status != 101 {
         return Err(NoSocket::Refused(head.status));
     }
@@ -68,5 +72,5 @@ pub async fn open(phone: &Phone, url: &str) -> Result<Socket, NoSocket> {
         .max_write_buffer_size(1024 * 1024)
         .max_message_size(Some(16 * 1024 * 1024))
         .max_frame_size(Some(16 * 1024 * 1024));
-    Ok(WebSocketStream::from_partially_read(tcp, rest, Role::Client, Some(config)).await)
+    Ok(WebSocketStream::from_partially_read(line, rest, Role::Client, Some(config)).await)
 }

@@ -222,3 +222,63 @@ async fn fails_as_the_story_says_and_is_well_again() {
     stalled.abort();
     assert!(toml::from_str::<RestScript>(r#"fail = ["418"]"#).is_err());
 }
+
+async fn look(api: &RestHandle, path: &str) -> (u16, Value) {
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT}{path}");
+    let answer = exchange(api, "GET", &path, "12345", "X: y", "").await;
+    answer.unwrap()
+}
+
+#[tokio::test]
+async fn an_account_shows_itself_and_what_it_owns() {
+    let (api, _) = api(RestScript::default()).await;
+    let (status, body) = look(&api, ".json").await;
+    let shown = (status, body["status"].as_str(), body["type"].as_str());
+    assert_eq!(shown, (200, Some("active"), Some("Full")));
+    let number = account::Number {
+        voice_url: "https://b.example.com/voice/incoming".into(),
+        ..account::Number::default()
+    };
+    let application = account::Application::default();
+    let (pn, ap) = (number.sid.clone(), application.sid.clone());
+    api.with_account(|account| {
+        account.numbers = vec![number];
+        account.applications = vec![application];
+    });
+    // The filter takes parts of a number; a plus is written %2B.
+    for (query, found) in [
+        ("", 1),
+        ("?PhoneNumber=%2B15557654321", 1),
+        ("?PhoneNumber=7654*", 1),
+        ("?PhoneNumber=%2B15550000000", 0),
+    ] {
+        let (status, body) = look(&api, &format!("/IncomingPhoneNumbers.json{query}")).await;
+        let numbers = body["incoming_phone_numbers"].as_array().unwrap();
+        assert_eq!((status, numbers.len()), (200, found), "{query}");
+        assert_eq!(body["next_page_uri"], Value::Null);
+        if let Some(number) = numbers.first() {
+            assert_eq!(number["sid"], pn);
+            assert_eq!(number["trunk_sid"], Value::Null);
+            assert_eq!(number["voice_application_sid"], "");
+        }
+    }
+    let (status, body) = look(&api, &format!("/Applications/{ap}.json")).await;
+    assert_eq!((status, body["sid"].as_str()), (200, Some(ap.as_str())));
+    let (status, body) = look(&api, &format!("/Applications/{}.json", sid("AP"))).await;
+    assert_eq!((status, &body["code"]), (404, &json!(20404)));
+    assert_eq!(api.violations(), []);
+
+    // Nothing is filtered by what Twilio does not know, and nothing is changed from here.
+    look(&api, "/IncomingPhoneNumbers.json?Number=1").await;
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT}.json");
+    let refused = exchange(&api, "POST", &path, "12345", FORM, "Status=closed").await;
+    assert_eq!(refused.unwrap().0, 405);
+    assert_eq!(api.violations().len(), 2);
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT}.json");
+    let refused = exchange(&api, "GET", &path, "wrong", "X: y", "").await;
+    assert_eq!(refused.unwrap().1["code"], 20003);
+
+    api.with_account(|account| account.status = "suspended".into());
+    assert_eq!(look(&api, ".json").await.1["status"], "suspended");
+    assert_eq!(look(&api, "/IncomingPhoneNumbers.json").await.0, 401);
+}

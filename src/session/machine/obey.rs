@@ -1,0 +1,116 @@
+//! Orders: what the machine makes of an operator's word.
+//!
+//! Each order is answered with one [`Verdict`] behind the actions it led to: whoever gave it is told
+//! what was decided, not what was hoped for. What the agent could not do, or would do too late to
+//! be heard, is refused. A paused agent listens and says nothing; what it had sent before is in the
+//! caller's ear already and is heard to its end, and nothing waits for words that it will not say.
+
+use std::time::Instant;
+
+use super::{Action, AgentState, Machine, Note, Outbox, Phase};
+use crate::session::{
+    cause::Cause,
+    goodbye::Goodbye,
+    order::{Order, Refusal, Verdict, Words},
+};
+
+impl Machine {
+    pub(super) fn obey(&mut self, now: Instant, order: Order, out: &mut Outbox) {
+        let verdict = match order {
+            Order::HangUp { now: true } => {
+                self.hang_up(now, Cause::Operator, out);
+                Ok(true)
+            }
+            Order::HangUp { now: false } => {
+                let goodbye = Goodbye::ordered(Cause::Operator, now, self.words_to_come());
+                self.say_goodbye(now, goodbye, out);
+                Ok(true)
+            }
+            Order::DrainExpired => {
+                self.drain_expired(now, out);
+                Ok(true)
+            }
+            Order::Say(words) => self.say(words, out),
+            Order::AddContext(words) => self.add_context(words, out),
+            Order::Pause => self.pause(out),
+            Order::Resume => self.resume(out),
+        };
+        out.push(Action::Verdict(match verdict {
+            Ok(true) => Verdict::Done,
+            Ok(false) => Verdict::Already,
+            Err(refusal) => Verdict::Refused(refusal),
+        }));
+    }
+
+    /// More is to be heard of the agent without anybody asking: the rest of its turn, or what it
+    /// was given to say.
+    pub(super) fn words_to_come(&self) -> bool {
+        (self.turn_open || self.owed_turns > 0) && !self.paused
+    }
+
+    /// There is an agent that listens, and a conversation that goes on.
+    fn agent_listens(&self) -> Result<(), Refusal> {
+        match (&self.phase, self.agent) {
+            (Phase::Talking, AgentState::Ready) => Ok(()),
+            (Phase::Talking, _) => Err(Refusal::NotReady),
+            _ => Err(Refusal::Ending),
+        }
+    }
+
+    fn say(&mut self, words: Words, out: &mut Outbox) -> Result<bool, Refusal> {
+        self.agent_listens()?;
+        if !self.settings.capabilities.exact_say {
+            return Err(Refusal::CannotSay);
+        }
+        if self.paused {
+            return Err(Refusal::Paused);
+        }
+        // The turn that is open now ends first; the words have one of their own. An agent that says
+        // them in the same turn is waited for in vain, for no longer than any quiet agent.
+        if self.owed_turns == 0 && self.turn_open {
+            self.owed_turns = 1;
+        }
+        self.owed_turns = self.owed_turns.saturating_add(1);
+        out.push(Action::Say(words));
+        Ok(true)
+    }
+
+    fn add_context(&mut self, words: Words, out: &mut Outbox) -> Result<bool, Refusal> {
+        self.agent_listens()?;
+        if !self.settings.capabilities.mid_context {
+            return Err(Refusal::CannotLearn);
+        }
+        out.push(Action::AddContext(words));
+        Ok(true)
+    }
+
+    fn pause(&mut self, out: &mut Outbox) -> Result<bool, Refusal> {
+        self.agent_listens()?;
+        if !self.settings.capabilities.pause {
+            return Err(Refusal::CannotPause);
+        }
+        if self.paused {
+            return Ok(false);
+        }
+        self.paused = true;
+        // An answer that is not to be given takes no time.
+        self.turn.cut();
+        out.push(Action::Pause);
+        out.note(Note::Paused);
+        Ok(true)
+    }
+
+    fn resume(&mut self, out: &mut Outbox) -> Result<bool, Refusal> {
+        self.agent_listens()?;
+        if !self.settings.capabilities.pause {
+            return Err(Refusal::CannotPause);
+        }
+        if !self.paused {
+            return Ok(false);
+        }
+        self.paused = false;
+        out.push(Action::Resume);
+        out.note(Note::Resumed);
+        Ok(true)
+    }
+}

@@ -1,0 +1,219 @@
+//! Who gets a place, and when it is free again.
+
+use super::*;
+use crate::config::CallerPrefix;
+
+const ANN: &str = "+15551234567";
+const BOB: &str = "+15559876543";
+const SHOP: &str = "+15557654321";
+const BAR: &str = "+15550000000";
+const LIFETIME: Duration = Duration::from_secs(30);
+
+fn sid(n: u32) -> CallSid {
+    format!("CA{n:032x}").parse().unwrap()
+}
+
+fn limits(per_caller: usize, per_number: usize) -> Limits {
+    Limits {
+        max_per_caller: per_caller,
+        max_per_number: per_number,
+        ..Limits::of(100, LIFETIME)
+    }
+}
+
+#[test]
+fn a_test_call_is_known_until_it_is_over_and_done_with() {
+    let registry = Registry::new(Limits::of(5, LIFETIME));
+    let began = Instant::now();
+    for number in 0..MAX_TEST_CALLS as u32 {
+        assert!(registry.expect_test(sid(number), began), "{number}");
+    }
+    assert!(!registry.expect_test(sid(99), began), "one too many");
+    assert!(!registry.is_test(&sid(99), began));
+
+    let facts = CallFacts {
+        call: sid(0),
+        stream: format!("MZ{:032x}", 1).parse().unwrap(),
+        from: String::new(),
+        to: String::new(),
+        agent: "x",
+        token_expires_unix: 1,
+    };
+    let claim = registry.claim(facts, began).unwrap();
+    assert!(claim.view.test);
+    // Those that never came are forgotten, the one that lives is not.
+    let later = began + TEST_CALL_LIFETIME;
+    assert!(registry.is_test(&sid(0), later) && !registry.is_test(&sid(1), later));
+    // What comes after the stream is still about a test call.
+    drop(claim);
+    assert!(registry.is_test(&sid(0), Instant::now()));
+    assert!(!registry.is_test(&sid(0), Instant::now() + TEST_CALL_LIFETIME));
+}
+
+struct Desk {
+    registry: Arc<Registry>,
+    now: Instant,
+}
+
+impl Desk {
+    fn with(limits: Limits) -> Desk {
+        Desk {
+            registry: Registry::new(limits),
+            now: Instant::now(),
+        }
+    }
+
+    fn ask(&self, n: u32, from: &str, to: &str, inbound: bool) -> Result<Admitted, Refused> {
+        let asking = Asking {
+            call: sid(n),
+            from,
+            to,
+            inbound,
+        };
+        self.registry.admit(asking, self.now)
+    }
+
+    fn admit(&self, n: u32, from: &str) -> Result<Admitted, Refused> {
+        self.ask(n, from, SHOP, true)
+    }
+
+    fn claim(&self, n: u32, from: &str) -> Result<Claim, ClaimError> {
+        let facts = CallFacts {
+            call: sid(n),
+            stream: format!("MZ{n:032x}").parse().unwrap(),
+            from: from.to_owned(),
+            to: SHOP.to_owned(),
+            agent: "test",
+            token_expires_unix: 1,
+        };
+        self.registry.claim(facts, self.now)
+    }
+}
+
+#[test]
+fn one_caller_has_so_many_places_and_no_more() {
+    let desk = Desk::with(limits(2, 0));
+    assert_eq!(desk.admit(1, ANN), Ok(Admitted::New));
+    assert_eq!(desk.admit(2, ANN), Ok(Admitted::New));
+    assert_eq!(desk.admit(3, ANN), Err(Refused::CallerFull));
+    // Twilio asks again, about each of them.
+    assert_eq!(desk.admit(3, ANN), Err(Refused::CallerFull));
+    assert_eq!(desk.admit(2, ANN), Ok(Admitted::Again));
+    assert_eq!(desk.admit(4, BOB), Ok(Admitted::New));
+}
+
+#[test]
+fn a_place_is_free_again_when_the_call_has_ended_was_given_up_or_never_came() {
+    let mut desk = Desk::with(limits(1, 0));
+    desk.admit(1, ANN).unwrap();
+    let claim = desk.claim(1, ANN).unwrap();
+    assert_eq!(desk.admit(2, ANN), Err(Refused::CallerFull));
+    drop(claim);
+    assert_eq!(desk.admit(2, ANN), Ok(Admitted::New));
+    desk.registry.forget_admitted(&sid(2));
+    assert_eq!(desk.admit(3, ANN), Ok(Admitted::New));
+    assert_eq!(desk.admit(4, ANN), Err(Refused::CallerFull));
+    desk.now += LIFETIME;
+    assert_eq!(desk.admit(4, ANN), Ok(Admitted::New));
+}
+
+#[test]
+fn a_call_of_another_instances_counts_and_is_not_judged_again() {
+    let desk = Desk::with(limits(1, 0));
+    let one = desk.claim(1, ANN).unwrap();
+    assert_eq!(desk.admit(2, ANN), Err(Refused::CallerFull));
+    let two = desk.claim(2, ANN).unwrap();
+    drop(one);
+    assert_eq!(desk.admit(3, ANN), Err(Refused::CallerFull));
+    drop(two);
+    assert_eq!(desk.admit(3, ANN), Ok(Admitted::New));
+}
+
+#[test]
+fn withheld_numbers_are_many_callers_but_one_called_number() {
+    let desk = Desk::with(limits(1, 3));
+    for (n, from) in [(1, "anonymous"), (2, "anonymous"), (3, "+266696687")] {
+        assert_eq!(desk.admit(n, from), Ok(Admitted::New));
+    }
+    assert_eq!(desk.admit(4, "anonymous"), Err(Refused::NumberFull));
+}
+
+#[test]
+fn a_called_number_has_so_many_places_and_no_more() {
+    let desk = Desk::with(limits(0, 2));
+    desk.admit(1, ANN).unwrap();
+    desk.admit(2, BOB).unwrap();
+    assert_eq!(desk.admit(3, "+15553333333"), Err(Refused::NumberFull));
+    assert_eq!(desk.ask(3, ANN, BAR, true), Ok(Admitted::New));
+}
+
+#[test]
+fn a_sip_phone_is_one_caller_whatever_its_transport() {
+    let desk = Desk::with(limits(1, 0));
+    desk.admit(1, "sip:ann@example.com;transport=tls").unwrap();
+    let same = desk.admit(2, "sip:Ann@example.com;transport=udp");
+    assert_eq!(same, Err(Refused::CallerFull));
+}
+
+#[test]
+fn calls_of_our_own_are_nobodys() {
+    let screen = Screen {
+        allow: vec![CallerPrefix::Begins("+61".into())],
+        deny: vec![],
+    };
+    let desk = Desk::with(Limits {
+        screen: Arc::new(screen),
+        ..limits(1, 1)
+    });
+    for n in 1..5 {
+        assert_eq!(desk.ask(n, SHOP, ANN, false), Ok(Admitted::New));
+        // Nor are they when they live.
+        std::mem::forget(desk.claim(n, SHOP).unwrap());
+    }
+    assert_eq!(desk.ask(9, "+61255501234", SHOP, true), Ok(Admitted::New));
+}
+
+#[test]
+fn other_limits_and_lists_are_for_the_calls_to_come() {
+    let desk = Desk::with(limits(4, 0));
+    desk.admit(1, ANN).unwrap();
+    let live = desk.claim(1, ANN).unwrap();
+    desk.admit(2, ANN).unwrap();
+    let screen = |allow: &[&str], deny: &[&str]| {
+        let list = |list: &[&str]| {
+            let begins = |text: &&str| CallerPrefix::Begins((*text).to_owned());
+            list.iter().map(begins).collect()
+        };
+        Arc::new(Screen {
+            allow: list(allow),
+            deny: list(deny),
+        })
+    };
+    desk.registry.set_limits(Limits {
+        screen: screen(&[], &["+1555123"]),
+        ..limits(1, 0)
+    });
+    assert_eq!(desk.admit(1, ANN), Ok(Admitted::Again));
+    assert_eq!(desk.admit(2, ANN), Ok(Admitted::Again));
+    assert_eq!(desk.admit(3, ANN), Err(Refused::Denied));
+    desk.registry.set_limits(Limits {
+        screen: screen(&["+61"], &[]),
+        ..limits(1, 0)
+    });
+    assert_eq!(desk.admit(3, ANN), Err(Refused::NotAllowed));
+    // A list is a list, drain or not; those who may call meet the drain.
+    desk.registry.set_draining(true);
+    assert_eq!(desk.admit(3, ANN), Err(Refused::NotAllowed));
+    assert_eq!(desk.admit(4, "+61255501234"), Err(Refused::Draining));
+    drop(live);
+}
+
+#[test]
+fn a_full_house_comes_before_whose_calls_fill_it() {
+    let desk = Desk::with(Limits {
+        max_concurrent: 1,
+        ..limits(1, 1)
+    });
+    desk.admit(1, ANN).unwrap();
+    assert_eq!(desk.admit(2, ANN), Err(Refused::Full));
+}

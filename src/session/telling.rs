@@ -1,0 +1,198 @@
+//! What a call logs.
+//!
+//! Every line of a call carries the same three fields, CALL_SID, STREAM_SID and AGENT, so that it
+//! can be found by any of them; the lines that begin and end it, `session created` and `session
+//! ended`, are always there, and between them each kind of line has its [`Budget`]. Nothing that a
+//! caller or an agent said is told, and no number; of a peer's own words only names and codes.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use tracing::{Level, level_filters::LevelFilter};
+
+use super::{
+    budget::{Budget, Line},
+    cause::Cause,
+    machine::Note,
+    registry::View,
+};
+use crate::{agent::link::ConnectError, printable::Printable, twilio::rest::RestError};
+
+/// Tells of one call.
+pub struct Teller {
+    view: Arc<View>,
+    budget: Budget,
+}
+
+macro_rules! say {
+    ($teller:ident, $level:ident, target: $target:literal, $($rest:tt)*) => {
+        tracing::$level!(
+            target: $target,
+            CALL_SID = $teller.view.facts.call.as_str(),
+            STREAM_SID = $teller.view.facts.stream.as_str(),
+            AGENT = $teller.view.facts.agent,
+            $($rest)*
+        )
+    };
+    ($teller:ident, $level:ident, $($rest:tt)*) => {
+        tracing::$level!(
+            CALL_SID = $teller.view.facts.call.as_str(),
+            STREAM_SID = $teller.view.facts.stream.as_str(),
+            AGENT = $teller.view.facts.agent,
+            $($rest)*
+        )
+    };
+}
+
+impl Teller {
+    pub fn new(view: Arc<View>) -> Self {
+        Teller {
+            view,
+            budget: Budget::default(),
+        }
+    }
+
+    pub fn created(&self) {
+        say!(self, info, "session created");
+    }
+
+    /// The media socket was given up because what came from it made no sense.
+    pub fn broke(&self, peer: SocketAddr, close_code: u16) {
+        say!(
+            self,
+            warn,
+            target: "audit",
+            %peer,
+            close_code,
+            limited = true,
+            "media socket closed: it broke the protocol"
+        );
+    }
+
+    pub fn ended(&self, cause: Cause) {
+        let view = &self.view;
+        say!(
+            self,
+            info,
+            cause = cause.as_str(),
+            seconds = view.started.elapsed().as_secs(),
+            frames_in = view.frames_in.load(Relaxed),
+            audio_out = view.audio_out.load(Relaxed),
+            frames_dropped = view.frames_dropped.load(Relaxed),
+            barge_ins = view.barge_ins.load(Relaxed),
+            lines_withheld = self.budget.withheld(),
+            "session ended"
+        );
+    }
+
+    /// What the machine notes, as far as it is for a log.
+    pub fn note(&mut self, note: &Note) {
+        match note {
+            Note::AgentReady { chat } => {
+                if self.may(Line::AgentReady, Level::INFO) {
+                    let ready_ms = self.view.started.elapsed().as_millis() as u64;
+                    say!(self, info, chat = %Printable(chat), ready_ms, "connected to agent");
+                }
+            }
+            Note::AgentError { code } => {
+                if self.may(Line::AgentError, Level::WARN) {
+                    say!(self, warn, code = %Printable(code), "agent reports an error");
+                }
+            }
+            Note::AgentIgnored(why) => {
+                if self.may(Line::AgentIgnored, Level::DEBUG) {
+                    say!(self, debug, ?why, "agent message skipped");
+                }
+            }
+            Note::AgentClosed(closed) => {
+                if self.may(Line::AgentClosed, Level::INFO) {
+                    say!(self, info, why = %closed, "agent closed");
+                }
+            }
+            Note::ToolCall { name, answered } => {
+                if self.may(Line::ToolCall, Level::INFO) {
+                    say!(self, info, tool = %Printable(name), answered, "tool call");
+                }
+            }
+            Note::BargeIn { unheard } => {
+                if self.may(Line::BargeIn, Level::DEBUG) {
+                    let unheard_ms = unheard.as_millis() as u64;
+                    say!(self, debug, unheard_ms, "caller interrupts");
+                }
+            }
+            Note::SpuriousInterruption => {
+                if self.may(Line::SpuriousInterruption, Level::DEBUG) {
+                    say!(self, debug, "interruption without unheard audio");
+                }
+            }
+            Note::HangingUp(cause) => {
+                if self.may(Line::HangingUp, Level::INFO) {
+                    say!(self, info, cause = cause.as_str(), "hanging up");
+                }
+            }
+            Note::GoodbyeWithdrawn => {
+                if self.may(Line::GoodbyeWithdrawn, Level::INFO) {
+                    say!(self, info, "goodbye withdrawn, the caller speaks");
+                }
+            }
+            Note::Paused => {
+                if self.may(Line::Paused, Level::INFO) {
+                    say!(self, info, "agent paused");
+                }
+            }
+            Note::Resumed => {
+                if self.may(Line::Paused, Level::INFO) {
+                    say!(self, info, "agent resumed");
+                }
+            }
+            Note::AudioDropped { bytes } => {
+                if self.may(Line::AudioDropped, Level::DEBUG) {
+                    say!(self, debug, bytes, "late agent audio dropped");
+                }
+            }
+            Note::SilenceFilled { bytes } => {
+                if self.may(Line::SilenceFilled, Level::DEBUG) {
+                    say!(self, debug, bytes, "gap in the caller's audio filled");
+                }
+            }
+            Note::RestFailed => {
+                if self.may(Line::RestFailed, Level::WARN) {
+                    say!(self, warn, "closing the stream instead of the call");
+                }
+            }
+            // Counted only.
+            Note::Answered { .. } | Note::AnswerHeard { .. } | Note::CallerAudioDropped { .. } => {}
+        }
+    }
+
+    pub fn no_agent(&mut self, error: &ConnectError) {
+        if self.may(Line::NoAgent, Level::WARN) {
+            say!(self, warn, %error, "no connection to the agent");
+        }
+    }
+
+    /// Agent audio for which the caller's socket had no room.
+    pub fn audio_not_sent(&mut self, bytes: u64) {
+        if self.may(Line::AudioNotSent, Level::DEBUG) {
+            say!(
+                self,
+                debug,
+                bytes,
+                "agent audio dropped: Twilio reads too slowly"
+            );
+        }
+    }
+
+    /// Once a call.
+    pub fn rest_failed(view: Arc<View>, error: &RestError) {
+        let teller = Teller::new(view);
+        say!(teller, warn, %error, "Twilio's REST API did not end the call");
+    }
+
+    /// A line below the log's level costs none of the budget.
+    fn may(&mut self, line: Line, level: Level) -> bool {
+        level <= LevelFilter::current() && self.budget.allows(line)
+    }
+}
