@@ -9,8 +9,8 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant, SystemTime},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -19,14 +19,14 @@ use tokio::{sync::oneshot, time::timeout_at};
 use super::{
     follow::Following,
     protocol::{
-        Answer, Code, Dial, Drain, Failure, HungUp, Paused, Reloaded, Request, Session, Sessions,
-        Signed, Status, Text, Told, excerpt,
+        Answer, Code, Dial, Drain, Failure, HungUp, Paused, Reloaded, Request, Sessions, Signed,
+        Status, Text, Told, excerpt,
     },
+    shown::session,
 };
 use crate::{
     metrics::{Metrics, labels::AdminOp},
     session::{
-        news::Seen,
         order::{Order, Verdict, Words},
         registry::{OrderError, Registry, View},
     },
@@ -460,42 +460,4 @@ fn no_such_call(call: &str) -> Failure {
         Code::NoSuchCall,
         format!("no live call \"{}\"", excerpt(call)),
     )
-}
-
-fn session(view: &View) -> Session {
-    let facts = &view.facts;
-    Session {
-        call_sid: facts.call.as_str().into(),
-        stream_sid: facts.stream.as_str().into(),
-        agent: facts.agent.into(),
-        agent_connected: view.agent_connected(),
-        from: facts.from.clone(),
-        to: facts.to.clone(),
-        started_at: rfc3339(view.started_at),
-        duration_seconds: view.started.elapsed().as_secs(),
-        ending: view.ending.load(Relaxed),
-        paused: view.paused.load(Relaxed),
-        frames_in: view.frames_in.load(Relaxed),
-        audio_out: view.audio_out.load(Relaxed),
-        frames_dropped: view.frames_dropped.load(Relaxed),
-        barge_ins: view.barge_ins.load(Relaxed),
-        test: view.test,
-    }
-}
-
-/// A call as it was when somebody began to follow.
-pub(super) fn seen(seen: &Seen) -> Session {
-    Session {
-        agent_connected: seen.agent_connected,
-        ending: seen.ending,
-        paused: seen.paused,
-        barge_ins: seen.barge_ins,
-        ..session(&seen.view)
-    }
-}
-
-/// UTC with milliseconds.
-pub(super) fn rfc3339(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
 }

@@ -8,7 +8,6 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use lexopt::{Arg, ValueExt};
 
-use super::dial::DialArgs;
 use crate::admin::protocol::{DEFAULT_SOCKET, MAX_REASON, Request, Text, is_number};
 
 /// An option: `--name`, or `--name VALUE`.
@@ -263,6 +262,31 @@ pub enum Command {
     Completions(Shell),
     Help,
     Version,
+}
+
+/// How to place a test call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialArgs {
+    /// What the caller says.
+    pub wav: Option<PathBuf>,
+    /// Where the recording goes.
+    pub out: Option<PathBuf>,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// The call's longest duration.
+    pub secs: u64,
+}
+
+impl Default for DialArgs {
+    fn default() -> Self {
+        DialArgs {
+            wav: None,
+            out: None,
+            from: None,
+            to: None,
+            secs: 60,
+        }
+    }
 }
 
 /// Whose completions.
