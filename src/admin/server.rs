@@ -254,7 +254,7 @@ async fn client(mut stream: UnixStream, desk: &Desk, limits: &Limits, token: &Ca
             Ok(None) => return,
             Ok(Some(line)) if line.is_empty() => continue,
             Ok(Some(line)) => desk.answer(&line, uid).await,
-            Err(failure) => Reply::Line(Err(failure)),
+            Err(failure) => desk.no_request(failure, uid),
         };
         let outcome = match reply {
             Reply::Line(outcome) => outcome,

@@ -588,6 +588,9 @@ fn owners(flag: &Flag) -> String {
     names.join(" and ")
 }
 
+/// Nobody waits longer, and a clock can still tell when it is over.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// `500ms`, `5s`, `1m`.
 fn duration(text: &str) -> Result<Duration, Usage> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -599,7 +602,7 @@ fn duration(text: &str) -> Result<Duration, Usage> {
         _ => None,
     };
     match duration {
-        Some(duration) if !duration.is_zero() => Ok(duration),
+        Some(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
         _ => usage(format!("--timeout {text:?}: write it like 500ms, 5s or 1m")),
     }
 }

@@ -31,6 +31,8 @@ use crate::twilio::{CallSid, StreamSid};
 const ENDED_MARGIN: Duration = Duration::from_secs(60);
 /// Orders waiting in one call's mailbox.
 const MAILBOX: usize = 8;
+/// Beyond those, the daemon's own: the order to end with it always finds room.
+const RESERVED: usize = 1;
 
 /// A place for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,7 +287,8 @@ impl Registry {
             Err(Screened::NotAllowed) if !known => return refused(&inner, Refused::NotAllowed),
             _ => {}
         }
-        if inner.draining {
+        // Nor is a place taken back from a call that was told to come, when Twilio asks again.
+        if inner.draining && (!known || inner.closed) {
             return refused(&inner, Refused::Draining);
         }
         if live {
@@ -353,7 +356,7 @@ impl Registry {
             .get_mut(&call)
             .map(|until| *until = now)
             .is_some();
-        let (orders, mailbox) = mpsc::channel(MAILBOX);
+        let (orders, mailbox) = mpsc::channel(MAILBOX + RESERVED);
         let view = Arc::new(View {
             facts,
             started: now,
@@ -409,6 +412,10 @@ impl Registry {
         };
         let inner = self.lock();
         let live = inner.live.get(call).ok_or(OrderError::NoSuchCall)?;
+        // Orders are put in under the lock only, so what is left now is left in the next line, too.
+        if live.orders.capacity() <= RESERVED && !live.orders.is_closed() {
+            return Err(OrderError::Busy);
+        }
         match live.orders.try_send(letter) {
             Ok(()) => Ok(verdict),
             Err(mpsc::error::TrySendError::Full(_)) => Err(OrderError::Busy),
@@ -420,7 +427,7 @@ impl Registry {
     pub fn order_all(&self, order: Order) -> usize {
         let inner = self.lock();
         for live in inner.live.values() {
-            // A full mailbox means that the call has been told to end many times already.
+            // There is room for the first such order: operators' are never given the last place.
             let letter = Letter {
                 order: order.clone(),
                 reply: None,
