@@ -126,6 +126,9 @@ pub struct View {
     /// Caller audio given up because the agent was not ready or too slow, in frames.
     pub frames_dropped: AtomicU64,
     pub barge_ins: AtomicU64,
+    /// Something is queued that Twilio's socket, or the agent's, has not taken yet.
+    pub carrier_waits: AtomicBool,
+    pub agent_waits: AtomicBool,
     /// Placed by an operator: Twilio knows nothing of it.
     pub test: bool,
 }
@@ -364,6 +367,8 @@ impl Registry {
             agent_connected: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            carrier_waits: AtomicBool::new(false),
+            agent_waits: AtomicBool::new(false),
             frames_in: AtomicU64::new(0),
             audio_out: AtomicU64::new(0),
             frames_dropped: AtomicU64::new(0),
