@@ -452,8 +452,14 @@ fn problem(line: &Dial, report: &CallReport, said: &[&str]) -> String {
              changed since the daemon read them?"
                 .to_owned()
         }
-        (Ended::Rejected { .. }, _, _) => {
-            "refused as busy: calls.max_concurrent is reached, or the daemon drains".to_owned()
+        (Ended::Rejected { busy: true }, _, _) => {
+            "refused as busy: calls.max_concurrent, calls.max_per_number or calls.max_per_caller is \
+             reached, or the daemon drains; its log says which"
+                .to_owned()
+        }
+        (Ended::Rejected { busy: false }, _, _) => {
+            "rejected: calls.deny or calls.allow lets this caller not in; `--from` names another"
+                .to_owned()
         }
         (_, _, Some(status)) => format!("the media stream was refused ({status})"),
         _ if dialled => {

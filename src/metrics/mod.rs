@@ -19,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
-    AdminOp, AgentLoss, CallRefused, CallerLoss, Endpoint, RestOutcome, Side, Skipped,
+    AdminOp, AgentLoss, CallRefused, CallerLoss, Endpoint, Label as _, RestOutcome, Side, Skipped,
     SocketRefused, TlsFailure, Tool, ToolCall,
 };
 use process::Process;
@@ -186,8 +186,8 @@ impl Metrics {
             "gauge",
             "Live calls with something queued that this side's socket has not taken yet.",
         );
-        for (side, calls) in [Side::Twilio, Side::Agent].iter().zip(now.queues_waiting) {
-            waiting.add("", &[(Side::NAME, side.value())], calls as f64);
+        for (side, calls) in Side::rows().iter().zip(now.queues_waiting) {
+            waiting.add("", &[(Side::KEYS[0], side[0])], calls as f64);
         }
         let mut gauge = |name, help, value: f64| {
             text.family(name, "gauge", help).add("", &[], value);
