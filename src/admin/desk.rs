@@ -9,8 +9,8 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, Instant, SystemTime},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -19,14 +19,14 @@ use tokio::{sync::oneshot, time::timeout_at};
 use super::{
     follow::Following,
     protocol::{
-        Answer, Code, Dial, Drain, Failure, HungUp, Paused, Reloaded, Request, Session, Sessions,
-        Signed, Status, Text, Told, excerpt,
+        Answer, Code, Dial, Drain, Failure, HungUp, Paused, Reloaded, Request, Sessions, Signed,
+        Status, Text, Told, excerpt,
     },
+    shown::session,
 };
 use crate::{
     metrics::{Metrics, labels::AdminOp},
     session::{
-        news::Seen,
         order::{Order, Verdict, Words},
         registry::{OrderError, Registry, View},
     },
@@ -96,11 +96,7 @@ impl Desk {
     pub(super) async fn answer(&self, line: &[u8], uid: u32) -> Reply {
         let request = match Request::from_line(line) {
             Ok(request) => request,
-            Err(failure) => {
-                self.metrics.admin_requests.of(AdminOp::Invalid).inc();
-                tracing::info!(target: "audit", limited = true, uid, code = ?failure.code, "control request refused");
-                return Reply::Line(Err(failure));
-            }
+            Err(failure) => return self.no_request(failure, uid),
         };
         let op = AdminOp::Known(request.op());
         self.metrics.admin_requests.of(op).inc();
@@ -131,6 +127,13 @@ impl Desk {
             };
         }
         Reply::Line(self.line(request, uid).await)
+    }
+
+    /// What came from the client with this uid is not a request.
+    pub(super) fn no_request(&self, failure: Failure, uid: u32) -> Reply {
+        self.metrics.admin_requests.of(AdminOp::Invalid).inc();
+        tracing::info!(target: "audit", limited = true, uid, code = ?failure.code, "control request refused");
+        Reply::Line(Err(failure))
     }
 
     async fn line(&self, request: Request, uid: u32) -> Result<Answer, Failure> {
@@ -253,9 +256,9 @@ impl Desk {
             Order::Say(_) => "say",
             _ => "context",
         };
-        let (sid, _) = self.one(call, order).await.inspect_err(|failure| {
-            let code = failure.code;
-            tracing::info!(target: "audit", uid, what, characters, ?code, "words refused");
+        let (sid, _) = self.one(call, order).await.inspect_err(|unmet| {
+            let code = unmet.failure.code;
+            tracing::info!(target: "audit", uid, CALL_SID = unmet.sid(), what, characters, ?code, "words refused");
         })?;
         tracing::info!(target: "audit", uid, CALL_SID = sid.as_str(), what, characters, "words given to the agent");
         let call = sid.as_str().to_owned();
@@ -264,8 +267,9 @@ impl Desk {
 
     async fn set_paused(&self, call: &str, paused: bool, uid: u32) -> Result<Answer, Failure> {
         let order = if paused { Order::Pause } else { Order::Resume };
-        let (sid, verdict) = self.one(call, order).await.inspect_err(|failure| {
-            tracing::info!(target: "audit", uid, paused, code = ?failure.code, "pause refused");
+        let (sid, verdict) = self.one(call, order).await.inspect_err(|unmet| {
+            let code = unmet.failure.code;
+            tracing::info!(target: "audit", uid, CALL_SID = unmet.sid(), paused, ?code, "pause refused");
         })?;
         let changed = verdict == Verdict::Done;
         tracing::info!(target: "audit", uid, CALL_SID = sid.as_str(), paused, changed, "pause set");
@@ -278,19 +282,22 @@ impl Desk {
     }
 
     /// Gives an order to one call, by its prefix, and waits for what it makes of it.
-    async fn one(&self, prefix: &str, order: Order) -> Result<(CallSid, Verdict), Failure> {
-        let call = self.find(prefix)?.facts.call;
+    async fn one(&self, prefix: &str, order: Order) -> Result<(CallSid, Verdict), Unmet> {
+        let unmet = |call, failure| Unmet { call, failure };
+        let found = self.find(prefix);
+        let call = found.map_err(|failure| unmet(None, failure))?.facts.call;
         let outcome = match self.registry.order(&call, order) {
             Ok(verdict) => answered(verdict, deadline()).await,
             Err(error) => Err(error),
         };
-        match outcome {
-            Ok(Verdict::Refused(why)) => Err(Failure::new(Code::Refused, why.to_string())),
-            Ok(verdict) => Ok((call, verdict)),
+        let failure = match outcome {
+            Ok(Verdict::Refused(why)) => Failure::new(Code::Refused, why.to_string()),
+            Ok(verdict) => return Ok((call, verdict)),
             // It ended while we looked.
-            Err(OrderError::NoSuchCall) => Err(no_such_call(prefix)),
-            Err(error) => Err(Failure::new(Code::Busy, error.to_string())),
-        }
+            Err(OrderError::NoSuchCall) => no_such_call(prefix),
+            Err(error) => Failure::new(Code::Busy, error.to_string()),
+        };
+        Err(unmet(Some(call), failure))
     }
 
     fn sessions(&self) -> Sessions {
@@ -316,12 +323,16 @@ impl Desk {
             }
             None => Ok(self.hang_up_all(now).await),
         };
-        let (calls, unanswered) = outcome.inspect_err(|failure| {
-            tracing::info!(target: "audit", uid, now, code = ?failure.code, "hang-up refused");
+        let (calls, unanswered) = outcome.inspect_err(|unmet| {
+            let code = unmet.failure.code;
+            tracing::info!(target: "audit", uid, CALL_SID = unmet.sid(), now, reason, ?code, "hang-up refused");
         })?;
         tracing::info!(target: "audit", uid, all, now, reason, calls = calls.len(), unanswered = unanswered.len(), "hang-up");
         for call in &calls {
             tracing::info!(target: "audit", uid, CALL_SID = call.as_str(), "hang-up ordered");
+        }
+        for call in &unanswered {
+            tracing::info!(target: "audit", uid, CALL_SID = call.as_str(), "hang-up not answered");
         }
         Ok(HungUp {
             calls: words(&calls),
@@ -353,8 +364,10 @@ impl Desk {
     fn set_draining(&self, draining: bool, uid: u32) -> Result<Drain, Failure> {
         let changed = self.registry.draining() != draining;
         if !self.registry.set_draining(draining) {
+            let code = Code::Stopping;
+            tracing::info!(target: "audit", uid, draining, ?code, "draining refused");
             let message = "the daemon is stopping; it takes no calls again";
-            return Err(Failure::new(Code::Stopping, message));
+            return Err(Failure::new(code, message));
         }
         tracing::info!(target: "audit", uid, draining, changed, "draining set");
         let (active_sessions, expected_sessions) = self.counts();
@@ -417,6 +430,25 @@ impl Desk {
     }
 }
 
+/// An order that was not carried out.
+struct Unmet {
+    /// If it was known whose it was.
+    call: Option<CallSid>,
+    failure: Failure,
+}
+
+impl Unmet {
+    fn sid(&self) -> Option<&str> {
+        self.call.as_ref().map(CallSid::as_str)
+    }
+}
+
+impl From<Unmet> for Failure {
+    fn from(unmet: Unmet) -> Failure {
+        unmet.failure
+    }
+}
+
 fn deadline() -> tokio::time::Instant {
     tokio::time::Instant::now() + PATIENCE
 }
@@ -460,42 +492,4 @@ fn no_such_call(call: &str) -> Failure {
         Code::NoSuchCall,
         format!("no live call \"{}\"", excerpt(call)),
     )
-}
-
-fn session(view: &View) -> Session {
-    let facts = &view.facts;
-    Session {
-        call_sid: facts.call.as_str().into(),
-        stream_sid: facts.stream.as_str().into(),
-        agent: facts.agent.into(),
-        agent_connected: view.agent_connected(),
-        from: facts.from.clone(),
-        to: facts.to.clone(),
-        started_at: rfc3339(view.started_at),
-        duration_seconds: view.started.elapsed().as_secs(),
-        ending: view.ending.load(Relaxed),
-        paused: view.paused.load(Relaxed),
-        frames_in: view.frames_in.load(Relaxed),
-        audio_out: view.audio_out.load(Relaxed),
-        frames_dropped: view.frames_dropped.load(Relaxed),
-        barge_ins: view.barge_ins.load(Relaxed),
-        test: view.test,
-    }
-}
-
-/// A call as it was when somebody began to follow.
-pub(super) fn seen(seen: &Seen) -> Session {
-    Session {
-        agent_connected: seen.agent_connected,
-        ending: seen.ending,
-        paused: seen.paused,
-        barge_ins: seen.barge_ins,
-        ..session(&seen.view)
-    }
-}
-
-/// UTC with milliseconds.
-pub(super) fn rfc3339(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
 }

@@ -11,8 +11,8 @@ use tokio::sync::broadcast::{
 };
 
 use super::{
-    desk::{rfc3339, seen},
     event::{Event, What},
+    shown::{rfc3339, seen},
 };
 use crate::{
     session::{

@@ -13,3 +13,4 @@ mod follow;
 pub mod framing;
 pub mod protocol;
 pub mod server;
+mod shown;

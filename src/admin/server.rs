@@ -105,6 +105,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 /// exist or cannot be given is a warning: the owner and root still get in.
 pub async fn bind(path: &Path, group: &str) -> Result<Listener, BindError> {
     let failed = |error| BindError::Io(path.to_owned(), error);
+    let dead = identity(path);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
@@ -114,6 +115,10 @@ pub async fn bind(path: &Path, group: &str) -> Result<Listener, BindError> {
         // Left by a daemon that was killed, unless somebody answers.
         Ok(_) => match timeout(Duration::from_secs(1), UnixStream::connect(path)).await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                // Another daemon may have found it dead, too, and been quicker.
+                if identity(path) != dead {
+                    return Err(BindError::InUse(path.to_owned()));
+                }
                 fs::remove_file(path).map_err(failed)?;
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
@@ -254,7 +259,7 @@ async fn client(mut stream: UnixStream, desk: &Desk, limits: &Limits, token: &Ca
             Ok(None) => return,
             Ok(Some(line)) if line.is_empty() => continue,
             Ok(Some(line)) => desk.answer(&line, uid).await,
-            Err(failure) => Reply::Line(Err(failure)),
+            Err(failure) => desk.no_request(failure, uid),
         };
         let outcome = match reply {
             Reply::Line(outcome) => outcome,

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::{
     report::Finding,
-    web::{self, Ask},
+    web::{self, Ask, Silent},
 };
 use crate::{
     admin::{
@@ -23,7 +23,7 @@ use crate::{
         protocol::{Request, Status, decode},
         server::group_exists,
     },
-    agent::link::Tls,
+    agent::link::{ConnectError, Tls},
     config::{Config, certificate::Certificate},
     pinned,
 };
@@ -87,11 +87,26 @@ async fn listener(
             let url = Url::parse(&format!("{scheme}://{}/health", loopback(address)));
             let url = url.expect("a socket address makes a URL");
             let answer = web::ask(Ask::get(&url), tls, DEADLINE).await;
+            let refused = answer.as_ref().err().copied();
             if answer.is_ok_and(|answer| answer.health().is_some()) {
                 let what = format!("a hume-bridge answers on {address}");
                 return (Finding::ok(check, what), true);
             }
             match daemon {
+                // The files have been renewed since the daemon read them.
+                Some(daemon)
+                    if matches!(
+                        refused,
+                        Some(Silent::Unconnected(ConnectError::Certificate(_)))
+                    ) =>
+                {
+                    let pid = daemon.pid;
+                    let what = format!(
+                        "{address} shows another certificate than the one in listen.tls_cert \
+                         (process {pid})"
+                    );
+                    Finding::fail(check, what, "have the daemon read it: humebridgectl reload")
+                }
                 Some(daemon) => {
                     let pid = daemon.pid;
                     let what = format!(

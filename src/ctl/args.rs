@@ -8,7 +8,6 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use lexopt::{Arg, ValueExt};
 
-use super::dial::DialArgs;
 use crate::admin::protocol::{DEFAULT_SOCKET, MAX_REASON, Request, Text, is_number};
 
 /// An option: `--name`, or `--name VALUE`.
@@ -263,6 +262,31 @@ pub enum Command {
     Completions(Shell),
     Help,
     Version,
+}
+
+/// How to place a test call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialArgs {
+    /// What the caller says.
+    pub wav: Option<PathBuf>,
+    /// Where the recording goes.
+    pub out: Option<PathBuf>,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// The call's longest duration.
+    pub secs: u64,
+}
+
+impl Default for DialArgs {
+    fn default() -> Self {
+        DialArgs {
+            wav: None,
+            out: None,
+            from: None,
+            to: None,
+            secs: 60,
+        }
+    }
 }
 
 /// Whose completions.
@@ -564,6 +588,9 @@ fn owners(flag: &Flag) -> String {
     names.join(" and ")
 }
 
+/// Nobody waits longer, and a clock can still tell when it is over.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// `500ms`, `5s`, `1m`.
 fn duration(text: &str) -> Result<Duration, Usage> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -575,7 +602,7 @@ fn duration(text: &str) -> Result<Duration, Usage> {
         _ => None,
     };
     match duration {
-        Some(duration) if !duration.is_zero() => Ok(duration),
+        Some(duration) if !duration.is_zero() && duration <= LONGEST => Ok(duration),
         _ => usage(format!("--timeout {text:?}: write it like 500ms, 5s or 1m")),
     }
 }

@@ -120,6 +120,7 @@ fn what_is_not_understood_is_explained() {
         ("status --timeout 0s", "500ms, 5s or 1m"),
         ("status --timeout 99999999999999999999s", "500ms, 5s or 1m"),
         ("status --timeout 9999999999999999999m", "500ms, 5s or 1m"),
+        ("status --timeout 18446744073709551615s", "500ms, 5s or 1m"),
         ("status --timeout é", "500ms, 5s or 1m"),
     ];
     for (line, expected) in cases {

@@ -18,7 +18,7 @@ use signal_hook_tokio::Signals;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    args::Args,
+    args::{Args, DialArgs},
     exit::Exit,
     line::{Line, cannot_ask, cannot_connect},
     print, say,
@@ -50,31 +50,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const CLIPS: [&str; 2] = ["caller-hours", "caller-thanks"];
 /// The recording's name among the clips.
 const OWN: &str = "recording";
-
-/// How to place the call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DialArgs {
-    /// What the caller says.
-    pub wav: Option<PathBuf>,
-    /// Where the recording goes.
-    pub out: Option<PathBuf>,
-    pub from: Option<String>,
-    pub to: Option<String>,
-    /// The call's longest duration.
-    pub secs: u64,
-}
-
-impl Default for DialArgs {
-    fn default() -> Self {
-        DialArgs {
-            wav: None,
-            out: None,
-            from: None,
-            to: None,
-            secs: 60,
-        }
-    }
-}
 
 /// Places the call and tells it.
 pub async fn run(args: &Args, dial: &DialArgs) -> Exit {
@@ -477,8 +452,14 @@ fn problem(line: &Dial, report: &CallReport, said: &[&str]) -> String {
              changed since the daemon read them?"
                 .to_owned()
         }
-        (Ended::Rejected { .. }, _, _) => {
-            "refused as busy: calls.max_concurrent is reached, or the daemon drains".to_owned()
+        (Ended::Rejected { busy: true }, _, _) => {
+            "refused as busy: calls.max_concurrent, calls.max_per_number or calls.max_per_caller is \
+             reached, or the daemon drains; its log says which"
+                .to_owned()
+        }
+        (Ended::Rejected { busy: false }, _, _) => {
+            "rejected: calls.deny or calls.allow lets this caller not in; `--from` names another"
+                .to_owned()
         }
         (_, _, Some(status)) => format!("the media stream was refused ({status})"),
         _ if dialled => {

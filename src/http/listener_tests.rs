@@ -394,6 +394,7 @@ fn failures(metrics: &crate::metrics::Metrics, reason: &str) -> bool {
     let text = metrics.render(&crate::metrics::Now {
         calls_active: 0,
         calls_expected: 0,
+        queues_waiting: [0; 2],
         draining: false,
         certificate_expires: None,
         process: crate::metrics::process::Process::now(),

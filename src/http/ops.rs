@@ -242,7 +242,13 @@ fn status(state: &OpsState) -> Response<Body> {
 fn metrics(state: &OpsState) -> Response<Body> {
     let calls_active = state.registry.active();
     let owed = state.registry.owed(Instant::now());
+    let views = state.registry.views();
+    let waiting = |waits: fn(&View) -> bool| views.iter().filter(|view| waits(view)).count();
     let text = state.metrics.render(&Now {
+        queues_waiting: [
+            waiting(|view| view.carrier_waits.load(Relaxed)),
+            waiting(|view| view.agent_waits.load(Relaxed)),
+        ],
         calls_active,
         calls_expected: owed.saturating_sub(calls_active),
         draining: state.registry.draining(),

@@ -1,4 +1,4 @@
-//! Counters and histograms: atomics, and how each writes itself down.
+//! Counters, gauges and histograms: atomics, and how each writes itself down.
 //!
 //! Counting is a relaxed add: no lock, no allocation, no lookup by name. Nothing is ever removed, and
 //! what has labels has all of its rows from the start, so a rate is right from the first event on.
@@ -36,6 +36,28 @@ impl Counter {
 
 impl Kind for Counter {
     const TYPE: &'static str = "counter";
+
+    fn write(&self, samples: &mut Samples<'_>) {
+        samples.add("", &[], self.get());
+    }
+}
+
+/// Goes up and down; whoever owns the thing sets it.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Kind for Gauge {
+    const TYPE: &'static str = "gauge";
 
     fn write(&self, samples: &mut Samples<'_>) {
         samples.add("", &[], self.get());

@@ -17,9 +17,9 @@ pub mod text;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::session::cause::Cause;
-use kinds::{Counter, Counters, Histogram, Histograms, Kind};
+use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
-    AdminOp, AgentLoss, CallRefused, CallerLoss, Endpoint, RestOutcome, Side, Skipped,
+    AdminOp, AgentLoss, CallRefused, CallerLoss, Endpoint, Label as _, RestOutcome, Side, Skipped,
     SocketRefused, TlsFailure, Tool, ToolCall,
 };
 use process::Process;
@@ -140,6 +140,8 @@ families! {
         "Sockets given up because their peer took nothing for too long.";
     admin_requests: Counters<AdminOp> = Counters::default(), "hume_bridge_admin_requests_total",
         "Requests on the control socket, by op.";
+    log_queue: Gauge = Gauge::default(), "hume_bridge_log_queue_lines",
+        "Log lines that wait to be written.";
     log_lines_lost: Counter = Counter::default(), "hume_bridge_log_lines_lost_total",
         "Log lines that were dropped or could not be written.";
 }
@@ -149,6 +151,8 @@ pub struct Now {
     pub calls_active: usize,
     /// Admitted, and their media socket still to come.
     pub calls_expected: usize,
+    /// Live calls with something queued that this side has not taken yet: Twilio, the agent.
+    pub queues_waiting: [usize; 2],
     pub draining: bool,
     /// Unix time; only of a listener that speaks TLS.
     pub certificate_expires: Option<i64>,
@@ -177,6 +181,17 @@ impl Metrics {
             "1 while no call is admitted because the daemon drains.",
             f64::from(u8::from(now.draining)),
         );
+        let mut waiting = text.family(
+            "hume_bridge_queues_waiting",
+            "gauge",
+            "Live calls with something queued that this side's socket has not taken yet.",
+        );
+        for (side, calls) in Side::rows().iter().zip(now.queues_waiting) {
+            waiting.add("", &[(Side::KEYS[0], side[0])], calls as f64);
+        }
+        let mut gauge = |name, help, value: f64| {
+            text.family(name, "gauge", help).add("", &[], value);
+        };
         if let Some(expires) = now.certificate_expires {
             gauge(
                 "hume_bridge_tls_certificate_expires_seconds",

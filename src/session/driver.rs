@@ -243,6 +243,15 @@ where
         {
             return Poll::Ready(Wake::AgentStalled);
         }
+        let waits = |since: Option<Instant>| since.is_some();
+        let view = &self.claim.view;
+        view.carrier_waits
+            .store(waits(self.carrier.waiting), Relaxed);
+        let agent = match &self.agent {
+            AgentLeg::Open(leg) => leg.waiting,
+            _ => None,
+        };
+        view.agent_waits.store(waits(agent), Relaxed);
         self.measure_sent();
         if sent_first && let Poll::Ready(wake) = self.poll_read(cx) {
             return Poll::Ready(wake);

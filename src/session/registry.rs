@@ -31,6 +31,8 @@ use crate::twilio::{CallSid, StreamSid};
 const ENDED_MARGIN: Duration = Duration::from_secs(60);
 /// Orders waiting in one call's mailbox.
 const MAILBOX: usize = 8;
+/// Beyond those, the daemon's own: the order to end with it always finds room.
+const RESERVED: usize = 1;
 
 /// A place for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +126,9 @@ pub struct View {
     /// Caller audio given up because the agent was not ready or too slow, in frames.
     pub frames_dropped: AtomicU64,
     pub barge_ins: AtomicU64,
+    /// Something is queued that Twilio's socket, or the agent's, has not taken yet.
+    pub carrier_waits: AtomicBool,
+    pub agent_waits: AtomicBool,
     /// Placed by an operator: Twilio knows nothing of it.
     pub test: bool,
 }
@@ -285,7 +290,8 @@ impl Registry {
             Err(Screened::NotAllowed) if !known => return refused(&inner, Refused::NotAllowed),
             _ => {}
         }
-        if inner.draining {
+        // Nor is a place taken back from a call that was told to come, when Twilio asks again.
+        if inner.draining && (!known || inner.closed) {
             return refused(&inner, Refused::Draining);
         }
         if live {
@@ -353,7 +359,7 @@ impl Registry {
             .get_mut(&call)
             .map(|until| *until = now)
             .is_some();
-        let (orders, mailbox) = mpsc::channel(MAILBOX);
+        let (orders, mailbox) = mpsc::channel(MAILBOX + RESERVED);
         let view = Arc::new(View {
             facts,
             started: now,
@@ -361,6 +367,8 @@ impl Registry {
             agent_connected: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            carrier_waits: AtomicBool::new(false),
+            agent_waits: AtomicBool::new(false),
             frames_in: AtomicU64::new(0),
             audio_out: AtomicU64::new(0),
             frames_dropped: AtomicU64::new(0),
@@ -409,6 +417,10 @@ impl Registry {
         };
         let inner = self.lock();
         let live = inner.live.get(call).ok_or(OrderError::NoSuchCall)?;
+        // Orders are put in under the lock only, so what is left now is left in the next line, too.
+        if live.orders.capacity() <= RESERVED && !live.orders.is_closed() {
+            return Err(OrderError::Busy);
+        }
         match live.orders.try_send(letter) {
             Ok(()) => Ok(verdict),
             Err(mpsc::error::TrySendError::Full(_)) => Err(OrderError::Busy),
@@ -420,7 +432,7 @@ impl Registry {
     pub fn order_all(&self, order: Order) -> usize {
         let inner = self.lock();
         for live in inner.live.values() {
-            // A full mailbox means that the call has been told to end many times already.
+            // There is room for the first such order: operators' are never given the last place.
             let letter = Letter {
                 order: order.clone(),
                 reply: None,

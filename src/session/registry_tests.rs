@@ -217,3 +217,39 @@ fn a_full_house_comes_before_whose_calls_fill_it() {
     desk.admit(1, ANN).unwrap();
     assert_eq!(desk.admit(2, ANN), Err(Refused::Full));
 }
+
+#[test]
+fn a_drain_takes_no_place_from_a_call_that_asks_again() {
+    let desk = Desk::with(limits(0, 0));
+    assert_eq!(desk.admit(1, ANN), Ok(Admitted::New));
+    desk.registry.set_draining(true);
+    assert_eq!(desk.admit(1, ANN), Ok(Admitted::Again));
+    assert_eq!(desk.admit(2, BOB), Err(Refused::Draining));
+    desk.registry.close();
+    assert_eq!(desk.admit(1, ANN), Err(Refused::Draining));
+}
+
+#[test]
+fn operators_leave_room_for_the_end_of_a_drain() {
+    let registry = Registry::new(limits(0, 0));
+    let facts = CallFacts {
+        call: sid(1),
+        stream: format!("MZ{:032x}", 1).parse().unwrap(),
+        from: String::new(),
+        to: String::new(),
+        agent: "x",
+        token_expires_unix: 1,
+    };
+    let mut claim = registry.claim(facts, Instant::now()).unwrap();
+    let told: Vec<_> = (0..=MAILBOX)
+        .map(|_| registry.order(&sid(1), Order::Pause).map(|_| ()))
+        .collect();
+    assert_eq!(told[MAILBOX], Err(OrderError::Busy));
+    assert!(told[..MAILBOX].iter().all(Result::is_ok));
+    assert_eq!(registry.close(), 1);
+    let letters = std::iter::from_fn(|| claim.mailbox.try_recv().ok());
+    assert_eq!(
+        letters.last().map(|letter| letter.order),
+        Some(Order::DrainExpired)
+    );
+}

@@ -122,6 +122,7 @@ impl<K: Hash + Eq + Send + 'static> Queue<K> {
         }
         state.tell_lost();
         state.put(record);
+        self.metrics.log_queue.set(state.records.len() as u64);
         self.work.notify_one();
     }
 
@@ -158,10 +159,12 @@ impl<K: Hash + Eq + Send + 'static> Queue<K> {
                 state.put(summary(like, hidden));
             }
             if let Some(record) = state.take() {
+                self.metrics.log_queue.set(state.records.len() as u64);
                 return Some(record);
             }
             state.tell_lost();
             if let Some(record) = state.take() {
+                self.metrics.log_queue.set(state.records.len() as u64);
                 return Some(record);
             }
             if state.closed {
