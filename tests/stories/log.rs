@@ -369,10 +369,15 @@ async fn a_log_that_nobody_reads_holds_up_nobody() {
     let text = in_time(reading).await.unwrap().unwrap();
     let log: Vec<String> = text.lines().map(str::to_owned).collect();
     let kept = lines(&log, "DEBUG audit: control request").len();
-    assert_eq!(kept + lost as usize, LINES);
     let told = lines(&log, "log lines were dropped");
-    assert_eq!(told.len(), 1, "{told:#?}");
-    assert_eq!(field(told[0], "lines"), Some(lost.to_string().as_str()));
+    let told = told.iter().filter_map(|line| field(line, "lines"));
+    let told: usize = told.map(|lines| lines.parse::<usize>().unwrap()).sum();
+    // Until somebody reads, a few lines more are lost: of connections, and of the end.
+    assert!(told as u64 >= lost, "{told} {lost}");
+    assert!(
+        (LINES..LINES + 20).contains(&(kept + told)),
+        "{kept} {told}"
+    );
     assert!(log.last().unwrap().contains("stopped"));
 
     let mut daemon = Daemon::start("debug", None).await;
