@@ -160,7 +160,7 @@ Options:
   -h, --help          print this, or a command's help after its name
   -V, --version       print the version
 
-hume-bridge(8), humebridgectl(1)
+hume-bridge(8), hume-bridge.toml(5), humebridgectl(1)
 ";
 
 const CHECK_HELP: &str = "\
