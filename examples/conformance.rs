@@ -35,13 +35,15 @@ const PACE: f64 = 2.0;
 const AT_ONCE: usize = 8;
 
 /// Whom Hume's client meets: says every type of message that EVI has, the error last. The bridge's
-/// greeting is hard to put into XML; and its drain does not wait long for the calls that the signed
-/// webhooks announce, none of which comes.
+/// greeting is hard to put into XML; one caller's many webhooks, signed and not, are all looked at; and
+/// its drain does not wait long for the calls that they announce, none of which comes.
 const AGENT: &str = r#"
 title = "An agent for Hume's own client"
 config = '''
 calls.greeting = "<Tom> & \"Jerry's\" café"
 calls.drain_limit = "1s"
+calls.max_per_caller = 0
+listen.unsigned_rate = 0
 '''
 
 [agent]
