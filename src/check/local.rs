@@ -4,7 +4,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::Path,
     time::Duration,
@@ -24,7 +24,7 @@ use crate::{
         server::group_exists,
     },
     agent::link::{ConnectError, Tls},
-    config::{Config, certificate::Certificate},
+    config::{Config, certificate::Certificate, from_here},
     pinned,
 };
 
@@ -84,7 +84,7 @@ async fn listener(
     };
     let finding = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let url = Url::parse(&format!("{scheme}://{}/health", loopback(address)));
+            let url = Url::parse(&format!("{scheme}://{}/health", from_here(address)));
             let url = url.expect("a socket address makes a URL");
             let answer = web::ask(Ask::get(&url), tls, DEADLINE).await;
             let refused = answer.as_ref().err().copied();
@@ -148,17 +148,6 @@ async fn listener(
         ),
     };
     (finding, false)
-}
-
-/// Where a listener is reached from here.
-fn loopback(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
-    }
-    address
 }
 
 /// The control socket: a daemon that answers, or a place where one could make it.
@@ -405,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_listener_on_every_address_is_asked_on_loopback() {
-        let of = |address: &str| loopback(address.parse().unwrap()).to_string();
+        let of = |address: &str| from_here(address.parse().unwrap()).to_string();
         assert_eq!(of("0.0.0.0:3000"), "127.0.0.1:3000");
         assert_eq!(of("[::]:3000"), "[::1]:3000");
         assert_eq!(of("192.0.2.1:3000"), "192.0.2.1:3000");

@@ -19,7 +19,12 @@ mod reader;
 mod secret;
 mod suggest;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 pub use callers::CallerPrefix;
 pub use certificate::Certificate;
@@ -99,6 +104,17 @@ impl PublicUrl {
             None => format!("{scheme}://{}{}{path}", self.host, self.prefix),
         }
     }
+}
+
+/// Where a listener is reached from its own machine: one on every address, at loopback.
+pub fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 #[derive(Clone, Debug, PartialEq)]

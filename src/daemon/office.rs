@@ -6,7 +6,7 @@
 //! what they were until a restart.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
@@ -242,18 +242,11 @@ impl Control for Office {
 
     fn line(&self) -> Line {
         let (config, credentials, door) = &*self.in_force();
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(match address {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            });
-        }
         Line {
             account_sid: credentials.twilio_account_sid.clone(),
             number: credentials.twilio_phone_number.clone(),
             public_url: config.public_url.http(""),
-            address,
+            address: config::from_here(self.address),
             certificate: door
                 .as_ref()
                 .and_then(|door| door.certificate.certified.cert.first())

@@ -9,7 +9,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use crate::{
     metrics::Families,
     stage::{
-        Answer, answer, close, exchange, faulty, in_time, start, status, until, wait_for, world,
+        Answer, answer, close, ctl, exchange, faulty, in_time, start, status, until, wait_for,
+        world,
     },
 };
 
@@ -52,21 +53,6 @@ async fn hang_up(world: &World, call: OngoingCall) {
 
 const BUSY: Ended = Ended::Rejected { busy: true };
 const REJECTED: Ended = Ended::Rejected { busy: false };
-
-pub async fn ctl(world: &World, words: &[&str]) -> (Option<i32>, String, String) {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_humebridgectl"))
-        .arg("--socket")
-        .arg(&world.bridge.control)
-        .args(words)
-        .output();
-    let output = in_time(output).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
 
 async fn reload(world: &World, old: &str, new: &str) -> String {
     world.bridge.rewrite_config(old, new).unwrap();

@@ -5,26 +5,10 @@ use hume_bridge::sim::{
     scenario::World,
 };
 use serde_json::Value;
-use tokio::process::Command;
 
-use crate::stage::{causes, close, heard, in_time, start, status, until, wait_for, world};
+use crate::stage::{causes, close, ctl, heard, start, status, until, wait_for, world};
 
 const TALKATIVE: &str = "[agent]\ngreeting = [{ say = \"agent-goodbye\" }, { end = true }]";
-
-async fn ctl(world: &World, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_humebridgectl"))
-        .arg("--socket")
-        .arg(&world.bridge.control)
-        .args(arguments)
-        .output();
-    let output = in_time(output).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
 
 async fn speaking(world: &World) -> OngoingCall {
     let call = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);

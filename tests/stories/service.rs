@@ -11,7 +11,7 @@ use hume_bridge::sim::{
 
 use crate::{
     PROGRAM,
-    stage::{PATIENCE, close, exchange, heard, say, start, until, wait_for, world},
+    stage::{PATIENCE, close, ctl, exchange, heard, say, start, until, wait_for, world},
 };
 
 const TALK: &str = r#"
@@ -21,22 +21,6 @@ const TALK: &str = r#"
     [[agent.replies]]
     steps = [{ tool = { name = "hang_up" } }, { say = "agent-goodbye" }, { end = true }]
 "#;
-
-async fn ctl(world: &World, words: &[&str]) -> (Option<i32>, String, String) {
-    let program = Path::new(env!("CARGO_BIN_EXE_humebridgectl"));
-    let output = tokio::process::Command::new(program)
-        .arg("--socket")
-        .arg(&world.bridge.control)
-        .args(words)
-        .output()
-        .await
-        .expect("humebridgectl runs");
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-        String::from_utf8_lossy(&output.stderr).into_owned(),
-    )
-}
 
 async fn greeting_of_a_new_call(world: &World) -> String {
     let report = start(&world.phone, vec![Step::HangUp]).finish().await;

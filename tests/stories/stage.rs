@@ -114,6 +114,23 @@ pub async fn close(mut world: World) -> Vec<String> {
     log
 }
 
+/// What `humebridgectl` answers for this world's daemon: exit code, stdout, stderr.
+pub async fn ctl(world: &World, words: &[&str]) -> (Option<i32>, String, String) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_humebridgectl"))
+        .arg("--socket")
+        .arg(&world.bridge.control)
+        .args(words)
+        .kill_on_drop(true)
+        .output();
+    let output = in_time(output).await.expect("humebridgectl runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
 /// The causes in all `session ended`.
 pub fn causes(log: &[String]) -> Vec<String> {
     log.iter()

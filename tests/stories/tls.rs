@@ -21,9 +21,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    admission::ctl,
     metrics::Families,
-    stage::{close, exchange, heard, in_time, say, start, until, wait_for, world},
+    stage::{close, ctl, exchange, heard, in_time, say, start, until, wait_for, world},
 };
 
 const HOST: &str = "bridge.example.com";
