@@ -17,7 +17,7 @@ use super::{
 use crate::{
     metrics::labels::{Endpoint, SocketRefused},
     session::{
-        driver,
+        driver, leg,
         registry::{CallFacts, Claim, ClaimError},
     },
     twilio::{CallSid, media, token::TokenError},
@@ -136,7 +136,7 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
             Err(refusal) => {
                 refused(&carried, refusal.label());
                 refusal.tell(stranger);
-                driver::close(socket, 1008).await;
+                leg::close(socket, 1008).await;
             }
         }
     });

@@ -3,13 +3,11 @@
 //! What arrives is handed to the [`Machine`], what it answers is done; nothing is decided here. No
 //! channel, lock or second task stands between a caller's frame and the agent's socket. Messages
 //! are fed as they come and flushed once nothing more can be read, so a backlog costs one system
-//! call and an idle line no delay. A peer that reads slowly stalls only its own leg: its queue is
-//! bounded by the WebSocket's write buffer, beyond which audio is dropped and counted (marks,
-//! clears and tool answers never are), and a leg whose queue does not get empty for
-//! [`STALL_LIMIT`] is given up.
+//! call and an idle line no delay. A peer that reads slowly stalls only its own [leg](leg), whose
+//! queue is bounded: beyond it audio is dropped and counted, and who takes nothing for too long is
+//! given up.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     net::SocketAddr,
     pin::Pin,
@@ -21,6 +19,7 @@ use std::{
 use super::{
     cause::Cause,
     counting,
+    leg::{self, Leg, Timed},
     machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, STALLED, Settings},
     news::News,
     order::{Order, Refusal, Verdict},
@@ -31,33 +30,22 @@ use crate::{
     agent::{self, Closed, Codec, Command, ToolResult, link},
     metrics::{
         Metrics,
-        labels::{AgentLoss, CallerLoss, Side, Skipped, Tool},
+        labels::{AgentLoss, CallerLoss, Side, Skipped},
     },
     printable::Printable,
     twilio::{media, rest::Rest},
 };
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{
-        Error as WsError, Message, Utf8Bytes,
-        error::ProtocolError,
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
+    tungstenite::{Error as WsError, Message, error::ProtocolError},
 };
 
-/// A leg whose queue has not been empty for this long is too slow for a conversation.
-const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// Messages read in a row before what they led to is sent.
 const READS: u32 = 16;
-/// Marks, clears, tool answers and pings that wait for room in a full queue.
-const MAX_CONTROL: usize = 256;
-/// Both sides' closing handshakes together.
-const CLOSE_LIMIT: Duration = Duration::from_millis(800);
 /// The REST API's whole time to end a call.
 const REST_LIMIT: Duration = Duration::from_secs(3);
 
@@ -113,26 +101,6 @@ enum AgentLeg {
     Idle,
     Connecting(Boxed<Connected>),
     Open(Box<Leg<link::Socket>>),
-}
-
-/// A socket and what is known of its unsent bytes.
-struct Leg<W> {
-    socket: W,
-    /// Since when bytes have been waiting to leave.
-    waiting: Option<Instant>,
-    /// Something may have to be sent since the last complete flush.
-    dirty: bool,
-    /// What must not be lost and found the queue full, in order.
-    control: VecDeque<Message>,
-    /// What the clock runs for until everything queued has left, and since when. Mostly empty.
-    timed: Vec<(Timed, Instant)>,
-}
-
-/// What is measured from a message of the agent's to the wire.
-#[derive(Clone, Copy)]
-enum Timed {
-    Clear,
-    Answer(Tool),
 }
 
 enum Wake {
@@ -578,7 +546,7 @@ where
     fn close_agent(&mut self) {
         self.claim.tell(News::AgentClosed);
         if let AgentLeg::Open(leg) = std::mem::replace(&mut self.agent, AgentLeg::Idle) {
-            self.closing = Some(Box::pin(close(leg.socket, 1000)));
+            self.closing = Some(Box::pin(leg::close(leg.socket, 1000)));
         }
     }
 
@@ -596,7 +564,11 @@ where
                 hanging_up.await;
             }
         };
-        tokio::join!(close(&mut self.carrier.socket, close_code), agent, rest);
+        tokio::join!(
+            leg::close(&mut self.carrier.socket, close_code),
+            agent,
+            rest
+        );
     }
 
     fn note(&mut self, note: &Note) {
@@ -617,115 +589,6 @@ where
         }
         self.teller.note(note);
     }
-}
-
-impl<W> Leg<W>
-where
-    W: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
-{
-    fn new(socket: W) -> Self {
-        Leg {
-            socket,
-            waiting: None,
-            dirty: true,
-            control: VecDeque::new(),
-            timed: Vec::new(),
-        }
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, WsError>>> {
-        let read = Pin::new(&mut self.socket).poll_next(cx);
-        // A ping or a close has queued its answer.
-        self.dirty |= read.is_ready();
-        read
-    }
-
-    /// Queues audio; `false` when the queue is full or the socket is gone.
-    fn feed(&mut self, message: Message) -> bool {
-        self.dirty = true;
-        // Without poll_ready on purpose: the WebSocket queues up to its max_write_buffer_size.
-        self.control.is_empty() && Pin::new(&mut self.socket).start_send(message).is_ok()
-    }
-
-    /// Queues what must not be lost.
-    fn feed_control(&mut self, message: Message) {
-        self.dirty = true;
-        if self.control.len() < MAX_CONTROL {
-            self.control.push_back(message);
-        }
-        self.send_control();
-    }
-
-    fn send_control(&mut self) {
-        while let Some(message) = self.control.pop_front() {
-            if let Err(WsError::WriteBufferFull(message)) =
-                Pin::new(&mut self.socket).start_send(message)
-            {
-                return self.control.push_front(*message);
-            }
-        }
-    }
-
-    /// Sends what is queued. Ready only when that has taken too long.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.dirty {
-            match Pin::new(&mut self.socket).poll_flush(cx) {
-                Poll::Ready(_) => {
-                    // An error here shows again when reading, which is where ends are told apart.
-                    self.dirty = !self.control.is_empty();
-                    self.waiting = None;
-                    self.send_control();
-                }
-                Poll::Pending => {
-                    let since = *self.waiting.get_or_insert_with(Instant::now);
-                    return if since.elapsed() >= STALL_LIMIT {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    };
-                }
-            }
-        }
-        Poll::Pending
-    }
-
-    /// Measures how long what was queued last takes to leave.
-    fn time(&mut self, what: Timed, since: Instant) {
-        if self.timed.len() < MAX_CONTROL {
-            self.timed.push((what, since));
-        }
-    }
-
-    /// Hands out what has left, and how long that took.
-    fn sent(&mut self, measure: &mut impl FnMut(Timed, Duration)) {
-        if !self.timed.is_empty() && !self.dirty {
-            for (what, since) in self.timed.drain(..) {
-                measure(what, since.elapsed());
-            }
-        }
-    }
-
-    fn stalls_at(&self) -> Option<Instant> {
-        self.waiting.map(|since| since + STALL_LIMIT)
-    }
-}
-
-/// The closing handshake, bounded.
-pub async fn close<W>(mut socket: W, code: u16)
-where
-    W: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
-{
-    let handshake = async {
-        let frame = CloseFrame {
-            code: CloseCode::from(code),
-            reason: Utf8Bytes::default(),
-        };
-        // Refused where the peer has closed first; its answer then leaves with the next read.
-        _ = socket.send(Message::Close(Some(frame))).await;
-        while let Some(Ok(_)) = socket.next().await {}
-    };
-    // A peer that does not answer has had its chance.
-    _ = tokio::time::timeout(CLOSE_LIMIT, handshake).await;
 }
 
 /// Who no longer waits has been told something already.

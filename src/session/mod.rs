@@ -1,10 +1,10 @@
 //! One call, and all of them.
 //!
-//! [`machine`] decides, [`driver`] does, [`registry`] knows who is there, [`news`] tells who follows. The machine's parts have
-//! rooms of their own: [`playback`] (what the caller has heard), [`uplink`] (the caller's voice
-//! before the agent listens), [`goodbye`] (when everything has been said) and [`turn`] (how long an
-//! answer took). [`caller`] is who may call at all. What is counted and logged of a call is
-//! [`counting`]'s and [`telling`]'s.
+//! [`machine`] decides, [`driver`] does over two [legs](leg), [`registry`] knows who is there, [`news`]
+//! tells who follows. The machine's parts have rooms of their own: [`playback`] (what the caller has
+//! heard), [`uplink`] (the caller's voice before the agent listens), [`goodbye`] (when everything has
+//! been said) and [`turn`] (how long an answer took). [`caller`] is who may call at all. What is
+//! counted and logged of a call is [`counting`]'s and [`telling`]'s.
 
 mod budget;
 pub mod caller;
@@ -12,6 +12,7 @@ pub mod cause;
 mod counting;
 pub mod driver;
 pub mod goodbye;
+pub mod leg;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
