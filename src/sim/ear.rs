@@ -50,7 +50,9 @@ pub fn find(recording: &[u8], clip: &[u8]) -> Option<Found> {
         .map(|at| alike(&there[at..there.len().min(at + head)], &wanted[..head]))
         .collect();
     let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]))?;
-    let first = scores.iter().position(|score| *score >= scores[best] - 0.03)?;
+    let first = scores
+        .iter()
+        .position(|score| *score >= scores[best] - 0.03)?;
     let head = &clip[..clip.len().min(RATE / 2)];
     let at = [first, best].into_iter().find_map(|coarse| {
         let coarse = coarse * FRAME;
