@@ -46,6 +46,8 @@ const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
 pub const STALLED: u16 = 1011;
 /// From Twilio's "it is over" to the socket's own end.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
+/// From Twilio's word by a webhook that the call is over to the socket's own end.
+const OVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The deadlines of a call, from the config it began with.
 #[derive(Clone, Debug)]
@@ -204,6 +206,8 @@ pub enum Note {
         bytes: usize,
     },
     RestFailed,
+    /// The call was over, by Twilio's word, and its media socket went on.
+    Lingered,
 }
 
 /// What [`Machine::handle`] asks for; kept by the driver and reused, so that a frame costs no
@@ -294,6 +298,8 @@ pub struct Machine {
     turn: Turn,
     answered: VecDeque<String>,
     garbage: u32,
+    /// By Twilio's word the call is over: when the socket has had time to say so, and why.
+    over: Option<(Instant, Cause)>,
     ends_by: Instant,
 }
 
@@ -319,6 +325,7 @@ impl Machine {
             turn: Turn::default(),
             answered: VecDeque::new(),
             garbage: 0,
+            over: None,
         }
     }
 
@@ -366,6 +373,7 @@ impl Machine {
         };
         [
             Some(self.ends_by),
+            self.over.map(|(by, _)| by),
             phase,
             ready,
             Some(self.carrier_deadline()),
@@ -795,6 +803,12 @@ impl Machine {
                 self.goodbye_step(now, out)
             }
             Phase::Goodbye(_) | Phase::Talking => {}
+        }
+        if let Some((by, cause)) = self.over
+            && now >= by
+        {
+            out.note(Note::Lingered);
+            return self.end(cause, 1000, out);
         }
         if now >= self.carrier_deadline() {
             if self.carrier_asked {

@@ -15,6 +15,8 @@ pub mod goodbye;
 pub mod leg;
 pub mod machine;
 #[cfg(test)]
+mod machine_reaper_tests;
+#[cfg(test)]
 mod machine_tests;
 pub mod news;
 pub mod order;
