@@ -64,7 +64,7 @@ pub fn main() -> ExitCode {
         Ok(Invocation::Help(text)) => print(text),
         Ok(Invocation::Version) => print(concat!("hume-bridge ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => {
-            eprintln!("hume-bridge: {error}");
+            complain(format_args!("hume-bridge: {error}"));
             ExitCode::from(EX_USAGE)
         }
     }
@@ -77,6 +77,12 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// To standard error, which may be on a full disk: the exit status says it all the same.
+fn complain(words: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    _ = writeln!(std::io::stderr(), "{words}");
+}
+
 fn serve(run: RunArgs) -> ExitCode {
     let read = office::read(&run).and_then(|(config, credentials)| {
         let certificate = office::certificate(&config)?;
@@ -85,7 +91,7 @@ fn serve(run: RunArgs) -> ExitCode {
     let (config, credentials, certificate) = match read {
         Ok(all) => all,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain(format_args!("{problems}"));
             return ExitCode::from(EX_CONFIG);
         }
     };
@@ -93,7 +99,7 @@ fn serve(run: RunArgs) -> ExitCode {
     let log = match Log::open(&config.log, metrics.clone()) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("hume-bridge: {error:#}");
+            complain(format_args!("hume-bridge: {error:#}"));
             return ExitCode::FAILURE;
         }
     };
@@ -112,7 +118,7 @@ fn serve(run: RunArgs) -> ExitCode {
     error!("ends with a failure: {error:#}");
     log.close();
     if !log.is_stderr() {
-        eprintln!("hume-bridge: {error:#}");
+        complain(format_args!("hume-bridge: {error:#}"));
     }
     ExitCode::FAILURE
 }
