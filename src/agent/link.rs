@@ -269,7 +269,6 @@ async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    // Before connecting: the window that is agreed upon depends on it.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.connect(address).await
 }
