@@ -45,6 +45,8 @@ enum Held {
     Nothing,
     /// What its caller sends.
     Up(usize),
+    /// What it is sent.
+    Down(usize),
     /// Everything: the peer has vanished without a word.
     Both(usize),
 }
@@ -75,7 +77,7 @@ impl Network {
                     (near.into_split(), far.into_split());
                 let up = [Held::Up(number), Held::Both(number)];
                 pumps.spawn(pump(near_read, far_write, up, watched.clone()));
-                let down = [Held::Both(number); 2];
+                let down = [Held::Down(number), Held::Both(number)];
                 pumps.spawn(pump(far_read, near_write, down, watched.clone()));
             }
         });
@@ -253,6 +255,53 @@ async fn an_agent_that_stops_reading_hears_the_present_afterwards_and_every_fram
         ended[0]
     );
     assert!(ended[1].contains("frames_dropped=0 "), "{}", ended[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_slow_telephone_has_not_been_sent_is_taken_back_when_the_caller_interrupts() {
+    let hours = "{ say = \"agent-hours\", rate = 8000 },".repeat(60);
+    let world = world(&format!(
+        "[agent]\n[[agent.replies]]\nsteps = [{hours} {{ end = true }}]\n\
+         [[agent.replies]]\nsteps = [{{ say = \"agent-goodbye\" }}, {{ end = true }}]\n"
+    ))
+    .await;
+    let network = Network::to(world.bridge.http).await;
+    let mut phone = world.phone.clone();
+    phone.dial = network.address;
+    phone.options.linger = Duration::from_secs(600);
+    let call = start(&phone, vec![]);
+    listened(&world, 0).await;
+    // The first connection was the webhook's.
+    network.hold(Held::Down(1));
+    call.say("caller-hours").await;
+    let queued = "hume_bridge_queued_bytes{side=\"twilio\"}";
+    in_time(async { while counted(&world, queued).await == 0 {} }).await;
+    call.say("caller-interrupt").await;
+    let interruptions = "hume_bridge_barge_ins_total";
+    in_time(async { while counted(&world, interruptions).await == 0 {} }).await;
+    let lost = |why| format!("hume_bridge_agent_audio_dropped_bytes_total{{reason=\"{why}\"}}");
+    in_time(async { while counted(&world, &lost("late")).await == 0 {} }).await;
+
+    network.hold(Held::Nothing);
+    until(&call, |event| matches!(event, Event::ClearReceived { .. })).await;
+    call.then(vec![
+        wait_for(Awaited::AgentSpeaking),
+        wait_for(Awaited::AgentQuiet),
+        Step::HangUp,
+    ])
+    .await;
+    let report = in_time(call.finish()).await;
+    assert!(heard(&report, "agent-goodbye"));
+    in_time(async { while status(&world).await["activeSessions"] != 0 {} }).await;
+    let media = |event: &Event| match event {
+        Event::AudioReceived { bytes, .. } => *bytes as u64,
+        _ => 0,
+    };
+    let came: u64 = report.entries.iter().map(|entry| media(&entry.event)).sum();
+    let sent = counted(&world, "hume_bridge_agent_audio_bytes_total").await;
+    assert_eq!(sent, came, "what was sent has come, and no more");
+    assert_eq!(counted(&world, queued).await, 0);
+    assert_eq!(causes(&close(world).await), ["caller-hung-up"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
