@@ -36,6 +36,9 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// Caller audio that has waited for so long is the past. With what the kernel holds of it
 /// ([`link`](crate::agent::link)), a slow agent is three to five seconds behind and no more.
 const STALE: Duration = Duration::from_secs(2);
+/// What was kept for an agent while there was none comes at once: it is not stale for having waited
+/// behind its own beginning, as long as so many bytes a second leave.
+const BURST_RATE: usize = 128 * 1024;
 /// Audio and marks that wait, in bytes: a minute and a half of an agent's, and more of a caller's than
 /// is ever handed over at once.
 const MAX_QUEUED: usize = 1024 * 1024;
@@ -82,7 +85,8 @@ enum Policy {
 /// Audio, or a mark behind it.
 struct Waiting {
     message: Message,
-    since: Instant,
+    /// Where the policy is to drop what is late.
+    stale_at: Instant,
     /// As its sender counts it; `None` for a mark.
     audio: Option<u64>,
 }
@@ -185,9 +189,10 @@ where
             self.hopeless = true;
             return;
         }
+        let stale_at = Instant::now();
         self.put(Waiting {
             message,
-            since: Instant::now(),
+            stale_at,
             audio: None,
         });
     }
@@ -238,9 +243,10 @@ where
             }
             Policy::Whole => {}
         }
+        let before_it = Duration::from_millis((self.queued * 1000 / BURST_RATE) as u64);
         self.put(Waiting {
             message,
-            since: now,
+            stale_at: now + STALE + before_it,
             audio: Some(audio),
         });
     }
@@ -272,7 +278,7 @@ where
 
     fn forget_stale(&mut self, now: Instant) {
         while let Some(oldest) = self.queue.front()
-            && now.saturating_duration_since(oldest.since) >= STALE
+            && now >= oldest.stale_at
         {
             self.drop_oldest();
         }
