@@ -232,7 +232,7 @@ impl Call {
             false => RATES[rate as usize % RATES.len()],
         };
         let channels = channels.clamp(1, 9) as u16;
-        let samples = frames.min(4_800) * u32::from(channels);
+        let samples = frames.min(1_000) * u32::from(channels);
         let samples: Vec<i16> = (0..samples)
             .map(|n| (n * 257 % 20_000) as i16 - 10_000)
             .collect();

@@ -9,6 +9,8 @@
 //! The first three lines are path and query, the signature (or a token) and its settings (or a
 //! content type); what follows is the body.
 
+use std::collections::BTreeSet;
+
 use form_urlencoded::parse as standard;
 use hume_bridge::{
     config::{PublicUrl, Secret},
@@ -107,12 +109,13 @@ fn signed(signature: &str) -> SignatureHeaders<'_> {
 fn spellings(site: &PublicUrl, scheme: &str, path: &str) -> Vec<String> {
     let PublicUrl { host, prefix, .. } = site;
     let own = if site.secure { 443 } else { 80 };
-    [None, Some(own), site.port]
+    BTreeSet::from([None, Some(own), site.port])
+        .into_iter()
         .map(|port| match port {
             Some(port) => format!("{scheme}://{host}:{port}{prefix}{path}"),
             None => format!("{scheme}://{host}{prefix}{path}"),
         })
-        .into()
+        .collect()
 }
 
 fn webhook(site: &PublicUrl, path: &str, pairs: &[(String, String)]) {
@@ -177,8 +180,9 @@ fn upgrade(site: &PublicUrl, path: &str) {
         for url in spellings(site, scheme, path) {
             let signature = sign(&key(), &url, &[]);
             assert!(verifier.verify_upgrade(site, &asked, signed(&signature)));
-            assert!(!verifier.verify_upgrade(site, &format!("{asked}?x"), signed(&signature)));
         }
+        let signature = sign(&key(), &site.ws(path), &[]);
+        assert!(!verifier.verify_upgrade(site, &format!("{asked}?x"), signed(&signature)));
     }
 }
 
