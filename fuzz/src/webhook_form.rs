@@ -229,23 +229,14 @@ fn stranger(
         if verifier.verify_request(site, &asked, Some(pairs), headers) {
             let scheme = if site.secure { "https" } else { "http" };
             let right = spellings(site, scheme, path);
-            assert!(
-                right
-                    .iter()
-                    .any(|url| signs(url, pairs, signature))
-            );
+            assert!(right.iter().any(|url| signs(url, pairs, signature)));
         }
         if verifier.verify_upgrade(site, &asked, headers) {
             let scheme = if site.secure { "wss" } else { "ws" };
             let (bare, query) = path.split_at(path.find('?').unwrap_or(path.len()));
             let slash = format!("{bare}/{query}");
             let right = [path, &slash].map(|path| spellings(site, scheme, path));
-            assert!(
-                right
-                    .iter()
-                    .flatten()
-                    .any(|url| signs(url, &[], signature))
-            );
+            assert!(right.iter().flatten().any(|url| signs(url, &[], signature)));
         }
         let unsigned = SignatureHeaders {
             signature: None,
