@@ -62,6 +62,8 @@ fn line(call: &mut Call, bytes: &[u8]) {
         "p" => call.empty(Command::Pause, "pause_assistant_message"),
         "u" => call.empty(Command::Resume, "resume_assistant_message"),
         "x" => call.closed(first.parse().ok()),
+        // Another connection: to resume, or anew.
+        "n" => call.reconnect(first == "resume"),
         // Audio in short: the utterance's id, rate, frames and channels, as far as they are given.
         "w" => call.wav(first, more),
         _ => match std::str::from_utf8(bytes) {
@@ -87,6 +89,8 @@ struct Call {
     calls: usize,
     /// The last thing that mattered to a close was an error.
     error: bool,
+    /// The connection asks for the chat of the one before.
+    resuming: bool,
 }
 
 /// How many calls the codec tells apart at a time.
@@ -99,19 +103,10 @@ impl Call {
             api_key: Secret::new("key"),
             config_id: None,
             declare_hang_up,
-            resume: None,
         });
-        let mut frames = Vec::new();
-        codec.opened(&mut |frame| frames.push(frame));
-        // The settings come first, and with the audio's format.
-        assert_eq!(frames.len(), 1);
-        let settings = checked(&frames[0]);
-        assert_eq!(settings["type"], "session_settings");
-        assert_eq!(
-            settings["audio"],
-            json!({"encoding": "linear16", "sample_rate": 8000, "channels": 1})
-        );
+        let settings = opened(&mut codec);
         assert_eq!(settings.get("tools").is_some(), declare_hang_up);
+        assert!(settings.get("context").is_none());
         Call {
             codec,
             ready: false,
@@ -122,7 +117,24 @@ impl Call {
             open: Vec::new(),
             calls: 0,
             error: false,
+            resuming: false,
         }
+    }
+
+    /// Another connection, for the same conversation if that can be had.
+    fn reconnect(&mut self, resume: bool) {
+        self.codec.reconnect(resume);
+        self.resuming = self.codec.request().url.contains("resumed_chat_group_id=");
+        assert!(resume || !self.resuming);
+        let settings = opened(&mut self.codec);
+        if let Some(context) = settings.get("context") {
+            assert!(context["text"].as_str().expect("a text").len() <= MOST_KNOWN);
+        }
+        // Nothing of the old connection's is expected or waited for any more.
+        self.ready = false;
+        self.error = false;
+        self.open.clear();
+        self.cut = self.cut.max(self.sounded).max(self.ended);
     }
 
     /// The one frame that this command must make, or none.
@@ -186,7 +198,7 @@ impl Call {
         );
         // The newest is there in full; what is kept of the older is bounded.
         assert!(sent.ends_with(text));
-        assert!(sent.len() <= text.len().max(4096));
+        assert!(sent.len() <= text.len().max(4096) + MOST_KNOWN);
     }
 
     fn empty(&mut self, command: Command<'_>, kind: &str) {
@@ -253,6 +265,7 @@ impl Call {
             open,
             calls,
             error,
+            resuming,
         } = self;
         let mut ignored = 0;
         let mut audio = 0;
@@ -263,11 +276,10 @@ impl Call {
                 "nothing comes of a message after it was skipped"
             );
             match event {
-                Event::Ready { chat, resume } => {
+                Event::Ready { chat, resumed } => {
                     assert!(!std::mem::replace(ready, true));
-                    for id in [Some(chat), resume].into_iter().flatten() {
-                        assert!((1..=512).contains(&id.len()));
-                    }
+                    assert!((1..=512).contains(&chat.len()));
+                    assert!(!resumed || *resuming, "nobody asked to resume");
                 }
                 Event::Audio { segment, mulaw } => {
                     assert!(!mulaw.is_empty());
@@ -315,9 +327,10 @@ impl Call {
                     let at = open.iter().position(|(_, open)| open == call_id);
                     open.remove(at.expect("only what was open is cancelled"));
                 }
-                Event::Error { code } => {
+                Event::Error { code, ends } => {
                     told += 1;
                     assert!(code.len() <= 64);
+                    assert!(ends != Some(Closed::HungUp), "an error is no hang-up");
                     *error = true;
                 }
                 Event::Ignored { why } => {
@@ -350,6 +363,23 @@ impl Call {
         self.closed(None);
         self.closed(Some(1000));
     }
+}
+
+/// What a host added, and what a new chat is told of an old one.
+const MOST_KNOWN: usize = 4096 + 3072 + 512;
+
+/// The settings come first, and with the audio's format.
+fn opened(codec: &mut Codec) -> Value {
+    let mut frames = Vec::new();
+    codec.opened(&mut |frame| frames.push(frame));
+    assert_eq!(frames.len(), 1);
+    let settings = checked(&frames[0]);
+    assert_eq!(settings["type"], "session_settings");
+    assert_eq!(
+        settings["audio"],
+        json!({"encoding": "linear16", "sample_rate": 8000, "channels": 1})
+    );
+    settings
 }
 
 /// A frame of ours, read by the SDK types: nothing missing, nothing besides.
