@@ -10,6 +10,7 @@ pub mod bridge;
 pub mod demo;
 pub mod ear;
 pub mod evi;
+pub mod faults;
 pub mod load;
 pub mod phone;
 pub mod rest;
