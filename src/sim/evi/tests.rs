@@ -961,6 +961,7 @@ async fn the_load_agent_talks_without_pause_and_tells_when() {
             assert!(frame.contains("audio_input"));
             heard_.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         })),
+        ..Hooks::default()
     };
     let options = Options {
         pace: 100.0,
