@@ -102,7 +102,9 @@ impl Books {
             });
             line
         };
-        if let Some(sent) = lock(&line.up).arrived(number, at) {
+        // The books are looked into again when something is recorded: so they are let go first.
+        let sent = lock(&line.up).arrived(number, at);
+        if let Some(sent) = sent {
             line.record(&self.up, sent, at);
         }
     }
@@ -113,7 +115,8 @@ impl Books {
             return;
         };
         // The telephone may have been quicker than this.
-        if let Some(arrived) = lock(&line.down).sent(number, at) {
+        let arrived = lock(&line.down).sent(number, at);
+        if let Some(arrived) = arrived {
             line.record(&self.down, at, arrived);
         }
     }
@@ -185,7 +188,8 @@ impl Probe for Ear {
             return;
         }
         self.line.heard_agent.store(true, Relaxed);
-        if let Some(sent) = lock(&self.line.down).arrived(self.messages, at) {
+        let sent = lock(&self.line.down).arrived(self.messages, at);
+        if let Some(sent) = sent {
             self.line.record(&self.books.down, sent, at);
         }
         self.messages += 1;
