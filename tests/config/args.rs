@@ -196,7 +196,7 @@ fn a_slip_on_the_command_line_is_told_what_was_meant() {
         ),
         (
             "soak --secs 5",
-            "there is no option --secs; did you mean --seed?",
+            "there is no option --secs; see hume-bridge soak --help",
         ),
         ("saok", "there is no command saok; did you mean soak?"),
         (
