@@ -282,10 +282,7 @@ async fn carry(
         end
     };
     // Either the whole is cut, or both directions have ended each in its time.
-    match tokio::try_join!(out, back) {
-        Ok(_) => None,
-        Err(cut) => Some(cut),
-    }
+    tokio::try_join!(out, back).err()
 }
 
 /// One direction.
