@@ -3,7 +3,7 @@
 //! Hundreds of these share a process with what measures the bridge, so a frame costs a hook call
 //! and a message one copy of prepared base64. Nothing is kept but counts. It may be told to leave
 //! ([`super::LeavesHook`]): then it calls `hang_up`, says goodbye, ends its turn and is silent; a
-//! bridge that goes without having answered the call is on record.
+//! bridge that goes before that, or without having answered the call, is on record.
 
 use std::{
     collections::VecDeque,
@@ -156,16 +156,14 @@ pub(super) async fn run(mut link: Link, number: u32, ground: &Ground) {
         }
     };
     if by == By::Bridge {
-        if matches!(
-            leaving,
-            Leaving::Goodbye {
-                answered: false,
-                ..
+        if let Leaving::Goodbye { left, answered, .. } = leaving {
+            let log = &world.log;
+            if !answered {
+                log.violation(number, "the bridge left without an answer to hang_up");
             }
-        ) {
-            world
-                .log
-                .violation(number, "the bridge left without an answer to hang_up");
+            if left > 0 {
+                log.violation(number, "the bridge left in the middle of the goodbye");
+            }
         }
         // Our half of the closing handshake; how the bridge takes it is no matter here.
         let goodbye = async { while !matches!(link.io().await, Io::Gone(_)) {} };

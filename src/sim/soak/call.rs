@@ -18,7 +18,7 @@ use super::{
 use crate::sim::{
     faults::{Kind, Proxy},
     measure::{ARRIVAL_LIMIT, HANG_UP_LIMIT},
-    phone::{CallReport, CallSetup, Ended, Phone},
+    phone::{CallReport, CallSetup, Ended, Event, Phone},
 };
 
 /// Calls last until they are ended; this only has to be longer than any run.
@@ -163,6 +163,14 @@ async fn lead(
     if fate.end == End::Agent {
         // The agent has said nothing behind its goodbye, and nothing of that may be missing.
         outcome.down_lost += line.missing().1;
+        let unheard = report.entries.iter().find_map(|entry| match entry.event {
+            Event::StreamOver { unplayed, .. } if unplayed > 0 => Some(unplayed / 8),
+            _ => None,
+        });
+        if let Some(ms) = unheard {
+            let cut = format!("call {call}: {ms} ms of the agent's goodbye were cut");
+            outcome.problems.push(cut);
+        }
     }
     let violations = report.violations.iter();
     let complaints = violations.map(|what| format!("call {call}: {what}"));

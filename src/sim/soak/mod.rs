@@ -186,7 +186,8 @@ async fn run(args: &SoakArgs) -> anyhow::Result<Report> {
     while began.elapsed() < span {
         tokio::select! {
             _ = looks.tick() => {
-                watch.look()?;
+                let gone = || format!("the daemon is gone:\n{}", bridge.log().join("\n"));
+                watch.look().with_context(gone)?;
             }
             () = sleep(span.saturating_sub(began.elapsed())) => {}
             // A slot ends by itself only in a panic.

@@ -188,8 +188,9 @@ async fn round(stage: &Between, first: u32, whole: &[u8], misfortunes: &Misfortu
     }
     drop(wires);
     stage.forgets().await;
-    for n in 0..CALLS {
-        let cause = cause(&stage.world.bridge.log(), &sids[n]);
+    let log = stage.world.bridge.log();
+    for (n, sid) in sids.iter().enumerate() {
+        let cause = cause(&log, sid);
         let known: &[&str] = if unharmed(&n) { &KNOWN[..1] } else { &KNOWN };
         assert!(
             cause.as_deref().is_some_and(|cause| known.contains(&cause)),
