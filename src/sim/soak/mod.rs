@@ -165,9 +165,10 @@ async fn run(args: &SoakArgs) -> anyhow::Result<Report> {
         next: AtomicUsize::new(0),
         tally: Mutex::default(),
     });
-    let tasks_begin = tasks(&bridge).await?;
     let mut watch = Watch::over(Process::of(bridge.pid()));
+    // Before anything is asked: an answer's connection is a file of the daemon's for a moment.
     let begin = watch.look()?;
+    let tasks_begin = tasks(&bridge).await?;
 
     eprintln!(
         "the daemon is process {}; {} calls at once for {} min, seed {seed}",
@@ -209,9 +210,10 @@ async fn run(args: &SoakArgs) -> anyhow::Result<Report> {
     drop(rest);
     let clean = until(CLEAN_LIMIT, async || {
         let gone = matches!(scenario::active_sessions(&bridge).await, Ok(0));
-        let fds = Process::of(bridge.pid()).look().map(|now| now.fds);
-        gone && matches!(fds, Ok(now) if now <= begin.fds)
-            && matches!(tasks(&bridge).await, Ok(now) if now <= tasks_begin)
+        let idle = matches!(tasks(&bridge).await, Ok(now) if now <= tasks_begin);
+        // Last, so that the look behind this one finds the same.
+        let now = Process::of(bridge.pid()).look();
+        gone && idle && now.is_ok_and(|now| now.fds <= begin.fds)
     });
     clean.await;
     let after = watch.look()?;
