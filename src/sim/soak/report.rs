@@ -102,10 +102,10 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "{} calls at once for {} min, seed {}; cores: {}, shared by daemon and generator\n\n\
-             calls      {}: {} without a fault, {} with; {} did not end\n\
-             for callers  {}\n\
+             calls           {}: {} without a fault, {} with; {} did not end\n\
+             for callers     {}\n\
              for the daemon  {}\n\
-             faults     {}\n\n\
+             faults          {}\n\n\
              {HEADING}",
             self.calls,
             self.minutes,
