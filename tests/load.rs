@@ -27,6 +27,9 @@ fn three_calls_lose_nothing_and_leave_nothing_behind() {
         let figure = |name: &str| way[name].as_f64().unwrap();
         assert!(figure("p50_ms") <= figure("p99_ms") && figure("p99_ms") <= figure("max_ms"));
     }
+    let interruptions = &report["interruptions"];
+    assert_eq!(interruptions["told"], 15, "{report:#}");
+    assert_eq!(interruptions["cleared"], 15, "{report:#}");
     let daemon = &report["daemon"];
     assert_eq!(daemon["sessions_after"], 0);
     assert!(daemon["fds_after"].as_u64() <= daemon["fds_before"].as_u64());

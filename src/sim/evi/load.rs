@@ -141,9 +141,16 @@ pub(super) async fn run(mut link: Link, number: u32, ground: &Ground) {
                     }
                     continue;
                 }
+                let interrupted = &ground.hooks.interrupted;
+                let interrupted = spoken % SEGMENT > 0 && interrupted.as_ref().is_some_and(|is| is(number));
+                if interrupted {
+                    let told = Downlink::UserInterruption { time: spoken };
+                    outbox.push_back((told.frame(&tail), false));
+                    spoken = spoken.next_multiple_of(SEGMENT);
+                }
                 let index = spoken % SEGMENT;
                 if index == 0 {
-                    if spoken > 0 {
+                    if spoken > 0 && !interrupted {
                         outbox.push_back((Downlink::AssistantEnd.frame(&tail), false));
                     }
                     id = world.id(4);

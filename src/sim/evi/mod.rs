@@ -57,6 +57,8 @@ pub struct Hooks {
     pub on_uplink: Option<UplinkHook>,
     pub on_sent: Option<SentHook>,
     pub leaves: Option<LeavesHook>,
+    /// Whether this connection's agent is to be interrupted now; asked before each of its messages.
+    pub interrupted: Option<LeavesHook>,
 }
 
 /// What does not belong to a story.

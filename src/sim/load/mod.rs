@@ -16,7 +16,7 @@ use std::{
     process::ExitCode,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::report::{Daemon, Generator, Others, Report};
+use self::report::{Daemon, Generator, Interruptions, Others, Report};
 use super::{
     bridge::{self, Bridge, Setup},
     evi::{self, Evi},
@@ -54,6 +54,8 @@ const UP_LIMIT: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Calls last until they are hung up; this only has to be longer than any measuring.
 const FOREVER: Duration = Duration::from_secs(1_000_000_000);
+/// Of each call, when its frames have been timed.
+const INTERRUPTIONS: u32 = 5;
 /// For the daemon to have forgotten the calls.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
 /// Sockets of a call, in the daemon and here.
@@ -92,6 +94,9 @@ struct Floor {
     window: OnceLock<(Instant, Instant)>,
     up: Histogram,
     down: Histogram,
+    /// How often every agent is to have been interrupted, and how often each has been.
+    interruptions: AtomicU32,
+    interrupted: Box<[AtomicU32]>,
 }
 
 /// One call.
@@ -110,7 +115,17 @@ impl Floor {
             window: OnceLock::new(),
             up: Histogram::default(),
             down: Histogram::default(),
+            interruptions: AtomicU32::new(0),
+            interrupted: (0..calls).map(|_| AtomicU32::new(0)).collect(),
         }
+    }
+
+    fn is_interrupted(&self, connection: u32) -> bool {
+        let wanted = self.interruptions.load(Relaxed);
+        // Asked by one task only.
+        self.interrupted
+            .get(connection as usize)
+            .is_some_and(|had| had.load(Relaxed) < wanted && had.fetch_add(1, Relaxed) < wanted)
     }
 
     fn record(&self, histogram: &Histogram, sent: Instant, arrived: Instant) {
@@ -198,7 +213,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     process::room_for(args.calls, SOCKETS)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let floor = Arc::new(Floor::new(args.calls));
-    let (up, down) = (floor.clone(), floor.clone());
+    let (up, down, interrupted) = (floor.clone(), floor.clone(), floor.clone());
     let options = evi::Options {
         api_key: bridge::HUME_KEY.to_owned(),
         audio_frames_kept: 0,
@@ -211,6 +226,9 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
                 down.downlink(connection, number, at);
             })),
             leaves: None,
+            interrupted: Some(Arc::new(move |connection| {
+                interrupted.is_interrupted(connection)
+            })),
         },
         ..evi::Options::default()
     };
@@ -274,6 +292,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     let machine = (process::machine_cpu()? - machine_start).as_secs_f64();
     until(ARRIVAL_LIMIT, async || floor.missing(end) == (0, 0)).await;
     let (up_lost, down_lost) = floor.missing(end);
+    let interruptions = interrupt(&floor, &bridge).await?;
 
     hang_up.cancel();
     let mut problems = Vec::new();
@@ -321,6 +340,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     Ok(Report {
         ok: up_lost + down_lost == 0
             && problems.is_empty()
+            && interruptions.cleared == interruptions.told
             && sessions_after == 0
             && after.fds <= before.fds,
         calls: args.calls,
@@ -328,6 +348,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
         cores,
         up: Way::of(&floor.up, up_lost),
         down: Way::of(&floor.down, down_lost),
+        interruptions,
         daemon,
         generator,
         others: Others {
@@ -338,6 +359,30 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
         },
         problems,
     })
+}
+
+/// Has every agent be interrupted some times, and asks the daemon how long its clears took.
+async fn interrupt(floor: &Floor, bridge: &Bridge) -> anyhow::Result<Interruptions> {
+    let told = || {
+        let each = floor.interrupted.iter().map(|had| had.load(Relaxed));
+        each.map(u64::from).sum::<u64>()
+    };
+    for round in 1..=INTERRUPTIONS {
+        floor.interruptions.store(round, Relaxed);
+        let wanted = u64::from(round) * floor.lines.len() as u64;
+        until(ARRIVAL_LIMIT, async || told() >= wanted).await;
+        // Something has to be queued again before it can be taken back.
+        sleep(4 * WARM_UP / 10).await;
+    }
+    let deadline = Instant::now() + ARRIVAL_LIMIT;
+    loop {
+        let metrics = super::get(bridge.ops, "/metrics").await?;
+        let seen = Interruptions::read(&metrics, told());
+        if seen.cleared >= seen.told || Instant::now() >= deadline {
+            return Ok(seen);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Calls one after the other, each from a number of its own.

@@ -19,6 +19,8 @@ pub struct Report {
     pub up: Way,
     /// From the agent to the caller.
     pub down: Way,
+    /// After that.
+    pub interruptions: Interruptions,
     pub daemon: Daemon,
     pub generator: Generator,
     pub others: Others,
@@ -43,6 +45,32 @@ pub struct Daemon {
 #[derive(Debug, Serialize)]
 pub struct Generator {
     pub cpu_cores: f64,
+}
+
+/// From the daemon's reading of an interruption to its clear on the wire, by its own clock.
+#[derive(Debug, Serialize)]
+pub struct Interruptions {
+    pub told: u64,
+    pub cleared: u64,
+    pub within_1_ms: u64,
+    pub within_5_ms: u64,
+}
+
+impl Interruptions {
+    /// From the daemon's metrics.
+    pub fn read(metrics: &str, told: u64) -> Interruptions {
+        let value = |suffix: &str| {
+            let name = format!("hume_bridge_interruption_clear_seconds{suffix} ");
+            let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+            line.and_then(|value| value.parse().ok()).unwrap_or(0)
+        };
+        Interruptions {
+            told,
+            cleared: value("_count"),
+            within_1_ms: value("_bucket{le=\"0.001\"}"),
+            within_5_ms: value("_bucket{le=\"0.005\"}"),
+        }
+    }
 }
 
 /// Everything else on the machine: other processes, interrupts, and what its host took away.
@@ -77,6 +105,17 @@ impl fmt::Display for Report {
         ] {
             writeln!(f, "{}", row(name, way))?;
         }
+        let Interruptions {
+            told,
+            cleared,
+            within_1_ms,
+            within_5_ms,
+        } = self.interruptions;
+        writeln!(
+            f,
+            "\n{told} interruptions, {cleared} cleared: {within_1_ms} within 1 ms of being read, \
+             {within_5_ms} within 5"
+        )?;
         let mib = |kib: u64| kib as f64 / 1024.0;
         writeln!(
             f,

@@ -303,6 +303,7 @@ fn agent_options(seed: u64, books: &Arc<Books>) -> evi::Options {
                 down.downlink(connection, number, at);
             })),
             leaves: Some(Arc::new(move |connection| leaves.leaves(connection))),
+            interrupted: None,
         },
         ..evi::Options::default()
     }
