@@ -391,6 +391,15 @@ impl Machine {
         self.agent == AgentState::Ready
     }
 
+    /// What the call holds on the heap, in bytes: bounded, whatever its far ends do.
+    pub fn footprint(&self) -> usize {
+        let answered: usize = self.answered.iter().map(String::capacity).sum();
+        answered
+            + self.answered.capacity() * size_of::<String>()
+            + self.uplink.footprint()
+            + self.playback.footprint()
+    }
+
     /// Twilio sends 50 frames a second, silence included; a media socket from which nothing comes
     /// is asked for a sign of life and then given up.
     fn carrier_deadline(&self) -> Instant {

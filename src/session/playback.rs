@@ -138,6 +138,11 @@ impl Playback {
         self.unheard.is_empty()
     }
 
+    /// What is held on the heap, in bytes.
+    pub fn footprint(&self) -> usize {
+        self.unheard.capacity() * size_of::<Sent>()
+    }
+
     /// How much longer what has been sent will play, by added-up duration.
     pub fn queued(&self, now: Instant) -> Duration {
         self.plays_until

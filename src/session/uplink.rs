@@ -72,6 +72,11 @@ impl Uplink {
         }
     }
 
+    /// What is held on the heap, in bytes.
+    pub fn footprint(&self) -> usize {
+        self.held.capacity()
+    }
+
     /// Nobody will want it any more.
     pub fn forget(&mut self) {
         self.held = VecDeque::new();

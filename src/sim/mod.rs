@@ -5,8 +5,12 @@
 //! documentation and share no codec with the bridge: strict about what they receive, faithful in
 //! what hurts. Stories ([`scenario`]) put them around a real daemon ([`bridge`]) and listen
 //! ([`ear`]) to what came of it; [`tape`] plays and makes recordings.
+//!
+//! [`chance`] is something else: calls as chance would have them around the call's state machine
+//! alone, in virtual time.
 
 pub mod bridge;
+pub mod chance;
 pub mod demo;
 pub mod ear;
 pub mod evi;

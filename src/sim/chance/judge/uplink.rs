@@ -1,0 +1,154 @@
+//! The caller's samples on their way to the agent: each once, in order, none lost unseen.
+
+use crate::sim::chance::sound::{self, SILENCE};
+
+/// A jump of Twilio's clock below this is jitter, and above that it is filled no further.
+const JITTER_MS: u64 = 40;
+const FILLED_MS: u64 = 2000;
+
+/// What the agent has been given of the caller's voice.
+#[derive(Default)]
+pub struct Uplink {
+    /// The next sample that the agent at hand has to hear; `None` until it has heard one.
+    next: Option<u64>,
+    /// The newest sample that any agent has heard, and one more.
+    reached: u64,
+    /// Samples that were passed over, and those that were said to be.
+    skipped: u64,
+    dropped: u64,
+    /// Of silence: what the agent heard, and what Twilio's clock tells of.
+    silence: u64,
+    missing: u64,
+    due_ms: Option<u64>,
+}
+
+impl Uplink {
+    /// A frame comes; returns how many samples are missing before it.
+    pub fn frame(&mut self, timestamp_ms: Option<u64>, bytes: usize) -> u64 {
+        let Some(at) = timestamp_ms else { return 0 };
+        let gap = self.due_ms.map_or(0, |due| at.saturating_sub(due));
+        self.due_ms = Some(at.saturating_add(bytes as u64 / 8));
+        let gap = if gap < JITTER_MS {
+            0
+        } else {
+            gap.min(FILLED_MS)
+        };
+        self.missing += gap * 8;
+        gap * 8
+    }
+
+    /// A new agent may be told again what the last one has heard.
+    pub fn connected(&mut self) {
+        self.next = None;
+    }
+
+    pub fn dropped(&mut self, bytes: usize) {
+        self.dropped += bytes as u64;
+    }
+
+    /// The agent hears this; `Err` when it should not.
+    pub fn heard(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while let Some(first) = bytes.first() {
+            if *first == SILENCE {
+                let silent = bytes.iter().take_while(|byte| **byte == SILENCE).count();
+                self.silence += silent as u64;
+                bytes = &bytes[silent..];
+                continue;
+            }
+            let expected = self.next.unwrap_or(self.reached);
+            let mut from = expected;
+            let mut agree = sound::agrees(from, bytes);
+            if agree == 0 || (agree < 4 && agree < bytes.len()) {
+                from = sound::locate(bytes).ok_or("a sample that the caller never sent")?;
+                agree = sound::agrees(from, bytes);
+            }
+            if agree == 0 {
+                return Err("a sample that the caller never sent".into());
+            }
+            match self.next {
+                Some(next) if from < next => {
+                    return Err(format!("sample {from} again, {next} was due"));
+                }
+                _ => self.skipped += from.saturating_sub(expected),
+            }
+            let end = from + agree as u64;
+            self.next = Some(end);
+            self.reached = self.reached.max(end);
+            bytes = &bytes[agree..];
+        }
+        if self.skipped > self.dropped {
+            let (skipped, dropped) = (self.skipped, self.dropped);
+            return Err(format!("{skipped} samples are lost, {dropped} are counted"));
+        }
+        if self.silence > self.missing {
+            let (silence, missing) = (self.silence, self.missing);
+            return Err(format!(
+                "{silence} samples of silence for a gap of {missing}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The agent listens, and has heard all of `sent` and of the silence before it.
+    pub fn up_to_date(&self, sent: u64) -> Result<(), String> {
+        match self.reached == sent {
+            true => Ok(()),
+            false => Err(format!(
+                "the agent has heard up to sample {}, the caller has said {sent}",
+                self.reached
+            )),
+        }
+    }
+
+    pub fn silence(&self) -> u64 {
+        self.silence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(from: u64, bytes: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        sound::fill(from, bytes, &mut out);
+        out
+    }
+
+    #[test]
+    fn each_sample_once_in_order() {
+        let mut uplink = Uplink::default();
+        uplink.heard(&said(0, 160)).unwrap();
+        uplink.heard(&said(160, 160)).unwrap();
+        uplink.up_to_date(320).unwrap();
+        assert!(uplink.up_to_date(480).is_err());
+        assert!(uplink.heard(&said(160, 160)).is_err(), "again");
+        assert!(uplink.heard(&[7; 160]).is_err(), "not the caller's");
+    }
+
+    #[test]
+    fn what_is_lost_has_to_be_counted() {
+        let mut uplink = Uplink::default();
+        uplink.dropped(160);
+        uplink.heard(&said(160, 160)).unwrap();
+        assert!(uplink.heard(&said(480, 160)).is_err());
+    }
+
+    #[test]
+    fn silence_only_for_a_gap() {
+        let mut uplink = Uplink::default();
+        assert_eq!(uplink.frame(Some(100), 160), 0);
+        assert_eq!(uplink.frame(Some(220), 160), 800);
+        uplink.heard(&[SILENCE; 800]).unwrap();
+        assert!(uplink.heard(&[SILENCE]).is_err());
+    }
+
+    #[test]
+    fn a_new_agent_may_hear_the_last_words_again() {
+        let mut uplink = Uplink::default();
+        uplink.heard(&said(0, 800)).unwrap();
+        uplink.connected();
+        uplink.heard(&said(160, 800)).unwrap();
+        uplink.up_to_date(960).unwrap();
+    }
+}

@@ -1,0 +1,111 @@
+//! What kind of call this is: drawn once, at its beginning.
+//!
+//! A call in which everything can go wrong at every moment ends before anything subtle can. So each
+//! call leaves some kinds of trouble out (as TigerBeetle's simulator does), and some have none at all.
+
+use std::time::Duration;
+
+use super::{agent::Manner, draw::Draws};
+use crate::{
+    agent::{Capabilities, evi},
+    session::{machine::Settings, playback::duration},
+};
+
+const PLAIN: Capabilities = Capabilities {
+    name: "plain",
+    heard: true,
+    exact_say: false,
+    mid_context: false,
+    pause: false,
+    turn_events: true,
+};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub struct Temper {
+    /// The real codec stands between the agent and the machine.
+    pub wire: bool,
+    pub settings: Settings,
+    pub manner: Manner,
+    pub frame_bytes: usize,
+    /// From our socket to the caller's ear.
+    pub latency: Duration,
+    /// The way back of a mark.
+    pub echo: Duration,
+    pub forgets: Option<u32>,
+    /// Ticks come so late.
+    pub busy: Duration,
+    /// Of two things at one time, the timer is first.
+    pub timer_first: bool,
+    /// The carrier gets no beat: it answers pings and that is all.
+    pub no_frames: bool,
+    /// When nothing more is drawn, the caller stays on the line for so long.
+    pub patience: Duration,
+    /// The kinds of trouble that may come.
+    pub trouble: Trouble,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble {
+    pub agent: bool,
+    pub orders: bool,
+    pub carrier: bool,
+    pub tools: bool,
+    pub time: bool,
+}
+
+impl Temper {
+    /// Takes the first two records.
+    pub fn draw(draws: &mut Draws<'_>) -> Option<Temper> {
+        let (mut one, mut two) = (draws.next()?, draws.next()?);
+        let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
+        let choose = |byte: u8, bit: u8, of: [u64; 4]| of[usize::from(byte >> bit & 3)];
+        let wire = one.what & 3 == 3;
+        // EVI can do all of it.
+        let plain = !wire && one.what >> 2 & 3 == 3;
+        let settings = Settings {
+            ready_timeout: ms(choose(one.when, 0, [10_000, 10_000, 3000, 500])),
+            ping_interval: ms(choose(one.when, 2, [20_000, 20_000, 5000, 700])),
+            pong_timeout: ms(choose(one.when, 4, [10_000, 10_000, 5000, 300])),
+            max_duration: ms(choose(one.when, 6, [7_200_000, 300_000, 60_000, 10_000])),
+            words_interrupt: !bit(one.what, 4),
+            drain_goodbye: bit(one.what, 5),
+            capabilities: if plain { &PLAIN } else { &evi::CAPABILITIES },
+        };
+        let manner = Manner {
+            no_segment_ends: bit(one.what, 6),
+            no_turn_ends: bit(one.what, 7),
+            no_greeting: one.one_in(4),
+            slow_ms: one.of(&[300, 300, 20, 3000]),
+        };
+        let frame = choose(two.what, 0, [20, 20, 60, 200]);
+        let echo = choose(two.what, 2, [0, 60, 250, 900]);
+        let busy = choose(two.what, 6, [0, 0, 5, 1500]);
+        Some(Temper {
+            wire,
+            settings,
+            manner,
+            frame_bytes: frame as usize * 8,
+            latency: ms(choose(two.what, 4, [0, 0, 40, 400])),
+            echo: ms(echo),
+            forgets: two.one_in(8).then(|| 1 + two.below(4)),
+            busy: ms(busy),
+            timer_first: two.one_in(2),
+            no_frames: two.one_in(24),
+            patience: ms(choose(two.when, 5, [1000, 1000, 60_000, 400_000])),
+            trouble: Trouble {
+                agent: bit(two.when, 0),
+                orders: bit(two.when, 1),
+                carrier: bit(two.when, 2),
+                tools: bit(two.when, 3),
+                time: bit(two.when, 4),
+            },
+        })
+    }
+
+    pub fn frame(&self) -> Duration {
+        duration(self.frame_bytes)
+    }
+}
