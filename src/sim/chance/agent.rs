@@ -83,6 +83,8 @@ pub struct Manner {
 pub struct Agent {
     manner: Manner,
     script: VecDeque<(Instant, Said)>,
+    /// There is somebody to speak to.
+    connected: bool,
     /// Answers no ping and says nothing, but its socket is open.
     pub mute: bool,
     utterance: u32,
@@ -94,26 +96,40 @@ impl Agent {
         Agent {
             manner,
             script: VecDeque::new(),
+            connected: false,
             mute: false,
             utterance: 0,
             tools: Vec::new(),
         }
     }
 
-    /// A connection has opened: what the last one had still to say is gone.
-    pub fn connected(&mut self, now: Instant, draw: &mut Draw) {
+    /// A connection has opened: what the last one had still to say is gone. Without a draw, nothing
+    /// goes wrong.
+    pub fn connected(&mut self, now: Instant, draw: Option<&mut Draw>) {
         self.script.clear();
         self.mute = false;
+        self.connected = true;
         self.tools.clear();
-        // Now and then it opens and says nothing more.
-        if draw.one_in(12) {
-            return;
-        }
-        let at = now + Duration::from_millis(draw.ms(12_000));
+        let Some(draw) = draw else {
+            return self.say(now + Duration::from_millis(200), Said::Ready);
+        };
+        // Now and then it takes its time, or opens and says nothing more.
+        let most = match draw.below(16) {
+            15 => return,
+            14 => 12_000,
+            _ => 600,
+        };
+        let at = now + Duration::from_millis(draw.ms(most));
         self.say(at, Said::Ready);
         if !self.manner.no_greeting {
             self.turn(at, draw);
         }
+    }
+
+    /// The connection is over, and everything that was on its way.
+    pub fn closed(&mut self) {
+        self.connected = false;
+        self.script.clear();
     }
 
     pub fn next(&self) -> Option<Instant> {
@@ -126,7 +142,7 @@ impl Agent {
 
     /// In the order of time; of two at once, the one that was thought of first.
     pub fn say(&mut self, at: Instant, said: Said) {
-        if self.mute {
+        if self.mute || !self.connected {
             return;
         }
         let place = self.script.partition_point(|(before, _)| *before <= at);
@@ -184,7 +200,10 @@ impl Agent {
         if draw.one_in(2) {
             self.script.retain(|(_, said)| !said.is_speech());
         }
-        self.script.push_front((now, Said::Interruption));
+        let next = self.next().map_or(now, |next| next.min(now));
+        if self.connected && !self.mute {
+            self.script.push_front((next, Said::Interruption));
+        }
     }
 
     pub fn tool(&mut self, now: Instant, kind: Tool, draw: &mut Draw) {

@@ -41,7 +41,7 @@ enum Line {
     Idle,
     Connecting {
         at: Instant,
-        outcome: Result<(), Closed>,
+        outcome: Result<Option<Draw>, Closed>,
     },
     Open(Translation),
 }
@@ -87,6 +87,8 @@ pub struct World<'a> {
     carrier_alive: Option<Instant>,
     frame: Vec<u8>,
     over: bool,
+    /// What the operator wants.
+    paused: bool,
     /// What the telephone was last told to mark, for the sake of echoes out of place.
     last_mark: String,
     pub tally: Tally,
@@ -136,6 +138,7 @@ impl<'a> World<'a> {
             carrier_alive: None,
             frame: Vec::new(),
             over: false,
+            paused: false,
             last_mark: String::new(),
             tally: Tally::default(),
             temper,
@@ -284,8 +287,9 @@ impl<'a> World<'a> {
         let Line::Connecting { outcome, .. } = std::mem::replace(&mut self.line, Line::Idle) else {
             return;
         };
-        if let Err(closed) = outcome {
-            return self.tell(Event::AgentClosed(closed));
+        match outcome {
+            Ok(mut draw) => self.agent.connected(self.now, draw.as_mut()),
+            Err(closed) => return self.tell(Event::AgentClosed(closed)),
         }
         let translation = if self.temper.wire {
             let mut codec = Box::new(real::Codec::new(real::Settings {
@@ -410,7 +414,10 @@ impl<'a> World<'a> {
                 Action::AddContext(words) => self.command(Command::AddContext { text: &words.0 }),
                 Action::Pause => self.command(Command::Pause),
                 Action::Resume => self.command(Command::Resume),
-                Action::CloseAgent => self.line = Line::Idle,
+                Action::CloseAgent => {
+                    self.line = Line::Idle;
+                    self.agent.closed();
+                }
                 Action::HangUp => self.rest = self.order_end(),
                 Action::End { cause, .. } => {
                     self.meet(cause.as_str());
@@ -437,25 +444,20 @@ impl<'a> World<'a> {
     }
 
     /// How dialling the agent will go.
-    fn dial(&mut self) -> (Instant, Result<(), Closed>) {
+    fn dial(&mut self) -> (Instant, Result<Option<Draw>, Closed>) {
         let Some(mut draw) = self.draws.next() else {
             // The agent has no trouble of its own any more.
-            self.agent.say(self.now + ms(200), Said::Ready);
-            return (self.now + ms(100), Ok(()));
+            return (self.now + ms(100), Ok(None));
         };
         let at = self.now + ms(u64::from(draw.when) * u64::from(draw.when) / 20);
         if self.temper.trouble.agent && draw.what & 7 == 7 {
             let class = draw.of(&[Closed::Lost, Closed::Rejected, Closed::Auth, Closed::Quota]);
             // A limit ends even the slowest try.
-            let at = if draw.one_in(4) {
-                self.now + ms(10_000)
-            } else {
-                at
-            };
+            let slow = draw.one_in(4);
+            let at = if slow { self.now + ms(10_000) } else { at };
             return (at, Err(class));
         }
-        self.agent.connected(at, &mut draw);
-        (at, Ok(()))
+        (at, Ok(Some(draw)))
     }
 
     /// How Twilio's REST API will answer; `None`: never, as far as this call can wait.
@@ -547,8 +549,14 @@ impl<'a> World<'a> {
             48 => self.order(Order::DrainExpired),
             49 | 50 => self.order(Order::Say(Words("Your car is here.".into()))),
             51 => self.order(Order::AddContext(Words("The car is red.".into()))),
-            52 => self.order(Order::Pause),
-            53 => self.order(Order::Resume),
+            52 | 53 => {
+                // Now and then one that changes nothing.
+                self.paused ^= !draw.one_in(4);
+                self.order(match self.paused {
+                    true => Order::Pause,
+                    false => Order::Resume,
+                });
+            }
             54 => {
                 let gap = ms(draw.ms(5000));
                 self.phone.next_frame = self.phone.next_frame.map(|at| at + gap);
