@@ -176,11 +176,12 @@ impl Agent {
         }
     }
 
-    /// Minutes of sound in one go: more than Twilio would keep, at times.
+    /// Much sound in one go; now and then minutes of it, more than Twilio would keep.
     pub fn burst(&mut self, now: Instant, draw: &mut Draw) {
         self.utterance += 1;
+        let seconds = if draw.one_in(16) { 70 } else { 6 };
         for _ in 0..=draw.below(12) {
-            let bytes = 8000 * (1 + draw.below(70) as usize);
+            let bytes = 8000 * (1 + draw.below(seconds) as usize);
             let utterance = self.utterance;
             self.say(now, Said::Audio { utterance, bytes });
         }

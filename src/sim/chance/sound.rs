@@ -10,21 +10,48 @@ const GROUP: u64 = 4;
 const BASE: u64 = 250;
 const MARK: u8 = 251;
 
-fn byte_at(position: u64) -> u8 {
-    let group = position / GROUP;
-    let digit = match position % GROUP {
-        0 => return MARK,
-        1 => group / (BASE * BASE),
-        2 => group / BASE,
-        _ => group,
-    } % BASE;
-    // 127 is negative zero.
-    digit as u8 + u8::from(digit >= 127)
+/// The groups of a stream, one after the other.
+struct Groups {
+    digits: [u8; 3],
+}
+
+impl Groups {
+    fn from(number: u64) -> Self {
+        let digit = |digit: u64| (digit % BASE) as u8;
+        Groups {
+            digits: [
+                digit(number / (BASE * BASE)),
+                digit(number / BASE),
+                digit(number),
+            ],
+        }
+    }
+
+    /// Counted up by hand: to divide for every sample would cost more than the call itself.
+    fn next(&mut self) -> [u8; GROUP as usize] {
+        // 127 is negative zero.
+        let [a, b, c] = self.digits.map(|digit| digit + u8::from(digit >= 127));
+        for digit in self.digits.iter_mut().rev() {
+            *digit += 1;
+            if u64::from(*digit) < BASE {
+                break;
+            }
+            *digit = 0;
+        }
+        [MARK, a, b, c]
+    }
 }
 
 /// Appends the stream's samples from `position` on.
 pub fn fill(position: u64, bytes: usize, out: &mut Vec<u8>) {
-    out.extend((position..).take(bytes).map(byte_at));
+    let end = out.len() + bytes;
+    let mut groups = Groups::from(position / GROUP);
+    out.reserve(bytes + GROUP as usize);
+    out.extend_from_slice(&groups.next()[(position % GROUP) as usize..]);
+    while out.len() < end {
+        out.extend_from_slice(&groups.next());
+    }
+    out.truncate(end);
 }
 
 /// Where in its stream this begins, if it is long enough to tell.
@@ -39,8 +66,26 @@ pub fn locate(sound: &[u8]) -> Option<u64> {
 
 /// How much of the beginning of `sound` is the stream from `position` on.
 pub fn agrees(position: u64, sound: &[u8]) -> usize {
-    let agree = |(at, byte): &(u64, &u8)| byte_at(*at) == **byte;
-    (position..).zip(sound).take_while(agree).count()
+    let mut groups = Groups::from(position / GROUP);
+    let first = &groups.next()[(position % GROUP) as usize..];
+    let mut agree = prefix(first, sound);
+    if agree < first.len() {
+        return agree;
+    }
+    for piece in sound[agree..].chunks(GROUP as usize) {
+        let group = groups.next();
+        if piece == group {
+            agree += piece.len();
+        } else {
+            return agree + prefix(&group, piece);
+        }
+    }
+    agree
+}
+
+fn prefix(expected: &[u8], found: &[u8]) -> usize {
+    let same = |(expected, found): &(&u8, &u8)| expected == found;
+    expected.iter().zip(found).take_while(same).count()
 }
 
 #[cfg(test)]

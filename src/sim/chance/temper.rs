@@ -94,7 +94,7 @@ impl Temper {
             busy: ms(busy),
             timer_first: two.one_in(2),
             no_frames: two.one_in(24),
-            patience: ms(choose(two.when, 5, [1000, 1000, 60_000, 400_000])),
+            patience: ms(choose(two.when, 5, [1000, 1000, 20_000, 90_000])),
             trouble: Trouble {
                 agent: bit(two.when, 0),
                 orders: bit(two.when, 1),

@@ -580,7 +580,7 @@ impl<'a> World<'a> {
             58 => {
                 let name = match draw.below(4) {
                     0 => self.last_mark.clone(),
-                    1 => "0.1".into(),
+                    1 => "0.0".into(),
                     2 => "4294967295.4294967295".into(),
                     _ => "mark".into(),
                 };

@@ -462,8 +462,11 @@ impl Judge {
             }
             Seen::Order("hang up now" | "drain expired") => self.impolite = true,
             Seen::Order("hang up") => {
-                if let Some(farewell) = &mut self.farewell {
+                // Nothing new is begun.
+                if let Some(farewell) = self.farewell.as_mut().filter(|farewell| !farewell.firm) {
                     farewell.firm = true;
+                    farewell.waits = false;
+                    farewell.said = !self.turn_open || self.paused;
                 }
             }
             _ => {}
