@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 
 #[path = "../fuzz/src/admin_line.rs"]
 mod admin_line;
+#[path = "../fuzz/src/session.rs"]
+mod session;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -28,6 +30,20 @@ fn the_corpus_of_the_control_sockets_lines() {
             let mut broken = input.clone();
             broken[at] ^= 0x1b;
             admin_line::run(&broken);
+        }
+    }
+}
+
+#[test]
+fn the_corpus_of_whole_calls() {
+    for input in corpus("session") {
+        session::run(&input);
+        // With one thing less, and with one thing changed.
+        for at in (8..input.len()).step_by(4) {
+            session::run(&[&input[..at], input.get(at + 4..).unwrap_or_default()].concat());
+            let mut other = input.clone();
+            other[at] ^= 0x15;
+            session::run(&other);
         }
     }
 }
