@@ -18,7 +18,6 @@ fn codec() -> Codec {
         api_key: Secret::new("key"),
         config_id: None,
         declare_hang_up: false,
-        resume: None,
     })
 }
 

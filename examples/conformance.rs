@@ -167,7 +167,6 @@ fn every_command() -> String {
         api_key: Secret::new(HUME_KEY),
         config_id: None,
         declare_hang_up: true,
-        resume: None,
     });
     let mut frames = String::new();
     let mut send = |frame: String| {

@@ -32,6 +32,8 @@ const RULES: &[Rule] = &[
             "session::machine",
             "session::budget",
             "session::goodbye",
+            "session::hold",
+            "session::outage",
             "session::caller",
             "session::cause",
             "session::order",
@@ -128,7 +130,12 @@ const RULES: &[Rule] = &[
             "crate::ctl",
             "crate::sim",
         ],
-        allowed: &[],
+        // It judges a WAV file.
+        allowed: &[
+            ("config::hold_sound", "crate::audio::g711"),
+            ("config::hold_sound", "crate::audio::resample::Downsampler"),
+            ("config::hold_sound", "crate::audio::wav"),
+        ],
     },
     Rule {
         why: "a call does not know who let it in, nor who watches it",

@@ -61,11 +61,8 @@ pub enum Role {
 /// What the host hears from the agent.
 pub enum Event<'a> {
     /// The agent listens and may be given audio. `chat` names the conversation in the vendor's
-    /// own words, for logs; `resume` is what a reconnect would present.
-    Ready {
-        chat: &'a str,
-        resume: Option<&'a str>,
-    },
+    /// own words, for logs; `resumed`: it is the one of the connection before.
+    Ready { chat: &'a str, resumed: bool },
     /// Speech: mu-law 8 kHz mono. Comes faster than real time and in bursts.
     Audio { segment: SegmentId, mulaw: &'a [u8] },
     /// No more audio will come for this utterance: it is over, or a newer one has begun. At most
@@ -92,8 +89,9 @@ pub enum Event<'a> {
     },
     /// The agent no longer waits for this call's answer.
     ToolCancelled { call_id: &'a str },
-    /// The agent reports an error in band. It may or may not close afterwards.
-    Error { code: &'a str },
+    /// The agent reports an error in band. It may or may not close afterwards; `ends` is what a
+    /// close would mean, `None` for an error after which the conversation goes on.
+    Error { code: &'a str, ends: Option<Closed> },
     /// A message that was not understood and has been skipped.
     Ignored { why: Ignored },
 }
@@ -176,12 +174,18 @@ pub struct Request {
     pub max_message: usize,
 }
 
-/// The translation for one agent and one connection. No I/O, no clock.
+/// The translation for one conversation with one agent, over one connection after another. No I/O,
+/// no clock.
 pub trait Codec: Send {
     /// What this agent can do.
     fn capabilities(&self) -> &'static Capabilities;
     /// Where to connect.
     fn request(&self) -> Request;
+    /// The connection is lost or given up, and [`request`](Codec::request) will be asked for another.
+    /// What belonged to the old one (open tool calls, audio under way) is forgotten, the numbering of
+    /// utterances goes on. With `resume` the agent is asked to take the conversation up where it was,
+    /// if it ever named one; without, a new one is begun that is told what was said before.
+    fn reconnect(&mut self, resume: bool);
     /// The frames to send as soon as the WebSocket is open.
     fn opened(&mut self, send: &mut dyn FnMut(String));
     /// Translates a command into frames.
@@ -199,6 +203,12 @@ pub struct Manner {
     pub ready_timeout: Duration,
     pub ping_interval: Duration,
     pub pong_timeout: Duration,
+    /// For how long a first connection that fails at once is tried again.
+    pub connect_budget: Duration,
+    /// How long a call waits for an agent that it has lost.
+    pub reconnect_budget: Duration,
+    /// A conversation older than this is taken up on a new connection; zero for never.
+    pub recycle_after: Duration,
     /// The caller's transcribed words interrupt a reply that is generated but not yet heard.
     pub words_interrupt: bool,
 }
@@ -219,14 +229,13 @@ impl Agents {
         }
     }
 
-    /// A codec for one new connection.
+    /// A codec for one new call.
     pub fn codec(&self) -> Box<dyn Codec> {
         Box::new(evi::Codec::new(evi::Settings {
             url: self.hume.url.clone(),
             api_key: self.hume_api_key.clone(),
             config_id: self.hume.config_id.clone(),
             declare_hang_up: self.hume.declare_hang_up,
-            resume: None,
         }))
     }
 
@@ -240,6 +249,9 @@ impl Agents {
             ready_timeout: self.hume.ready_timeout,
             ping_interval: self.hume.ping_interval,
             pong_timeout: self.hume.pong_timeout,
+            connect_budget: self.hume.connect_budget,
+            reconnect_budget: self.hume.reconnect_budget,
+            recycle_after: self.hume.recycle_after,
             words_interrupt: self.hume.clear_on_user_message,
         }
     }

@@ -93,7 +93,7 @@ async fn ready(
                 let mut listens = false;
                 codec.message(&text, &mut |event| match event {
                     Event::Ready { .. } => listens = true,
-                    Event::Error { code } => unready.code = Some(Printable(code).to_string()),
+                    Event::Error { code, .. } => unready.code = Some(Printable(code).to_string()),
                     _ => {}
                 });
                 if listens {

@@ -67,6 +67,9 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "hume.pong_timeout": hume.pong_timeout,
         "hume.connect_timeout": hume.connect_timeout,
         "hume.ready_timeout": hume.ready_timeout,
+        "hume.connect_budget": hume.connect_budget,
+        "hume.reconnect_budget": hume.reconnect_budget,
+        "hume.recycle_after": hume.recycle_after,
         "hume.declare_hang_up": hume.declare_hang_up,
         "hume.clear_on_user_message": hume.clear_on_user_message,
         "calls.max_concurrent": calls.max_concurrent,
@@ -75,6 +78,12 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "calls.allow": calls.allow,
         "calls.deny": calls.deny,
         "calls.max_duration": calls.max_duration,
+        "calls.max_duration_farewell": calls.max_duration_farewell,
+        "calls.no_input_timeout": calls.no_input_timeout,
+        "calls.no_input_check": calls.no_input_check,
+        "calls.no_input_farewell": calls.no_input_farewell,
+        "calls.hold_sound": calls.hold_sound,
+        "calls.hold_after": calls.hold_after,
         "calls.greeting": calls.greeting,
         "calls.drain_limit": calls.drain_limit,
         "calls.drain_answer": calls.drain_answer,
@@ -120,6 +129,9 @@ mod tests {
         pong_timeout = "1s"
         connect_timeout = "1s"
         ready_timeout = "1s"
+        connect_budget = "1s"
+        reconnect_budget = "1s"
+        recycle_after = "0s"
         declare_hang_up = false
         clear_on_user_message = false
         [calls]
@@ -129,6 +141,12 @@ mod tests {
         allow = ["+61"]
         deny = ["anonymous"]
         max_duration = "1m"
+        max_duration_farewell = ""
+        no_input_timeout = "0s"
+        no_input_check = ""
+        no_input_farewell = ""
+        hold_sound = ""
+        hold_after = "1s"
         greeting = "Hello."
         drain_limit = "1s"
         drain_answer = "busy"

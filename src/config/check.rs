@@ -116,6 +116,20 @@ pub(super) fn duration(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Check
     }
 }
 
+/// The same, or "0s" for never.
+pub(super) fn duration_or_never(
+    value: &DeValue<'_>,
+    range: RangeInclusive<u64>,
+) -> Checked<Duration> {
+    match value.as_str().map(duration::parse) {
+        Some(Ok(Duration::ZERO)) => Ok(Duration::ZERO),
+        _ => duration(value, range).map_err(|mut complaint| {
+            complaint.mend.push_str(", or \"0s\" for never");
+            complaint
+        }),
+    }
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Clone>(word: &str, choices: &[(&'static str, T)]) -> Checked<T> {
     if let Some((_, choice)) = choices.iter().find(|(name, _)| *name == word) {

@@ -18,6 +18,7 @@ use super::{
     Overrides, Problem, Problems, PublicUrl,
     callers::{callers, contradiction},
     check::{self, Checked, Complaint},
+    hold_sound,
     reader::{Report, Section},
 };
 
@@ -43,6 +44,9 @@ pub fn known_keys() -> &'static [&'static str] {
         "hume.pong_timeout",
         "hume.connect_timeout",
         "hume.ready_timeout",
+        "hume.connect_budget",
+        "hume.reconnect_budget",
+        "hume.recycle_after",
         "hume.declare_hang_up",
         "hume.clear_on_user_message",
         "calls.max_concurrent",
@@ -51,6 +55,12 @@ pub fn known_keys() -> &'static [&'static str] {
         "calls.allow",
         "calls.deny",
         "calls.max_duration",
+        "calls.max_duration_farewell",
+        "calls.no_input_timeout",
+        "calls.no_input_check",
+        "calls.no_input_farewell",
+        "calls.hold_sound",
+        "calls.hold_after",
         "calls.greeting",
         "calls.drain_limit",
         "calls.drain_answer",
@@ -238,6 +248,16 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
     s.set(&mut hume.ready_timeout, "ready_timeout", |v| {
         check::duration(v, 10..=2 * MINUTE)
     });
+    s.set(&mut hume.connect_budget, "connect_budget", |v| {
+        check::duration(v, 0..=MINUTE)
+    });
+    s.set(&mut hume.reconnect_budget, "reconnect_budget", |v| {
+        check::duration(v, 0..=10 * MINUTE)
+    });
+    // EVI ends a chat at thirty minutes, and a pause is waited for up to a minute.
+    s.set(&mut hume.recycle_after, "recycle_after", |v| {
+        check::duration_or_never(v, SECOND..=28 * MINUTE + 30 * SECOND)
+    });
     s.set(&mut hume.declare_hang_up, "declare_hang_up", check::boolean);
     s.set(
         &mut hume.clear_on_user_message,
@@ -261,6 +281,26 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
     s.set(&mut calls.deny, "deny", callers);
     s.set(&mut calls.max_duration, "max_duration", |v| {
         check::duration(v, SECOND..=24 * HOUR)
+    });
+    s.set(
+        &mut calls.max_duration_farewell,
+        "max_duration_farewell",
+        |v| check::spoken(check::text(v)?),
+    );
+    s.set(&mut calls.no_input_timeout, "no_input_timeout", |v| {
+        check::duration_or_never(v, SECOND..=HOUR)
+    });
+    s.set(&mut calls.no_input_check, "no_input_check", |v| {
+        check::spoken(check::text(v)?)
+    });
+    s.set(&mut calls.no_input_farewell, "no_input_farewell", |v| {
+        check::spoken(check::text(v)?)
+    });
+    s.set(&mut calls.hold_sound, "hold_sound", |v| {
+        hold_sound::hold_sound(check::text(v)?)
+    });
+    s.set(&mut calls.hold_after, "hold_after", |v| {
+        check::duration(v, SECOND..=MINUTE)
     });
     s.set(&mut calls.greeting, "greeting", |v| {
         check::spoken(check::text(v)?)

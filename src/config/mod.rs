@@ -14,6 +14,7 @@ pub mod credentials;
 mod defaults;
 mod duration;
 mod file;
+mod hold_sound;
 mod problem;
 mod reader;
 mod secret;
@@ -23,6 +24,7 @@ use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -202,6 +204,12 @@ pub struct Hume {
     pub connect_timeout: Duration,
     /// From the handshake to `chat_metadata`.
     pub ready_timeout: Duration,
+    /// For how long a first connection that fails is tried again.
+    pub connect_budget: Duration,
+    /// How long a call waits for an agent that it has lost.
+    pub reconnect_budget: Duration,
+    /// A chat this old is taken up on a new connection; zero for never.
+    pub recycle_after: Duration,
     /// Tell EVI about the bridge's own `hang_up` tool in the session settings.
     pub declare_hang_up: bool,
     /// The caller's words, once EVI has understood them, interrupt a reply that EVI has finished
@@ -221,6 +229,16 @@ pub struct Calls {
     /// These may not, whatever `allow` says.
     pub deny: Vec<CallerPrefix>,
     pub max_duration: Duration,
+    /// Said by the agent to a call that has lasted so long; `""` for nothing.
+    pub max_duration_farewell: String,
+    /// Without a word or a key from the caller for so long, they are asked; zero for never.
+    pub no_input_timeout: Duration,
+    /// What the agent asks them, and what it says when nothing comes; `""` for nothing.
+    pub no_input_check: String,
+    pub no_input_farewell: String,
+    /// What is heard while there is no agent, and after how long without one.
+    pub hold_sound: HoldSound,
+    pub hold_after: Duration,
     /// Spoken by Twilio before the agent is connected; `""` for none.
     pub greeting: String,
     /// How long a stopping daemon waits for its calls.
@@ -240,6 +258,30 @@ pub enum DrainAnswer {
     Unavailable,
     Busy,
     Say(String),
+}
+
+/// What a caller hears who waits for the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HoldSound {
+    Nothing,
+    /// Two soft tones now and then.
+    #[default]
+    Tones,
+    Recording(Recording),
+}
+
+/// A recording to be played by telephone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recording {
+    pub file: PathBuf,
+    /// Mu-law at 8 kHz, not empty.
+    pub mulaw: Arc<[u8]>,
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Recording").field(&self.file).finish()
+    }
 }
 
 /// What the caller meets when the agent has failed.

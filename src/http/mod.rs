@@ -19,8 +19,9 @@ pub mod unsigned;
 pub mod voice;
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::Semaphore;
@@ -28,9 +29,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     agent::{Agents, link::Tls},
-    config::{Config, Credentials},
+    config::{Config, Credentials, HoldSound},
     metrics::Metrics,
-    session::{machine, registry::Registry},
+    session::{
+        hold::{Sound, Waiting},
+        machine::{self, NoInput},
+        order::Words,
+        registry::Registry,
+    },
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
 
@@ -71,6 +77,7 @@ pub struct Front {
     agents: Agents,
     verifier: Verifier,
     minter: Minter,
+    hold: Option<Sound>,
     rest: Rest,
     tls: Arc<Tls>,
     metrics: Arc<Metrics>,
@@ -90,6 +97,11 @@ impl Front {
             verifier: Verifier::new(&credentials.twilio_auth_token)
                 .with_shared_key(credentials.twilio_shared_key.as_ref()),
             minter: Minter::new(&credentials.twilio_auth_token),
+            hold: match &config.calls.hold_sound {
+                HoldSound::Nothing => None,
+                HoldSound::Tones => Some(Sound::tones()),
+                HoldSound::Recording(recording) => Sound::new(recording.mulaw.clone()),
+            },
             config,
             registry: shared.registry.clone(),
             calls: shared.calls.clone(),
@@ -103,13 +115,30 @@ impl Front {
 
     fn call_settings(&self) -> machine::Settings {
         let manner = self.agents.manner();
+        let calls = &self.config.calls;
+        let words = |text: &str| (!text.trim().is_empty()).then(|| Words(text.to_owned()));
+        let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
         machine::Settings {
             ready_timeout: manner.ready_timeout,
             ping_interval: manner.ping_interval,
             pong_timeout: manner.pong_timeout,
-            max_duration: self.config.calls.max_duration,
+            connect_budget: manner.connect_budget,
+            reconnect_budget: manner.reconnect_budget,
+            recycle_after: some(manner.recycle_after),
+            seed: RandomState::new().hash_one(0),
+            hold: self.hold.clone().map(|sound| Waiting {
+                after: calls.hold_after,
+                sound,
+            }),
+            max_duration: calls.max_duration,
+            max_duration_farewell: words(&calls.max_duration_farewell),
+            no_input: some(calls.no_input_timeout).map(|timeout| NoInput {
+                timeout,
+                check: words(&calls.no_input_check),
+                farewell: words(&calls.no_input_farewell),
+            }),
             words_interrupt: manner.words_interrupt,
-            drain_goodbye: !self.config.calls.drain_goodbye.is_empty(),
+            drain_goodbye: !calls.drain_goodbye.is_empty(),
             capabilities: self.agents.capabilities(),
         }
     }

@@ -174,6 +174,12 @@ pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Res
     match call.and_then(|call| front.registry.after(&call)) {
         Some(After::HangUp) => xml(twiml::hang_up()),
         _ if over => xml(twiml::empty()),
+        Some(After::NoInputFarewell) => xml(twiml::say_and_hang_up(
+            &front.config.calls.no_input_farewell,
+        )),
+        Some(After::MaxDurationFarewell) => xml(twiml::say_and_hang_up(
+            &front.config.calls.max_duration_farewell,
+        )),
         Some(After::DrainGoodbye) => xml(twiml::say_and_hang_up(&front.config.calls.drain_goodbye)),
         Some(After::Fallback) | None => xml(fallback(front)),
     }

@@ -90,6 +90,21 @@ labels! {
         Timeout = "timeout",
     }
 
+    /// What came of calling a lost agent again.
+    Reconnect("outcome") {
+        /// An attempt that is going to be made.
+        Tried = "tried",
+        Resumed = "resumed",
+        /// There is an agent, and it was told what was said before.
+        Anew = "anew",
+    }
+
+    /// When a conversation that had grown too old was taken up on a new connection.
+    Recycle("when") {
+        AtAPause = "pause",
+        Forced = "forced",
+    }
+
     /// Why the agent did not get the caller's audio.
     CallerLoss("reason") {
         AgentNotReady = "agent-not-ready",

@@ -19,8 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
-    AdminOp, AgentLoss, CallRefused, CallerLoss, Endpoint, Label as _, RestOutcome, Side, Skipped,
-    SocketRefused, TlsFailure, Tool, ToolCall,
+    AdminOp, AgentLoss, CallRefused, CallerLoss, Endpoint, Label as _, Reconnect, Recycle,
+    RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
 };
 use process::Process;
 use text::Text;
@@ -28,7 +28,7 @@ use text::Text;
 const CALL: &[f64] = &[
     5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0,
 ];
-const CONNECT: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0];
+const CONNECT: &[f64] = &[0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0];
 /// Ours alone: what the bridge adds to an interruption.
 const CLEAR: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
@@ -98,6 +98,20 @@ families! {
         "From dialling the agent to its open socket, where that succeeded.";
     agent_ready: Histogram = Histogram::new(CONNECT), "hume_bridge_agent_ready_seconds",
         "From the start of the media stream to the agent's being ready for audio.";
+
+    agent_reconnects: Counters<Reconnect> = Counters::default(),
+        "hume_bridge_agent_reconnects_total",
+        "Agents called again after a loss or for a failed first attempt, and what came of it.";
+    agent_recycles: Counters<Recycle> = Counters::default(), "hume_bridge_agent_recycles_total",
+        "Conversations taken up on a new connection before the agent's limit ended them.";
+    agent_away: Histogram = Histogram::new(CONNECT), "hume_bridge_agent_away_seconds",
+        "From the loss of an agent in mid-call, or its recycling, to the next one's being ready.";
+    caller_repeated: Counter = Counter::default(), "hume_bridge_caller_audio_repeated_bytes_total",
+        "Caller audio that a new agent was given again because the one before had not answered it; 8000 bytes a second.";
+    holds: Counter = Counter::default(), "hume_bridge_holds_total",
+        "Times that a caller had to wait for the agent for so long as to hear the hold sound.";
+    no_input_checks: Counter = Counter::default(), "hume_bridge_no_input_checks_total",
+        "Callers who were asked whether they are still there.";
 
     barge_ins: Counter = Counter::default(), "hume_bridge_barge_ins_total",
         "Interruptions that took back agent audio not yet heard.";

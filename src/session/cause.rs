@@ -16,12 +16,14 @@ pub enum Cause {
     AgentFailed(Closed),
     Operator,
     MaxDuration,
+    /// Nothing was heard of the caller.
+    NoInput,
     Drain,
 }
 
 impl Cause {
     /// One for each word.
-    pub const ALL: [Cause; 13] = [
+    pub const ALL: [Cause; 14] = [
         Cause::CallerHungUp,
         Cause::CarrierLost,
         Cause::CarrierFailed,
@@ -34,6 +36,7 @@ impl Cause {
         Cause::AgentFailed(Closed::Lost),
         Cause::Operator,
         Cause::MaxDuration,
+        Cause::NoInput,
         Cause::Drain,
     ];
 
@@ -52,6 +55,7 @@ impl Cause {
             Cause::AgentFailed(_) => "agent-lost",
             Cause::Operator => "operator",
             Cause::MaxDuration => "max-duration",
+            Cause::NoInput => "no-input",
             Cause::Drain => "drain",
         }
     }

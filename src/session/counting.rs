@@ -14,7 +14,7 @@ use crate::{
     agent::Ignored,
     metrics::{
         Metrics,
-        labels::{AgentLoss, CallerLoss, RestOutcome, Skipped, Tool, ToolCall},
+        labels::{AgentLoss, CallerLoss, Reconnect, Recycle, RestOutcome, Skipped, Tool, ToolCall},
     },
     twilio::rest::{Completed, RestError},
 };
@@ -22,7 +22,33 @@ use crate::{
 /// Counts what the machine notes, for the house and for the call's own view.
 pub fn note(metrics: &Metrics, view: &View, note: &Note) {
     match note {
-        Note::AgentReady { .. } => metrics.agent_ready.observe(view.started.elapsed()),
+        Note::AgentReady {
+            again: false, away, ..
+        } => metrics.agent_ready.observe(*away),
+        Note::AgentReady {
+            again: true,
+            resumed,
+            away,
+            ..
+        } => {
+            metrics.agent_away.observe(*away);
+            let how = match resumed {
+                true => Reconnect::Resumed,
+                false => Reconnect::Anew,
+            };
+            metrics.agent_reconnects.of(how).inc();
+        }
+        Note::Retrying { .. } => metrics.agent_reconnects.of(Reconnect::Tried).inc(),
+        Note::Recycling { forced } => {
+            let when = match forced {
+                true => Recycle::Forced,
+                false => Recycle::AtAPause,
+            };
+            metrics.agent_recycles.of(when).inc();
+        }
+        Note::CallerAudioRepeated { bytes } => metrics.caller_repeated.add(*bytes as u64),
+        Note::Holding => metrics.holds.inc(),
+        Note::NoInputCheck => metrics.no_input_checks.inc(),
         Note::AgentIgnored(why) => metrics.skipped.of(skipped(*why)).inc(),
         Note::ToolCall { name, answered } => {
             metrics.tool_calls.of(tool_call(name, *answered)).inc();
@@ -45,6 +71,7 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         Note::AgentError { .. }
         | Note::AgentClosed(_)
         | Note::HangingUp(_)
+        | Note::SaidAgain
         | Note::GoodbyeWithdrawn
         | Note::Paused
         | Note::Resumed

@@ -20,7 +20,9 @@ use super::{
     cause::Cause,
     counting,
     leg::{self, Leg, Timed},
-    machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, STALLED, Settings},
+    machine::{
+        Action, Answer, Carrier, Dial, Event, Garbage, Machine, Note, Outbox, STALLED, Settings,
+    },
     news::News,
     order::{Order, Refusal, Verdict},
     registry::{Claim, Letter, View},
@@ -429,11 +431,21 @@ where
         let mut end = None;
         for action in out.actions.drain(..) {
             match action {
-                Action::ConnectAgent => {
+                Action::ConnectAgent(dial) => {
+                    match dial {
+                        Dial::First => {}
+                        Dial::Resume => self.codec.reconnect(true),
+                        Dial::Anew => self.codec.reconnect(false),
+                    }
                     let (request, tls, limit) =
                         (self.codec.request(), self.tls.clone(), self.connect_timeout);
                     let metrics = self.metrics.clone();
+                    let closing = self.closing.take();
                     self.agent = AgentLeg::Connecting(Box::pin(async move {
+                        // An agent may refuse to take up a conversation that it is still having.
+                        if let Some(closing) = closing {
+                            closing.await;
+                        }
                         let dialled = Instant::now();
                         let socket = link::connect(&request, &tls, limit).await?;
                         metrics.agent_connect.observe(dialled.elapsed());

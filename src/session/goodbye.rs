@@ -78,6 +78,23 @@ impl Goodbye {
         }
     }
 
+    /// The agent was given a farewell to say.
+    pub fn farewell(cause: Cause, now: Instant, firm: bool) -> Self {
+        Goodbye {
+            firm,
+            cause,
+            ..Goodbye::of_agent(now, true, false)
+        }
+    }
+
+    /// There is no agent any more, and what it has said is still being heard.
+    pub fn without_agent(cause: Cause, now: Instant) -> Self {
+        Goodbye {
+            agent_gone: true,
+            ..Goodbye::ordered(cause, now, false)
+        }
+    }
+
     pub fn cause(&self) -> Cause {
         self.cause
     }
@@ -91,6 +108,10 @@ impl Goodbye {
         self.firm |= other.firm;
         if other.firm {
             self.may_begin_until = other.may_begin_until;
+            // Somebody wants the call ended, with or without its agent.
+            if let Cause::AgentFailed(_) = self.cause {
+                self.cause = other.cause;
+            }
         }
     }
 

@@ -9,8 +9,11 @@
 //! - every tool call that expects an answer gets one, at once and once;
 //! - no audio of an interrupted generation is played after its clear;
 //! - an agent's goodbye is heard to its last word, within bounds, or withdrawn if the caller speaks;
+//! - an agent that is lost is looked for within a budget, and hears what its predecessor did not answer;
 //! - every wait has a deadline ([`Machine::next_deadline`]) and every buffer a bound.
 
+mod connection;
+mod ending;
 mod obey;
 
 use std::{
@@ -22,12 +25,15 @@ use std::{
 use super::{
     cause::Cause,
     goodbye::Goodbye,
+    hold::{Hold, Waiting},
     order::{After, Order, Verdict, Words},
+    outage::Outage,
     playback::{self, Cut, Echo, Playback},
     turn::Turn,
     uplink::Uplink,
 };
 use crate::agent::{self, Capabilities, Closed, Ignored, Role, SegmentId};
+use connection::Connection;
 
 /// The tool with which an agent ends a call.
 pub const HANG_UP: &str = "hang_up";
@@ -40,12 +46,10 @@ const MAX_GARBAGE: u32 = 100;
 /// Without any message from Twilio's side for so long, it is pinged; for so much longer, it is lost.
 const CARRIER_SILENCE: Duration = Duration::from_secs(15);
 const CARRIER_PONG: Duration = Duration::from_secs(10);
-/// From ordering the end of the call at Twilio's REST API to closing the socket regardless.
-const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
 /// The close code for a media socket that takes nothing from us.
 pub const STALLED: u16 = 1011;
-/// From Twilio's "it is over" to the socket's own end.
-const STOP_LIMIT: Duration = Duration::from_millis(500);
+/// Of the agent's words so much is kept until they have been sent to the telephone.
+const MAX_WORDS: usize = 2048;
 
 /// The deadlines of a call, from the config it began with.
 #[derive(Clone, Debug)]
@@ -53,7 +57,19 @@ pub struct Settings {
     pub ready_timeout: Duration,
     pub ping_interval: Duration,
     pub pong_timeout: Duration,
+    /// For how long a first connection that fails is tried again.
+    pub connect_budget: Duration,
+    /// How long the call waits for an agent that it has lost.
+    pub reconnect_budget: Duration,
+    /// A conversation this old is taken up on a new connection, at a pause.
+    pub recycle_after: Option<Duration>,
+    /// For the waits between attempts.
+    pub seed: u64,
+    /// What is heard while there is no agent, if anything.
+    pub hold: Option<Waiting>,
     pub max_duration: Duration,
+    pub max_duration_farewell: Option<Words>,
+    pub no_input: Option<NoInput>,
     /// The caller's words, as transcribed, interrupt an agent that has finished generating and is
     /// still being heard.
     pub words_interrupt: bool,
@@ -61,6 +77,14 @@ pub struct Settings {
     pub drain_goodbye: bool,
     /// What the agent can do: an order beyond it is refused.
     pub capabilities: &'static Capabilities,
+}
+
+/// What is done about a caller of whom nothing is heard.
+#[derive(Clone, Debug)]
+pub struct NoInput {
+    pub timeout: Duration,
+    pub check: Option<Words>,
+    pub farewell: Option<Words>,
 }
 
 /// Something happened.
@@ -119,7 +143,8 @@ pub enum Garbage {
 /// What the driver is to do, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    ConnectAgent,
+    /// Never while there is a connection, or an attempt at one.
+    ConnectAgent(Dial),
     PingAgent,
     PingCarrier,
     /// Caller audio for the agent: a range of [`Outbox::audio`].
@@ -155,6 +180,16 @@ pub enum Action {
     Verdict(Verdict),
 }
 
+/// What a connection to the agent is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dial {
+    First,
+    /// To take the conversation up where it was.
+    Resume,
+    /// To begin anew: the old conversation cannot be had again.
+    Anew,
+}
+
 /// The answers the machine itself gives to tool calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -165,9 +200,32 @@ pub enum Answer {
 /// For logs and counters: never needed to carry the call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Note {
+    /// `again`: after a loss or a recycling, which took so long; `resumed`: the conversation is the
+    /// same.
     AgentReady {
         chat: String,
+        again: bool,
+        resumed: bool,
+        away: Duration,
     },
+    /// The agent is gone and will be called in so long.
+    Retrying {
+        wait: Duration,
+    },
+    /// The conversation is taken up on a new connection, at a pause or because it was time.
+    Recycling {
+        forced: bool,
+    },
+    /// The agent is told again what its predecessor has not answered.
+    CallerAudioRepeated {
+        bytes: usize,
+    },
+    /// The agent says again what it had begun to say.
+    SaidAgain,
+    /// The caller waits for the agent and hears the hold sound.
+    Holding,
+    /// Nothing was heard of the caller: they are asked.
+    NoInputCheck,
     AgentError {
         code: String,
     },
@@ -241,12 +299,17 @@ impl Outbox {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AgentState {
+    /// There is none; it is called then.
+    Waiting {
+        until: Instant,
+    },
     Connecting,
     /// Open, but not yet ready for audio.
     Opened {
         deadline: Instant,
     },
     Ready,
+    /// For good.
     Gone,
 }
 
@@ -263,30 +326,32 @@ enum Phase {
     Over,
 }
 
-/// Liveness of the agent's socket.
-#[derive(Debug, Default)]
-struct Pings {
-    next: Option<Instant>,
-    unanswered_until: Option<Instant>,
-}
-
 /// One call.
 pub struct Machine {
     settings: Settings,
     phase: Phase,
     agent: AgentState,
-    pings: Pings,
+    connection: Connection,
+    outage: Outage,
+    hold: Hold,
     /// When the telephone side was last heard of, and whether it has been asked since.
     carrier_heard: Instant,
     carrier_asked: bool,
+    /// Since when nothing has been heard of the caller, and whether they have been asked.
+    quiet_since: Instant,
+    quiet_asked: bool,
     uplink: Uplink,
     playback: Playback,
     /// The agent has begun a turn and not yet said that it is done.
     turn_open: bool,
     /// The newest segment of this turn of which audio was sent.
     turn_segment: Option<SegmentId>,
+    /// What the agent is saying: the words of each utterance whose audio may still be coming.
+    saying: VecDeque<String>,
     /// The agent has been heard since the caller's last words.
     spoke: bool,
+    /// The caller has said something that is not answered yet.
+    reply_due: bool,
     /// Turns that are to end before all the words that the agent was given have been said.
     owed_turns: u32,
     /// The agent listens and does not answer.
@@ -300,20 +365,26 @@ pub struct Machine {
 impl Machine {
     /// A call whose media stream has started. The first action is to connect the agent.
     pub fn new(settings: Settings, now: Instant, out: &mut Outbox) -> Self {
-        out.push(Action::ConnectAgent);
+        out.push(Action::ConnectAgent(Dial::First));
         Machine {
             ends_by: now + settings.max_duration,
+            outage: Outage::new(settings.seed, now),
             settings,
             phase: Phase::Talking,
             agent: AgentState::Connecting,
-            pings: Pings::default(),
+            connection: Connection::new(Dial::First),
+            hold: Hold::default(),
             carrier_heard: now,
             carrier_asked: false,
+            quiet_since: now,
+            quiet_asked: false,
             uplink: Uplink::default(),
             playback: Playback::default(),
             turn_open: false,
             turn_segment: None,
+            saying: VecDeque::new(),
             spoke: false,
+            reply_due: false,
             owed_turns: 0,
             paused: false,
             turn: Turn::default(),
@@ -329,18 +400,10 @@ impl Machine {
         }
         match event {
             Event::Carrier(carrier) => self.carrier(now, carrier, out),
-            Event::AgentOpened => {
-                if self.agent != AgentState::Connecting {
-                    return;
-                }
-                self.agent = AgentState::Opened {
-                    deadline: now + self.settings.ready_timeout,
-                };
-                self.pings.next = Some(now + self.settings.ping_interval);
-            }
-            Event::AgentAlive => self.pings.unanswered_until = None,
+            Event::AgentOpened => self.agent_opened(now),
+            Event::AgentAlive => self.connection.alive(),
             Event::Agent(event) => {
-                if self.agent != AgentState::Gone {
+                if let AgentState::Opened { .. } | AgentState::Ready = self.agent {
                     self.agent(now, event, out);
                 }
             }
@@ -360,21 +423,18 @@ impl Machine {
             Phase::Goodbye(goodbye) => Some(goodbye.next_deadline()),
             Phase::Talking => None,
         };
-        let ready = match self.agent {
-            AgentState::Opened { deadline } => Some(deadline),
-            _ => None,
-        };
-        [
-            Some(self.ends_by),
-            phase,
-            ready,
+        let others = [
+            Some(self.ends_at()),
             Some(self.carrier_deadline()),
-            self.pings.next,
-            self.pings.unanswered_until,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+            self.hold_due(),
+            self.quiet_until(),
+        ];
+        let connection = self.connection_deadlines();
+        phase
+            .into_iter()
+            .chain(others.into_iter().flatten())
+            .chain(connection.into_iter().flatten())
+            .min()
     }
 
     /// After [`Action::End`].
@@ -428,12 +488,15 @@ impl Machine {
                             out.push(Action::ToAgent(range));
                         });
                     }
+                    self.uplink.listen(now, mulaw);
+                    self.uplink.sent(now, mulaw);
                     let range = out.keep(mulaw);
                     out.push(Action::ToAgent(range));
                 }
                 AgentState::Gone => {}
                 _ => {
                     let filled = self.uplink.gap(timestamp_ms, mulaw.len());
+                    self.uplink.listen(now, mulaw);
                     let dropped = self.uplink.hold(filled, mulaw);
                     if dropped > 0 {
                         out.note(Note::CallerAudioDropped { bytes: dropped });
@@ -448,7 +511,8 @@ impl Machine {
                     self.goodbye_step(now, out);
                 }
             }
-            Carrier::Key | Carrier::Other => {}
+            Carrier::Key => self.caller_is_there(now),
+            Carrier::Other => {}
             Carrier::Stop => match self.phase {
                 Phase::HangingUp { cause, .. } => self.end(cause, 1000, out),
                 _ => self.end(Cause::CallerHungUp, 1000, out),
@@ -474,21 +538,15 @@ impl Machine {
 
     fn agent(&mut self, now: Instant, event: agent::Event<'_>, out: &mut Outbox) {
         match event {
-            agent::Event::Ready { chat, resume: _ } => {
-                if let AgentState::Opened { .. } | AgentState::Connecting = self.agent {
-                    self.agent = AgentState::Ready;
-                    out.note(Note::AgentReady {
-                        chat: chat.to_owned(),
-                    });
-                    self.uplink.release(|frame| {
-                        let range = out.keep(frame);
-                        out.push(Action::ToAgent(range));
-                    });
-                }
-            }
+            agent::Event::Ready { chat, resumed } => self.agent_ready_now(now, chat, resumed, out),
             agent::Event::Audio { segment, mulaw } => self.agent_audio(now, segment, mulaw, out),
-            agent::Event::SegmentEnd { .. } => self.mark(out),
+            agent::Event::SegmentEnd { .. } => {
+                self.saying.pop_front();
+                self.mark(out);
+            }
             agent::Event::TurnDone => {
+                self.connection.talks();
+                self.saying.clear();
                 self.turn_open = false;
                 self.turn_segment = None;
                 self.owed_turns = self.owed_turns.saturating_sub(1);
@@ -502,9 +560,17 @@ impl Machine {
             }
             agent::Event::Interrupt => self.interrupt(now, out),
             agent::Event::Transcript {
-                role: Role::Agent, ..
+                role: Role::Agent,
+                text,
+                ..
             } => {
+                self.connection.talks();
+                self.answers();
                 self.turn_open = true;
+                let words: usize = self.saying.iter().map(String::len).sum();
+                if words + text.len() <= MAX_WORDS {
+                    self.saying.push_back(text.to_owned());
+                }
                 if let Phase::Goodbye(goodbye) = &mut self.phase {
                     goodbye.agent_speaks(now);
                 }
@@ -515,6 +581,7 @@ impl Machine {
                 interim,
                 replace,
             } => {
+                self.connection.talks();
                 // An improved transcript of what was said before is not speech over what is said now.
                 if !replace && !text.trim().is_empty() {
                     self.caller_words(now, interim, out);
@@ -527,9 +594,12 @@ impl Machine {
                 expects_reply,
             } => self.tool_call(now, call_id, name, expects_reply, out),
             agent::Event::ToolCancelled { .. } => {}
-            agent::Event::Error { code } => out.note(Note::AgentError {
-                code: code.to_owned(),
-            }),
+            agent::Event::Error { code, ends } => {
+                out.note(Note::AgentError {
+                    code: code.to_owned(),
+                });
+                self.connection.errs(now, ends);
+            }
             agent::Event::Ignored { why } => out.note(Note::AgentIgnored(why)),
         }
     }
@@ -544,9 +614,12 @@ impl Machine {
             out.note(Note::AudioDropped { bytes: mulaw.len() });
             return;
         }
+        self.connection.talks();
+        self.answers();
         self.turn_open = true;
         self.turn_segment = Some(segment);
         self.spoke = true;
+        self.quiet_since = now;
         self.playback.sent(now, segment, mulaw.len());
         if let Some(after) = self.turn.audio(now, playback::duration(mulaw.len())) {
             out.note(Note::Answered { after });
@@ -567,8 +640,31 @@ impl Machine {
         }
     }
 
+    /// Something is heard of the caller, whatever it is.
+    fn caller_is_there(&mut self, now: Instant) {
+        self.quiet_since = now;
+        self.quiet_asked = false;
+    }
+
+    /// The agent begins to answer what it has understood.
+    fn answers(&mut self) {
+        if std::mem::take(&mut self.reply_due) {
+            self.uplink.answered();
+        }
+    }
+
+    /// What the agent was saying is over, in whatever way.
+    fn turn_over(&mut self) {
+        self.turn_open = false;
+        self.turn_segment = None;
+        self.owed_turns = 0;
+        self.saying.clear();
+        self.turn.cut();
+    }
+
     /// The caller has said something.
     fn caller_words(&mut self, now: Instant, interim: bool, out: &mut Outbox) {
+        self.caller_is_there(now);
         // An agent that has finished generating may not tell an interruption, only the words: what
         // is still being heard would be talked over, and the next reply would queue behind it.
         // A paused one will not tell either.
@@ -578,6 +674,8 @@ impl Machine {
         }
         if !interim {
             self.spoke = false;
+            self.reply_due = true;
+            self.uplink.understood();
             // Words whose transcript comes when the answer has begun tell nothing about its delay, and
             // a paused agent's answer does not come.
             if !self.turn_open && !self.paused {
@@ -594,10 +692,7 @@ impl Machine {
         } else if let Some(segment) = self.turn_segment.filter(|_| self.turn_open) {
             // Between two sentences: there is nothing to clear, but what is on its way of this
             // turn is stale.
-            self.turn_open = false;
-            self.turn_segment = None;
-            self.owed_turns = 0;
-            self.turn.cut();
+            self.turn_over();
             out.push(Action::AgentHeard(self.playback.cut_at(segment)));
             self.withdraw_goodbye(out);
         } else {
@@ -614,10 +709,7 @@ impl Machine {
         for cut in self.playback.clear(now) {
             out.push(Action::AgentHeard(cut));
         }
-        self.turn_open = false;
-        self.turn_segment = None;
-        self.owed_turns = 0;
-        self.turn.cut();
+        self.turn_over();
         out.note(Note::BargeIn { unheard });
         self.withdraw_goodbye(out);
         if let Phase::Goodbye(goodbye) = &mut self.phase {
@@ -664,132 +756,6 @@ impl Machine {
         }
     }
 
-    fn say_goodbye(&mut self, now: Instant, goodbye: Goodbye, out: &mut Outbox) {
-        match &mut self.phase {
-            Phase::Talking => {
-                out.note(Note::HangingUp(goodbye.cause()));
-                self.phase = Phase::Goodbye(goodbye);
-            }
-            // An operator's order makes an agent's goodbye final; nothing else changes it.
-            Phase::Goodbye(current) => current.confirm(&goodbye),
-            Phase::HangingUp { .. } | Phase::Over => return,
-        }
-        self.goodbye_step(now, out);
-    }
-
-    fn withdraw_goodbye(&mut self, out: &mut Outbox) {
-        if let Phase::Goodbye(goodbye) = &self.phase
-            && goodbye.may_be_withdrawn()
-            && self.agent != AgentState::Gone
-        {
-            self.phase = Phase::Talking;
-            out.note(Note::GoodbyeWithdrawn);
-        }
-    }
-
-    /// Moves a goodbye on: is everything said, is everything heard?
-    fn goodbye_step(&mut self, now: Instant, out: &mut Outbox) {
-        let Phase::Goodbye(goodbye) = &mut self.phase else {
-            return;
-        };
-        if !goodbye.all_said(now) {
-            return;
-        }
-        if let Some(name) = self.playback.mark() {
-            self.turn.marked(&name);
-            out.push(Action::Mark(name));
-        }
-        let cause = goodbye.cause();
-        if self.playback.drained() || goodbye.all_heard_by(now, self.playback.queued(now)) {
-            self.hang_up(now, cause, out);
-        }
-    }
-
-    fn hang_up(&mut self, now: Instant, cause: Cause, out: &mut Outbox) {
-        match self.phase {
-            Phase::Talking => out.note(Note::HangingUp(cause)),
-            Phase::Goodbye(_) => {}
-            Phase::HangingUp { .. } | Phase::Over => return,
-        }
-        self.close_agent(out);
-        out.push(Action::Decide(After::HangUp));
-        out.push(Action::HangUp);
-        self.phase = Phase::HangingUp {
-            cause,
-            deadline: now + HANG_UP_LIMIT,
-        };
-    }
-
-    /// The daemon leaves. Only a call that is still connected can be told so, and only by what
-    /// follows the stream: so the stream is closed, and Twilio asks.
-    fn drain_expired(&mut self, now: Instant, out: &mut Outbox) {
-        let hanging_up = matches!(self.phase, Phase::HangingUp { .. });
-        if hanging_up || !self.settings.drain_goodbye {
-            return self.hang_up(now, Cause::Drain, out);
-        }
-        if matches!(self.phase, Phase::Talking) {
-            out.note(Note::HangingUp(Cause::Drain));
-        }
-        out.push(Action::Decide(After::DrainGoodbye));
-        self.end(Cause::Drain, 1000, out);
-    }
-
-    fn hang_up_answered(&mut self, now: Instant, ended: bool, out: &mut Outbox) {
-        let Phase::HangingUp { cause, deadline } = &mut self.phase else {
-            return;
-        };
-        if ended {
-            // Twilio now sends its stop; it is not waited for long.
-            *deadline = now + STOP_LIMIT;
-        } else {
-            let cause = *cause;
-            out.note(Note::RestFailed);
-            self.end(cause, 1000, out);
-        }
-    }
-
-    fn agent_closed(&mut self, now: Instant, closed: Closed, out: &mut Outbox) {
-        let was_ready = self.agent == AgentState::Ready;
-        if self.agent == AgentState::Gone {
-            return;
-        }
-        self.close_agent(out);
-        out.note(Note::AgentClosed(closed));
-        self.uplink.forget();
-        if let Phase::Goodbye(goodbye) = &mut self.phase {
-            goodbye.agent_gone();
-            return self.goodbye_step(now, out);
-        }
-        let cause = match closed {
-            // A conversation that never began was not hung up; it failed.
-            Closed::HungUp if was_ready => Cause::AgentHungUp,
-            Closed::Inactive if was_ready => Cause::AgentInactive,
-            Closed::Expired if was_ready => Cause::AgentExpired,
-            failure => {
-                out.push(Action::Decide(After::Fallback));
-                return self.end(Cause::AgentFailed(failure), 1000, out);
-            }
-        };
-        let mut goodbye = Goodbye::ordered(cause, now, false);
-        goodbye.agent_gone();
-        self.say_goodbye(now, goodbye, out);
-    }
-
-    fn close_agent(&mut self, out: &mut Outbox) {
-        if self.agent != AgentState::Gone {
-            self.agent = AgentState::Gone;
-            self.pings = Pings::default();
-            out.push(Action::CloseAgent);
-        }
-    }
-
-    fn end(&mut self, cause: Cause, close_code: u16, out: &mut Outbox) {
-        self.close_agent(out);
-        self.phase = Phase::Over;
-        self.uplink.forget();
-        out.push(Action::End { cause, close_code });
-    }
-
     fn deadlines(&mut self, now: Instant, out: &mut Outbox) {
         match &self.phase {
             Phase::Over => return,
@@ -812,27 +778,11 @@ impl Machine {
             self.carrier_asked = true;
             out.push(Action::PingCarrier);
         }
-        if now >= self.ends_by {
-            return self.hang_up(now, Cause::MaxDuration, out);
+        if now >= self.ends_at() {
+            return self.time_is_up(now, out);
         }
-        if let AgentState::Opened { deadline } = self.agent
-            && now >= deadline
-        {
-            return self.agent_closed(now, Closed::Lost, out);
-        }
-        if self
-            .pings
-            .unanswered_until
-            .is_some_and(|deadline| now >= deadline)
-        {
-            return self.agent_closed(now, Closed::Lost, out);
-        }
-        if self.pings.next.is_some_and(|next| now >= next) {
-            self.pings.next = Some(now + self.settings.ping_interval);
-            if self.pings.unanswered_until.is_none() {
-                self.pings.unanswered_until = Some(now + self.settings.pong_timeout);
-            }
-            out.push(Action::PingAgent);
-        }
+        self.connection_step(now, out);
+        self.hold_step(now, out);
+        self.quiet_step(now, out);
     }
 }

@@ -1,10 +1,13 @@
 //! Calls as lists of events: what the machine does is written down in words and compared.
 
+mod connection;
+mod quiet;
+
 use std::time::{Duration, Instant};
 
 use super::{
     cause::Cause,
-    machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox, Settings},
+    machine::{Action, Answer, Carrier, Dial, Event, Garbage, Machine, Note, Outbox, Settings},
     order::{After, Order, Refusal, Verdict, Words},
 };
 use crate::agent::{self, Capabilities, Closed, Role, SegmentId};
@@ -56,6 +59,13 @@ impl Paper {
             ready_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(20),
             pong_timeout: Duration::from_secs(10),
+            connect_budget: Duration::from_secs(3),
+            reconnect_budget: Duration::from_secs(30),
+            recycle_after: None,
+            seed: 7,
+            hold: None,
+            max_duration_farewell: None,
+            no_input: None,
             max_duration: Duration::from_secs(7200),
             words_interrupt: true,
             drain_goodbye: false,
@@ -98,7 +108,9 @@ impl Paper {
     fn write_down(&mut self) {
         for action in self.out.actions.drain(..) {
             self.done.push(match action {
-                Action::ConnectAgent => "connect".into(),
+                Action::ConnectAgent(Dial::First) => "connect".into(),
+                Action::ConnectAgent(Dial::Resume) => "connect to resume".into(),
+                Action::ConnectAgent(Dial::Anew) => "connect anew".into(),
                 Action::PingAgent => "ping".into(),
                 Action::PingCarrier => "ping carrier".into(),
                 Action::ToAgent(range) => {
@@ -132,6 +144,8 @@ impl Paper {
                 Action::HangUp => "hang up".into(),
                 Action::Decide(After::HangUp) => "after: hang up".into(),
                 Action::Decide(After::Fallback) => "after: fallback".into(),
+                Action::Decide(After::NoInputFarewell) => "after: no-input farewell".into(),
+                Action::Decide(After::MaxDurationFarewell) => "after: last farewell".into(),
                 Action::Decide(After::DrainGoodbye) => "after: drain goodbye".into(),
                 Action::End { cause, close_code } => format!("end {} {close_code}", cause.as_str()),
                 Action::Note(note) => {
@@ -165,7 +179,7 @@ impl Paper {
         self.event(Event::AgentOpened);
         self.agent(agent::Event::Ready {
             chat: "chat",
-            resume: None,
+            resumed: false,
         });
     }
 
@@ -207,6 +221,16 @@ impl Paper {
         self.event(Event::Carrier(Carrier::Media {
             timestamp_ms,
             mulaw: &[0x55; 160],
+        }));
+    }
+
+    /// A loud frame.
+    fn voice(&mut self) {
+        self.stamp += 20;
+        let timestamp_ms = Some(self.stamp);
+        self.event(Event::Carrier(Carrier::Media {
+            timestamp_ms,
+            mulaw: &[0x05; 160],
         }));
     }
 
@@ -520,19 +544,6 @@ fn a_hang_up_that_closes_after_its_tool_call_is_one_goodbye() {
 }
 
 #[test]
-fn a_close_before_the_conversation_began_is_a_failure_not_a_hang_up() {
-    let mut paper = Paper::new();
-    paper.event(Event::AgentOpened);
-    paper.event(Event::AgentClosed(Closed::HungUp));
-    paper.expect(&[
-        "connect",
-        "close agent",
-        "after: fallback",
-        "end agent-lost 1000",
-    ]);
-}
-
-#[test]
 fn in_band_errors_and_ceilings_have_their_own_ends() {
     for (closed, last) in [
         (Closed::Inactive, "hang up"),
@@ -540,7 +551,6 @@ fn in_band_errors_and_ceilings_have_their_own_ends() {
         (Closed::Quota, "end agent-quota 1000"),
         (Closed::Auth, "end agent-auth 1000"),
         (Closed::Rejected, "end agent-rejected 1000"),
-        (Closed::Lost, "end agent-lost 1000"),
     ] {
         let mut paper = Paper::greeted();
         paper.event(Event::AgentClosed(closed));
@@ -557,20 +567,6 @@ fn an_agent_that_never_gets_ready_is_given_up() {
     let mut paper = Paper::new();
     paper.event(Event::AgentOpened);
     paper.taken();
-    paper.wait(10_000);
-    paper.expect(&["close agent", "after: fallback", "end agent-lost 1000"]);
-}
-
-#[test]
-fn an_agent_that_answers_no_ping_is_given_up_and_one_that_does_is_not() {
-    let mut paper = Paper::greeted();
-    for _ in 0..3 {
-        paper.wait(20_000);
-        paper.expect(&["ping"]);
-        paper.pong();
-    }
-    paper.wait(20_000);
-    paper.expect(&["ping"]);
     paper.wait(10_000);
     paper.expect(&["close agent", "after: fallback", "end agent-lost 1000"]);
 }
@@ -677,18 +673,6 @@ fn an_operator_hangs_up_a_silent_call_at_once() {
 }
 
 #[test]
-fn a_call_has_a_longest_duration() {
-    let mut paper = Paper::greeted();
-    for _ in 0..719 {
-        paper.wait(10_000);
-        paper.pong();
-    }
-    assert!(!paper.taken().contains(&"hang up".to_owned()));
-    paper.wait(10_000);
-    assert!(paper.taken().contains(&"hang up".to_owned()));
-}
-
-#[test]
 fn the_end_of_the_drain_ends_the_call() {
     let mut paper = Paper::greeted();
     paper.event(Event::Order(Order::DrainExpired));
@@ -757,7 +741,7 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
                 0 => paper.event(Event::AgentOpened),
                 1 => paper.agent(agent::Event::Ready {
                     chat: "c",
-                    resume: None,
+                    resumed: false,
                 }),
                 2 | 3 => {
                     segment = segment.max(cleared_through) + dice.roll(2) as u32;
@@ -776,7 +760,7 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
                 8 => paper.caller_speaks(),
                 9 => {
                     let id = format!("t{}", dice.roll(8));
-                    if !paper.done.iter().any(|done| done == "close agent") {
+                    if paper.machine.agent_ready() && !asked.contains(&id) {
                         asked.push(id.clone());
                     }
                     paper.calls_tool(&id, ["hang_up", "weather", "x", "y"][dice.roll(4) as usize]);
@@ -835,7 +819,8 @@ fn whatever_happens_in_whatever_order_the_promises_hold() {
                 .iter()
                 .filter(|done| answers.contains(done))
                 .count();
-            assert_eq!(times, 1, "seed {seed}: answers to {id}");
+            // Another connection may ask again.
+            assert!(times >= 1, "seed {seed}: answers to {id}");
         }
     }
 }

@@ -3,7 +3,8 @@
 //! [`machine`] decides, [`driver`] does over two [legs](leg), [`registry`] knows who is there, [`news`]
 //! tells who follows. The machine's parts have rooms of their own: [`playback`] (what the caller has
 //! heard), [`uplink`] (the caller's voice before the agent listens), [`goodbye`] (when everything has
-//! been said) and [`turn`] (how long an answer took). [`caller`] is who may call at all. What is
+//! been said), [`outage`] (how long to look for an agent), [`hold`] (what is heard meanwhile) and
+//! [`turn`] (how long an answer took). [`caller`] is who may call at all. What is
 //! counted and logged of a call is [`counting`]'s and [`telling`]'s.
 
 mod budget;
@@ -12,12 +13,14 @@ pub mod cause;
 mod counting;
 pub mod driver;
 pub mod goodbye;
+pub mod hold;
 pub mod leg;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 pub mod news;
 pub mod order;
+mod outage;
 pub mod playback;
 pub mod registry;
 mod telling;

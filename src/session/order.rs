@@ -66,4 +66,8 @@ pub enum After {
     Fallback,
     /// `calls.drain_goodbye`, then the end.
     DrainGoodbye,
+    /// `calls.no_input_farewell` or `calls.max_duration_farewell`, for want of an agent to say it, and
+    /// then the end.
+    NoInputFarewell,
+    MaxDurationFarewell,
 }

@@ -152,6 +152,11 @@ impl Playback {
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
+    /// When the last sample sent will have been played, if ever one was.
+    pub fn plays_until(&self) -> Option<Instant> {
+        self.plays_until
+    }
+
     /// A segment is over for the caller though nothing of it is queued: later audio of it is stale.
     pub fn cut_at(&mut self, segment: SegmentId) -> Cut {
         self.cut = Some(segment).max(self.cut);

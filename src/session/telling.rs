@@ -90,10 +90,53 @@ impl Teller {
     /// What the machine notes, as far as it is for a log.
     pub fn note(&mut self, note: &Note) {
         match note {
-            Note::AgentReady { chat } => {
+            Note::AgentReady {
+                chat,
+                again,
+                resumed,
+                away,
+            } => {
                 if self.may(Line::AgentReady, Level::INFO) {
-                    let ready_ms = self.view.started.elapsed().as_millis() as u64;
-                    say!(self, info, chat = %Printable(chat), ready_ms, "connected to agent");
+                    let ready_ms = away.as_millis() as u64;
+                    let resumed = again.then_some(*resumed);
+                    say!(self, info, chat = %Printable(chat), ready_ms, resumed, "connected to agent");
+                }
+            }
+            Note::Retrying { wait } => {
+                if self.may(Line::Retrying, Level::INFO) {
+                    let wait_ms = wait.as_millis() as u64;
+                    say!(self, info, wait_ms, "calling the agent again");
+                }
+            }
+            Note::Recycling { forced } => {
+                if self.may(Line::Recycling, Level::INFO) {
+                    say!(
+                        self,
+                        info,
+                        forced,
+                        "conversation taken up on a new connection, before it is too old"
+                    );
+                }
+            }
+            Note::CallerAudioRepeated { bytes } => {
+                if self.may(Line::Retrying, Level::DEBUG) {
+                    let ms = bytes / 8;
+                    say!(self, debug, ms, "agent hears again what was not answered");
+                }
+            }
+            Note::SaidAgain => {
+                if self.may(Line::Retrying, Level::DEBUG) {
+                    say!(self, debug, "agent says again what it had begun");
+                }
+            }
+            Note::Holding => {
+                if self.may(Line::Retrying, Level::INFO) {
+                    say!(self, info, "caller hears the hold sound");
+                }
+            }
+            Note::NoInputCheck => {
+                if self.may(Line::NoInput, Level::INFO) {
+                    say!(self, info, "nothing heard of the caller, asking");
                 }
             }
             Note::AgentError { code } => {

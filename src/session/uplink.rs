@@ -1,19 +1,29 @@
 //! The caller's voice on its way to the agent.
 //!
 //! Until the agent is ready the audio is held, in order, in a bounded buffer that loses its oldest
-//! bytes first. Twilio stops sending when its own network does, and says so only by its timestamps:
-//! a jump is filled with silence, bounded, so that the agent's idea of time and turns stays right.
+//! bytes first. What has been sent is kept too, from the caller's first voice on, until the agent has
+//! answered it: an agent that is lost meanwhile has heard it in vain, and its successor hears it
+//! again. Twilio stops sending when its own network does, and says so only by its timestamps: a jump
+//! is filled with silence, bounded, so that the agent's idea of time and turns stays right.
 //! Timestamps are a clock, not multiples of 20 ms (live captures: 19.97 ms a frame), so only a jump
 //! from one frame to the next counts, never a sum.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use crate::audio::g711;
 
 /// 20 ms.
 pub const FRAME: usize = 160;
-/// Ten seconds: as long as connecting and getting ready may reasonably take.
+/// Ten seconds, held or sent in vain: as long as connecting and getting ready may reasonably take.
 const MAX_HELD: usize = 10 * 8000;
+const MAX_KEPT: Duration = Duration::from_secs(10);
+/// The mean amplitude of a frame with a voice in it. A quiet line is below 100, speech beyond 1000.
+const VOICE: u32 = 300;
+/// Somebody who has not been heard for so long has stopped speaking, or is thinking.
+const PAUSE: Duration = Duration::from_millis(1500);
 /// A jump smaller than this is jitter.
 const MIN_GAP_MS: u64 = 40;
 /// A jump is filled up to this; more would only delay the conversation.
@@ -23,6 +33,12 @@ const MAX_FILL_MS: u64 = 2000;
 #[derive(Debug, Default)]
 pub struct Uplink {
     held: VecDeque<u8>,
+    /// Sent and not yet answered.
+    sent: VecDeque<u8>,
+    /// So much of that is in the agent's own transcript.
+    understood: usize,
+    /// When the caller's voice was last heard.
+    voice: Option<Instant>,
     /// When, on Twilio's clock, the next frame is due.
     due_ms: Option<u64>,
 }
@@ -41,6 +57,71 @@ impl Uplink {
         } else {
             gap.min(MAX_FILL_MS) as usize * 8
         }
+    }
+
+    /// Listens for a voice.
+    pub fn listen(&mut self, now: Instant, mulaw: &[u8]) {
+        let sum: u32 = mulaw
+            .iter()
+            .map(|code| u32::from(g711::decode(*code).unsigned_abs()))
+            .sum();
+        if sum > VOICE * mulaw.len() as u32 {
+            self.voice = Some(now);
+        }
+    }
+
+    /// The caller's voice has been heard since then.
+    pub fn voice_since(&self, then: Instant) -> bool {
+        self.voice.is_some_and(|voice| voice >= then)
+    }
+
+    /// The caller is not speaking.
+    pub fn pauses(&self, now: Instant) -> bool {
+        self.voice.is_none_or(|voice| now >= voice + PAUSE)
+    }
+
+    /// Audio goes to the agent.
+    pub fn sent(&mut self, now: Instant, mulaw: &[u8]) {
+        if self.sent.is_empty() && self.pauses(now) {
+            return;
+        }
+        if self.voice.is_none_or(|voice| now >= voice + MAX_KEPT) {
+            // Nothing but silence is left of it.
+            self.sent = VecDeque::new();
+            self.understood = 0;
+            return;
+        }
+        self.sent.extend(mulaw);
+        let excess = self.sent.len().saturating_sub(MAX_HELD);
+        self.sent.drain(..excess);
+        self.understood = self.understood.saturating_sub(excess);
+    }
+
+    /// What was sent so far stands in the agent's transcript.
+    pub fn understood(&mut self) {
+        self.understood = self.sent.len();
+    }
+
+    /// The agent answers what it has understood: nobody needs to hear that again.
+    pub fn answered(&mut self) {
+        self.sent.drain(..self.understood);
+        self.understood = 0;
+        if self.sent.is_empty() {
+            self.sent = VecDeque::new();
+        }
+    }
+
+    /// The agent is lost: what it has heard and not answered is held for the next. Returns how many bytes.
+    pub fn take_back(&mut self) -> usize {
+        let mut all = std::mem::take(&mut self.sent);
+        let again = all.len();
+        self.understood = 0;
+        all.extend(self.held.drain(..));
+        // What is newer is held in any case.
+        let excess = all.len().saturating_sub(MAX_HELD).min(again);
+        all.drain(..excess);
+        self.held = all;
+        again - excess
     }
 
     /// Hands out `bytes` of silence in frames.
@@ -64,12 +145,17 @@ impl Uplink {
         excess
     }
 
-    /// Hands out everything held, in order and in frames, and gives the memory back.
+    /// Hands out everything held, in order and in frames: it counts as sent from now on.
     pub fn release(&mut self, mut frame: impl FnMut(&[u8])) {
         let mut held = std::mem::take(&mut self.held);
         for chunk in held.make_contiguous().chunks(FRAME) {
             frame(chunk);
         }
+        // An agent that is lost before it has answered must not take this with it.
+        if self.voice.is_some() {
+            self.sent = held;
+        }
+        self.understood = 0;
     }
 
     /// What is held on the heap, in bytes.
@@ -80,6 +166,8 @@ impl Uplink {
     /// Nobody will want it any more.
     pub fn forget(&mut self) {
         self.held = VecDeque::new();
+        self.sent = VecDeque::new();
+        self.understood = 0;
     }
 }
 
@@ -116,6 +204,79 @@ mod tests {
         let kept = released(&mut uplink);
         assert_eq!(kept.len(), MAX_HELD);
         assert_eq!(kept[0], 100);
+    }
+
+    /// A loud frame, as different from its neighbours as `n`.
+    fn voice(n: u8) -> [u8; FRAME] {
+        [n & 0x7f & 0x0f; FRAME]
+    }
+
+    #[test]
+    fn what_was_sent_and_not_answered_is_held_again_in_front_of_what_came_since() {
+        let start = Instant::now();
+        let mut uplink = Uplink::default();
+        uplink.listen(start, &[g711::SILENCE; FRAME]);
+        uplink.sent(start, &[g711::SILENCE; FRAME]);
+        assert_eq!(
+            uplink.take_back(),
+            0,
+            "a silent line is not worth repeating"
+        );
+        for n in [1, 2] {
+            uplink.listen(start, &voice(n));
+            uplink.sent(start, &voice(n));
+        }
+        assert!(uplink.voice_since(start) && !uplink.pauses(start));
+        assert!(uplink.pauses(start + PAUSE));
+        uplink.hold(0, &voice(3));
+        assert_eq!(uplink.take_back(), 2 * FRAME);
+        let all = [voice(1), voice(2), voice(3)].concat();
+        assert_eq!(released(&mut uplink), all);
+        // Nor does the next agent's end lose it.
+        assert_eq!(uplink.take_back(), 3 * FRAME);
+        assert_eq!(released(&mut uplink), all);
+    }
+
+    #[test]
+    fn what_the_agent_has_answered_is_not_repeated() {
+        let start = Instant::now();
+        let mut uplink = Uplink::default();
+        for n in [1, 2] {
+            uplink.listen(start, &voice(n));
+            uplink.sent(start, &voice(n));
+            if n == 1 {
+                uplink.understood();
+            }
+        }
+        uplink.answered();
+        assert_eq!(uplink.take_back(), FRAME);
+        assert_eq!(released(&mut uplink), voice(2));
+    }
+
+    #[test]
+    fn no_more_than_ten_seconds_are_repeated_and_nothing_newer_is_lost_for_it() {
+        let start = Instant::now();
+        let mut uplink = Uplink::default();
+        for n in 0..700_u64 {
+            let now = start + Duration::from_millis(20 * n);
+            uplink.listen(now, &voice(1));
+            uplink.sent(now, &voice(1));
+        }
+        uplink.hold(0, &[9; 100 * FRAME]);
+        assert_eq!(uplink.take_back(), MAX_HELD - 100 * FRAME);
+        let all = released(&mut uplink);
+        assert_eq!(all.len(), MAX_HELD);
+        assert!(all.ends_with(&[9; 100 * FRAME]));
+    }
+
+    #[test]
+    fn a_voice_that_has_been_silent_for_long_is_forgotten() {
+        let start = Instant::now();
+        let mut uplink = Uplink::default();
+        uplink.listen(start, &voice(1));
+        uplink.sent(start, &voice(1));
+        uplink.sent(start + MAX_KEPT, &[g711::SILENCE; FRAME]);
+        assert_eq!(uplink.take_back(), 0);
     }
 
     #[test]

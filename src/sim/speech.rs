@@ -60,6 +60,12 @@ pub fn transcript(name: &str) -> Option<&'static str> {
     find(name).map(|clip| clip.transcript)
 }
 
+/// The clip of this name, or with these words.
+pub fn named(name_or_words: &str) -> Option<&'static str> {
+    let is = |clip: &&Clip| [clip.name, clip.transcript].contains(&name_or_words);
+    CLIPS.iter().find(is).map(|clip| clip.name)
+}
+
 /// The names of all clips.
 pub fn names() -> impl Iterator<Item = &'static str> {
     CLIPS.iter().map(|clip| clip.name)

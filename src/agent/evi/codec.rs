@@ -1,4 +1,4 @@
-//! The translation between EVI's messages and the seam, for one connection.
+//! The translation between EVI's messages and the seam.
 //!
 //! Takes every type of the SDK types' subscribe union; skips and reports the rest. One resampler
 //! lives across messages, since a filter that starts anew with each WAV clicks at every edge; it is
@@ -8,6 +8,7 @@
 //! Bodies are decoded in a scratch that belongs to the thread, not to the call: with thousands of
 //! calls a per-call buffer would be most of their memory. What a huge message needed is given back.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 
 use super::closing;
@@ -16,6 +17,7 @@ use super::messages::{
     AUDIO, AssistantMessage, ChatMetadata, Context, Envelope, ErrorMessage, HANG_UP, Publish,
     ToolCall, ToolSettled, UserMessage, audio_input,
 };
+use super::recap::Recap;
 use super::{CAPABILITIES, Settings};
 use crate::agent::{Capabilities, Closed, Command, Event, Ignored, Request, Role, ToolResult};
 use crate::audio::resample::Downsampler;
@@ -40,10 +42,19 @@ pub struct Codec {
     error: Option<Closed>,
     /// What the host has added so far, at most [`MAX_CONTEXT`] bytes.
     context: String,
+    /// The chat group, by which EVI would take up the conversation.
+    group: Option<String>,
+    /// This connection asks for that.
+    resuming: bool,
+    recap: Recap,
+    /// The utterance that the caller is at stands in the recap.
+    noted: bool,
+    /// What this chat was told of an earlier one.
+    preface: String,
 }
 
 impl Codec {
-    /// A codec for one connection. Segments are numbered from 1.
+    /// A codec for one conversation. Segments are numbered from 1.
     pub fn new(settings: Settings) -> Codec {
         Codec {
             settings,
@@ -54,20 +65,27 @@ impl Codec {
             calls: Calls::default(),
             error: None,
             context: String::new(),
+            group: None,
+            resuming: false,
+            recap: Recap::default(),
+            noted: false,
+            preface: String::new(),
         }
     }
 
     fn chat_metadata(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) -> Handled {
         let metadata: ChatMetadata = parse(text)?;
         let chat = id(&metadata.chat_id.0)?;
-        let resume = metadata
+        let group = metadata
             .chat_group_id
             .as_ref()
             .map(|group| id(&group.0))
             .transpose()?;
         // Once a chat; a repetition has nothing to tell.
         if !std::mem::replace(&mut self.ready, true) {
-            event(Event::Ready { chat, resume });
+            let resumed = self.resuming && group == self.group.as_deref();
+            self.group = group.map(str::to_owned);
+            event(Event::Ready { chat, resumed });
         }
         Ok(())
     }
@@ -135,6 +153,7 @@ impl Codec {
             event(Event::SegmentEnd { segment });
         }
         if let Some(text) = &message.message.content {
+            self.recap.said(Role::Agent, &text.0, false);
             event(Event::Transcript {
                 role: Role::Agent,
                 text: &text.0,
@@ -175,10 +194,17 @@ impl Codec {
         } else {
             self.utterance.heard(&text.0, message.time)
         };
+        let interim = message.interim == Some(true);
+        // Only finals are noted, so only a final can be improved upon.
+        self.noted &= replace;
+        if !interim {
+            self.recap.said(Role::Caller, &text.0, self.noted);
+            self.noted = true;
+        }
         event(Event::Transcript {
             role: Role::Caller,
             text: &text.0,
-            interim: message.interim == Some(true),
+            interim,
             replace,
         });
         Ok(())
@@ -217,11 +243,10 @@ impl Codec {
         let error: ErrorMessage = parse(text)?;
         let slug = error.slug.as_ref().map_or("", |slug| &slug.0);
         let code = error.code.as_ref().map_or(slug, |code| &code.0);
-        if let Some(meaning) = closing::meaning(code, slug) {
-            self.error = Some(meaning);
-        }
-        let end = code.floor_char_boundary(64);
-        event(Event::Error { code: &code[..end] });
+        let ends = closing::meaning(code, slug);
+        self.error = ends.or(self.error);
+        let code = &code[..code.floor_char_boundary(64)];
+        event(Event::Error { code, ends });
         Ok(())
     }
 
@@ -235,29 +260,36 @@ impl Codec {
                 .map_or(self.context.len(), |at| at + 1);
             self.context.drain(..oldest);
         }
-        let joined;
-        let all = if self.context.is_empty() {
-            text
-        } else {
-            joined = format!("{}\n{text}", self.context);
-            &joined
-        };
+        let added = joined(&self.context, text);
+        let all = joined(&self.preface, &added);
         let frame = Publish::SessionSettings {
             audio: None,
-            // A temporary context serves a single answer, a persistent one the rest of the chat
-            // (EVI docs); what an operator wants known stays true for the rest of the call.
-            context: Some(Context {
-                text: all,
-                kind: "persistent",
-            }),
+            context: context(&all),
             tools: None,
         }
         .to_frame();
-        if all.len() <= MAX_CONTEXT {
-            self.context = all.to_owned();
+        if added.len() <= MAX_CONTEXT {
+            self.context = added.into_owned();
         }
         frame
     }
+}
+
+/// Two texts, with a line break where both say something.
+fn joined<'a>(first: &'a str, second: &'a str) -> Cow<'a, str> {
+    match (first, second) {
+        ("", text) | (text, "") => Cow::Borrowed(text),
+        (first, second) => Cow::Owned(format!("{first}\n{second}")),
+    }
+}
+
+/// A temporary context serves a single answer, a persistent one the rest of the chat (EVI docs);
+/// what an operator wants known stays true for the rest of the call.
+fn context(text: &str) -> Option<Context<'_>> {
+    (!text.is_empty()).then_some(Context {
+        text,
+        kind: "persistent",
+    })
 }
 
 impl crate::agent::Codec for Codec {
@@ -272,7 +304,7 @@ impl crate::agent::Codec for Codec {
         if let Some(config) = &self.settings.config_id {
             query.append_pair("config_id", config);
         }
-        if let Some(group) = &self.settings.resume {
+        if let Some(group) = self.group.as_ref().filter(|_| self.resuming) {
             query.append_pair("resumed_chat_group_id", group);
         }
         query.append_pair("session_settings[audio][encoding]", AUDIO.encoding);
@@ -294,12 +326,29 @@ impl crate::agent::Codec for Codec {
         }
     }
 
+    fn reconnect(&mut self, resume: bool) {
+        self.ready = false;
+        self.segments.reconnect();
+        self.resampler = None;
+        self.utterance.forget();
+        self.noted = false;
+        self.calls = Calls::default();
+        self.error = None;
+        self.resuming = resume && self.group.is_some();
+        if !self.resuming {
+            self.group = None;
+            self.preface = self.recap.told();
+        }
+    }
+
     fn opened(&mut self, send: &mut dyn FnMut(String)) {
         let tools = self.settings.declare_hang_up.then_some([HANG_UP]);
+        // A resumed chat knows its messages but not its settings.
+        let known = joined(&self.preface, &self.context);
         send(
             Publish::SessionSettings {
                 audio: Some(AUDIO),
-                context: None,
+                context: context(&known),
                 tools,
             }
             .to_frame(),

@@ -115,6 +115,14 @@ impl Segments {
         self.interrupted = self.newest;
     }
 
+    /// Another connection: nothing more comes of the utterances so far, and ids may come again.
+    pub fn reconnect(&mut self) {
+        self.known = [None; KNOWN];
+        self.current = None;
+        self.interrupted = self.newest;
+        self.stale = self.newest;
+    }
+
     /// The host has cut this utterance: it, all older ones, and what else the interrupted turn had
     /// begun are stale.
     pub fn cut(&mut self, segment: SegmentId) {

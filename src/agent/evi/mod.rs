@@ -5,10 +5,12 @@
 //! faster than real time. Its errors come in band, and nearly every close is 1000, so the last
 //! error is what tells a hang-up from a failure.
 //!
-//! [`Codec`] translates one connection. It promises that nothing a peer sends panics, that its
-//! memory is bounded (ids are kept as hashes, a handful at a time), that unknown messages are
-//! skipped and reported, and that no transcript is kept. It never decides whether an interruption
-//! was real: it reports it, and drops late audio only when the host confirms the cut with
+//! [`Codec`] translates one conversation, over one connection after another. It promises that nothing
+//! a peer sends panics, that its memory is bounded (ids are kept as hashes, a handful at a time), and
+//! that unknown messages are skipped and reported. Of what was said it keeps the last few lines, in
+//! memory and for one purpose: where EVI cannot resume a chat (it needs Hume's data retention), the
+//! new chat is told what the call was about. It never decides whether an interruption was real: it
+//! reports it, and drops late audio only when the host confirms the cut with
 //! [`Command::Heard`](super::Command::Heard).
 //!
 //! Protocol facts are cited as "SDK types" (Python `hume` 0.14.1, npm `hume` 0.16.0), "EVI docs"
@@ -18,6 +20,7 @@ mod closing;
 mod codec;
 mod memory;
 mod messages;
+mod recap;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +40,6 @@ pub struct Settings {
     /// Offer the agent a function tool `hang_up`. For configurations without the built-in one:
     /// a function is announced and answered, the built-in simply closes.
     pub declare_hang_up: bool,
-    /// The `resume` of an earlier [`Event::Ready`](super::Event::Ready): continue that conversation.
-    pub resume: Option<String>,
 }
 
 /// What EVI can do.

@@ -1,5 +1,7 @@
 //! Telephone stories, told to the codec in EVI's own words.
 
+mod reconnect;
+
 use serde_json::{Value, json};
 
 use super::codec::scratch_kept;
@@ -10,7 +12,8 @@ use crate::config::Secret;
 /// An [`Event`] that outlives its message.
 #[derive(Clone, Debug, PartialEq)]
 enum Heard {
-    Ready(String, Option<String>),
+    /// The chat, and whether it is one that goes on.
+    Ready(String, bool),
     /// Segment, bytes.
     Audio(u32, Vec<u8>),
     SegmentEnd(u32),
@@ -22,14 +25,14 @@ enum Heard {
     /// Id, name, arguments, expects a reply.
     ToolCall(String, String, String, bool),
     ToolCancelled(String),
-    Error(String),
+    Error(String, Option<Closed>),
     Ignored(Ignored),
 }
 
 impl From<Event<'_>> for Heard {
     fn from(event: Event<'_>) -> Heard {
         match event {
-            Event::Ready { chat, resume } => Heard::Ready(chat.into(), resume.map(str::to_owned)),
+            Event::Ready { chat, resumed } => Heard::Ready(chat.into(), resumed),
             Event::Audio { segment, mulaw } => Heard::Audio(segment.0, mulaw.to_vec()),
             Event::SegmentEnd { segment } => Heard::SegmentEnd(segment.0),
             Event::TurnDone => Heard::TurnDone,
@@ -56,7 +59,7 @@ impl From<Event<'_>> for Heard {
                 expects_reply,
             } => Heard::ToolCall(call_id.into(), name.into(), arguments.into(), expects_reply),
             Event::ToolCancelled { call_id } => Heard::ToolCancelled(call_id.into()),
-            Event::Error { code } => Heard::Error(code.into()),
+            Event::Error { code, ends } => Heard::Error(code.into(), ends),
             Event::Ignored { why } => Heard::Ignored(why),
         }
     }
@@ -68,7 +71,6 @@ fn settings() -> Settings {
         api_key: Secret::new("the-key"),
         config_id: None,
         declare_hang_up: false,
-        resume: None,
     }
 }
 
@@ -189,13 +191,12 @@ fn without_audio(events: Vec<Heard>) -> Vec<Heard> {
 fn connects_with_the_key_in_a_header_only_and_the_audio_format_in_the_query() {
     let request = Codec::new(Settings {
         config_id: Some("c0 ff&ee".into()),
-        resume: Some("g-1".into()),
         ..settings()
     })
     .request();
     assert_eq!(
         request.url,
-        "wss://api.hume.ai/v0/evi/chat?config_id=c0+ff%26ee&resumed_chat_group_id=g-1\
+        "wss://api.hume.ai/v0/evi/chat?config_id=c0+ff%26ee\
          &session_settings%5Baudio%5D%5Bencoding%5D=linear16\
          &session_settings%5Baudio%5D%5Bsample_rate%5D=8000\
          &session_settings%5Baudio%5D%5Bchannels%5D=1"
@@ -412,10 +413,7 @@ fn strict(frame: &str) {
 #[test]
 fn a_greeting_from_ready_to_the_end_of_the_turn() {
     let codec = &mut codec();
-    assert_eq!(
-        hear(codec, METADATA),
-        [Heard::Ready("c-1".into(), Some("g-1".into()))]
-    );
+    assert_eq!(hear(codec, METADATA), [Heard::Ready("c-1".into(), false)]);
     assert_eq!(hear(codec, METADATA), [], "ready only once");
     assert_eq!(
         hear(codec, &assistant("a", "Hello.")),
@@ -797,7 +795,10 @@ fn an_error_and_then_1000_is_not_a_hang_up() {
     ] {
         let codec = &mut codec();
         hear(codec, METADATA);
-        assert_eq!(hear(codec, &error(code, slug)), [Heard::Error(code.into())]);
+        assert_eq!(
+            hear(codec, &error(code, slug)),
+            [Heard::Error(code.into(), Some(closed))]
+        );
         assert_eq!(codec.closed(Some(1000)), closed, "{code} {slug}");
         assert_eq!(
             codec.closed(None),
@@ -811,7 +812,7 @@ fn an_error_and_then_1000_is_not_a_hang_up() {
 fn a_slow_language_model_does_not_spoil_the_hang_up() {
     let codec = &mut codec();
     let slow = error("E0712", "custom_language_model_timed_out");
-    assert_eq!(hear(codec, &slow), [Heard::Error("E0712".into())]);
+    assert_eq!(hear(codec, &slow), [Heard::Error("E0712".into(), None)]);
     assert_eq!(codec.closed(Some(1000)), Closed::HungUp);
 }
 
@@ -932,7 +933,7 @@ fn escapes_in_base64_are_undone() {
 #[test]
 fn an_error_code_as_long_as_a_novel_is_cut_short() {
     let events = hear(&mut codec(), &error(&"ä".repeat(10_000), ""));
-    assert_eq!(events, [Heard::Error("ä".repeat(32))]);
+    assert_eq!(events, [Heard::Error("ä".repeat(32), Some(Closed::Lost))]);
 }
 
 #[test]

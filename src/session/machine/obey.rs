@@ -33,7 +33,7 @@ impl Machine {
             Order::Say(words) => self.say(words, out),
             Order::AddContext(words) => self.add_context(words, out),
             Order::Pause => self.pause(out),
-            Order::Resume => self.resume(out),
+            Order::Resume => self.resume(now, out),
         };
         out.push(Action::Verdict(match verdict {
             Ok(true) => Verdict::Done,
@@ -65,13 +65,7 @@ impl Machine {
         if self.paused {
             return Err(Refusal::Paused);
         }
-        // The turn that is open now ends first; the words have one of their own. An agent that says
-        // them in the same turn is waited for in vain, for no longer than any quiet agent.
-        if self.owed_turns == 0 && self.turn_open {
-            self.owed_turns = 1;
-        }
-        self.owed_turns = self.owed_turns.saturating_add(1);
-        out.push(Action::Say(words));
+        self.have_said(words, out);
         Ok(true)
     }
 
@@ -100,7 +94,7 @@ impl Machine {
         Ok(true)
     }
 
-    fn resume(&mut self, out: &mut Outbox) -> Result<bool, Refusal> {
+    fn resume(&mut self, now: Instant, out: &mut Outbox) -> Result<bool, Refusal> {
         self.agent_listens()?;
         if !self.settings.capabilities.pause {
             return Err(Refusal::CannotPause);
@@ -109,6 +103,7 @@ impl Machine {
             return Ok(false);
         }
         self.paused = false;
+        self.quiet_since = now;
         out.push(Action::Resume);
         out.note(Note::Resumed);
         Ok(true)

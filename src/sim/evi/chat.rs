@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -38,6 +38,8 @@ pub(super) struct World {
     pub log: Log,
     /// Chat groups, and which replies each has used.
     groups: Mutex<HashMap<String, Vec<bool>>>,
+    /// The group of each chat that neither side has ended.
+    open: Mutex<HashMap<u32, String>>,
     ids: AtomicU64,
     openings: AtomicU64,
 }
@@ -49,6 +51,7 @@ impl World {
             renderer,
             log,
             groups: Mutex::default(),
+            open: Mutex::default(),
             ids: AtomicU64::new(1),
             openings: AtomicU64::new(0),
         }
@@ -65,8 +68,12 @@ impl World {
         self.script
             .opening
             .get(n)
-            .cloned()
-            .unwrap_or(Opening::Ready)
+            .unwrap_or(&self.script.then_opening)
+            .clone()
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u32, String>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The group of a new connection.
@@ -76,7 +83,10 @@ impl World {
             None => Resumption::None,
             Some(group) => {
                 let known = groups.contains_key(group);
-                if known && self.script.refuse_resume.is_none() {
+                let busy = self.open().values().any(|open| open == group);
+                if known && busy && self.script.one_chat_a_group {
+                    Resumption::Busy
+                } else if known && self.script.refuse_resume.is_none() {
                     Resumption::Granted
                 } else {
                     Resumption::Refused {
@@ -87,7 +97,7 @@ impl World {
             }
         };
         let group = match (wanted, &resumption) {
-            (Some(group), Resumption::Granted) => group,
+            (Some(group), Resumption::Granted | Resumption::Busy) => group,
             _ => self.id(2),
         };
         groups
@@ -134,6 +144,8 @@ enum Phase {
 enum Resumption {
     None,
     Granted,
+    /// Another chat of the group is still open, and that is one too many.
+    Busy,
     /// The group that was asked for; `known` unless we never made it.
     Refused {
         group: String,
@@ -262,6 +274,12 @@ pub(super) struct Chat {
     calls: Vec<Call>,
 }
 
+impl Drop for Chat {
+    fn drop(&mut self) {
+        self.world.open().remove(&self.connection);
+    }
+}
+
 impl Chat {
     /// A connection that has just been answered with 101.
     pub fn new(world: Arc<World>, connection: u32, query: wire::Query, now: f64) -> Chat {
@@ -269,6 +287,7 @@ impl Chat {
             at: now + world.script.ready_after.0,
         };
         let (group, resumption) = world.group(query.resumed_chat_group_id);
+        world.open().insert(connection, group.clone());
         let mut chat = Chat {
             world,
             connection,
@@ -309,6 +328,7 @@ impl Chat {
 
     /// Nothing more is to be done.
     pub fn over(&mut self) {
+        self.world.open().remove(&self.connection);
         self.phase = Phase::Mute;
         self.urgent.clear();
         self.closing = None;
@@ -710,6 +730,9 @@ impl Chat {
         let steps = match &self.resumption {
             Resumption::None => &world.script.greeting,
             Resumption::Granted => &world.script.resumed,
+            Resumption::Busy => {
+                return self.fatal("E0301", "subscription_limit", "too many chats");
+            }
             Resumption::Refused { group, known } => {
                 if !known {
                     self.violation(format!(
@@ -899,7 +922,9 @@ impl Chat {
         let own_words = say.text.clone();
         let (pcm, words) = if from_text {
             let text = own_words.clone().unwrap_or_default();
-            (Renderer::tone_for(&text, say.rate), "")
+            // A voice for the words of a clip is the clip's.
+            let known = self.world.renderer.clip(&text, say.rate);
+            known.unwrap_or_else(|| (Renderer::tone_for(&text, say.rate), ""))
         } else {
             self.world
                 .renderer

@@ -21,10 +21,12 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Script {
-    /// How each TCP connection is received, in order; those beyond the list are accepted.
+    /// How each TCP connection is received, in order, and those beyond the list.
     pub handshake: Vec<Handshake>,
-    /// What each accepted chat begins with, in order; those beyond the list become ready.
+    pub then_handshake: Handshake,
+    /// What each accepted chat begins with, in order, and those beyond the list.
     pub opening: Vec<Opening>,
+    pub then_opening: Opening,
     /// From the 101 to `chat_metadata`.
     pub ready_after: Millis,
     /// Run when a new chat is ready.
@@ -51,6 +53,8 @@ pub struct Script {
     pub tool_timeout: Millis,
     /// Refuse resumption with this error code (E0708, E0720).
     pub refuse_resume: Option<String>,
+    /// Refuse a chat of a group of which another chat is still open (E0301).
+    pub one_chat_a_group: bool,
     /// Read nothing after the settings: pings stay unanswered, while speech still goes out.
     pub never_pong: bool,
     /// Set by [`Script::echo_load`].
@@ -62,7 +66,9 @@ impl Default for Script {
     fn default() -> Script {
         Script {
             handshake: Vec::new(),
+            then_handshake: Handshake::Accept,
             opening: Vec::new(),
+            then_opening: Opening::Ready,
             ready_after: Millis(0.0),
             greeting: Vec::new(),
             resumed: Vec::new(),
@@ -76,6 +82,7 @@ impl Default for Script {
             mirror_settings: false,
             tool_timeout: Millis(60_000.0),
             refuse_resume: None,
+            one_chat_a_group: false,
             never_pong: false,
             load: false,
         }

@@ -85,7 +85,7 @@ async fn connection(tcp: TcpStream, number: u32, ground: Arc<Ground>) {
     let log = &ground.world.log;
     let _ = tcp.set_nodelay(true);
     let plan = ground.world.script.handshake.get(number as usize);
-    let plan = plan.copied().unwrap_or(Handshake::Accept);
+    let plan = plan.copied().unwrap_or(ground.world.script.then_handshake);
     if matches!(plan, Handshake::Close | Handshake::Silent) {
         log.event(
             number,

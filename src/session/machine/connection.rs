@@ -1,0 +1,385 @@
+//! The agent's connection: made, watched, lost, made again.
+//!
+//! A connection that is lost, breaks or falls silent is made again after a short wait, with the
+//! conversation taken up where it was if the agent can do that, and anew if it says that it cannot.
+//! Meanwhile the caller's voice is held. A new agent hears what its predecessor had not answered, is
+//! put in the state that the old one was in, and says again what the caller has heard only the
+//! beginning of. All of it within a budget, beyond which the call has failed. What another attempt
+//! would not mend (a key, a quota, a refusal) is not tried again.
+//!
+//! A conversation that grows too old for the agent is closed and taken up again before that, at a
+//! pause of both; the same way as after a loss, so that it works whether or not the agent would
+//! have two connections to one conversation.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, AgentState, Dial, Machine, Note, Outbox, Phase};
+use crate::{
+    agent::Closed,
+    session::{
+        cause::Cause,
+        goodbye::Goodbye,
+        order::{After, Words},
+    },
+};
+
+/// An agent that reports a failure and then says nothing of use for so long has failed.
+const ERROR_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a conversation that is due for recycling waits for a pause.
+const RECYCLE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is known of the newest connection, and of what the next has to do.
+#[derive(Debug)]
+pub(super) struct Connection {
+    dial: Dial,
+    /// There has been an agent in this call.
+    ever_ready: bool,
+    /// It has taken part in the conversation.
+    talked: bool,
+    next_ping: Option<Instant>,
+    unanswered_until: Option<Instant>,
+    /// Its conversation is too old from then on; the second time, however inconvenient that is.
+    recycle_at: Option<Instant>,
+    recycle_due: bool,
+    /// It has reported a failure, and this is how long that may go on.
+    failing_until: Option<Instant>,
+    /// What the caller has heard only the beginning of.
+    unsaid: Option<Words>,
+    /// So much caller audio its predecessor has had in vain.
+    repeated: usize,
+}
+
+impl Connection {
+    pub fn new(dial: Dial) -> Connection {
+        Connection {
+            dial,
+            ever_ready: false,
+            talked: false,
+            next_ping: None,
+            unanswered_until: None,
+            recycle_at: None,
+            recycle_due: false,
+            failing_until: None,
+            unsaid: None,
+            repeated: 0,
+        }
+    }
+
+    /// A sign of life.
+    pub fn alive(&mut self) {
+        self.unanswered_until = None;
+    }
+
+    /// The conversation goes on.
+    pub fn talks(&mut self) {
+        self.talked = true;
+        self.failing_until = None;
+    }
+
+    /// The agent reports an error. Some come again and again while it is of no use any more; only
+    /// what a new connection may mend is worth giving up this one.
+    pub fn errs(&mut self, now: Instant, ends: Option<Closed>) {
+        if ends == Some(Closed::Lost) {
+            self.failing_until.get_or_insert(now + ERROR_PATIENCE);
+        }
+    }
+
+    /// There is no connection any more.
+    fn over(&mut self) {
+        *self = Connection {
+            dial: self.dial,
+            ever_ready: self.ever_ready,
+            unsaid: self.unsaid.take(),
+            ..Connection::new(self.dial)
+        };
+    }
+}
+
+impl Machine {
+    pub(super) fn agent_opened(&mut self, now: Instant) {
+        if self.agent != AgentState::Connecting {
+            return;
+        }
+        self.agent = AgentState::Opened {
+            deadline: now + self.settings.ready_timeout,
+        };
+        self.connection.next_ping = Some(now + self.settings.ping_interval);
+        self.connection.recycle_at = self.settings.recycle_after.map(|after| now + after);
+    }
+
+    pub(super) fn agent_ready_now(
+        &mut self,
+        now: Instant,
+        chat: &str,
+        resumed: bool,
+        out: &mut Outbox,
+    ) {
+        if !matches!(self.agent, AgentState::Opened { .. }) {
+            return;
+        }
+        self.agent = AgentState::Ready;
+        let lost = self.outage.since();
+        let again = std::mem::replace(&mut self.connection.ever_ready, true);
+        out.note(Note::AgentReady {
+            chat: chat.to_owned(),
+            again,
+            resumed,
+            away: self.outage.over(now),
+        });
+        self.hold_stop(now, out);
+        self.quiet_since = now;
+        if self.paused {
+            out.push(Action::Pause);
+        }
+        self.uplink.release(|frame| {
+            let range = out.keep(frame);
+            out.push(Action::ToAgent(range));
+        });
+        let bytes = std::mem::take(&mut self.connection.repeated);
+        if bytes > 0 {
+            out.note(Note::CallerAudioRepeated { bytes });
+        }
+        // Who has spoken meanwhile has something better to be answered.
+        let unsaid = self.connection.unsaid.take();
+        let spoken = lost.is_some_and(|lost| self.uplink.voice_since(lost));
+        if let Some(words) = unsaid.filter(|_| !spoken && !self.paused) {
+            self.owed_turns = 1;
+            out.push(Action::Say(words));
+            out.note(Note::SaidAgain);
+        }
+    }
+
+    /// The agent's connection is over, or could not be made.
+    pub(super) fn agent_closed(&mut self, now: Instant, closed: Closed, out: &mut Outbox) {
+        if let AgentState::Gone | AgentState::Waiting { .. } = self.agent {
+            return;
+        }
+        let was_ready = self.agent == AgentState::Ready;
+        let (talked, too_old) = (self.connection.talked, self.connection.recycle_due);
+        let dialled = self.connection.dial;
+        self.drop_connection(now, out);
+        out.note(Note::AgentClosed(closed));
+        if let Phase::Goodbye(goodbye) = &mut self.phase {
+            goodbye.agent_gone();
+            self.agent = AgentState::Gone;
+            self.uplink.forget();
+            return self.goodbye_step(now, out);
+        }
+        match closed {
+            // A conversation that never began was not hung up; it failed.
+            Closed::HungUp if was_ready => self.agent_ends(now, Cause::AgentHungUp, out),
+            Closed::Inactive if was_ready => self.agent_ends(now, Cause::AgentInactive, out),
+            // The agent's own limit, set by whoever runs it; or the one that nobody can set.
+            Closed::Expired if was_ready && !too_old => {
+                self.agent_ends(now, Cause::AgentExpired, out);
+            }
+            Closed::Auth | Closed::Quota => self.agent_failed(now, closed, out),
+            // Perhaps it is only the old conversation that is not to be had.
+            Closed::Rejected if dialled == Dial::Resume && !talked => {
+                self.look_for_agent(now, closed, Dial::Anew, out);
+            }
+            Closed::Rejected => self.agent_failed(now, closed, out),
+            Closed::Lost | Closed::HungUp | Closed::Inactive | Closed::Expired => {
+                let dial = match (self.connection.ever_ready, dialled) {
+                    (false, _) => Dial::First,
+                    (true, Dial::Anew) if !was_ready => Dial::Anew,
+                    (true, _) => Dial::Resume,
+                };
+                self.look_for_agent(now, closed, dial, out);
+            }
+        }
+    }
+
+    /// Nothing of the old connection is valid any more. Begins the time without an agent.
+    fn drop_connection(&mut self, now: Instant, out: &mut Outbox) {
+        out.push(Action::CloseAgent);
+        if !self.saying.is_empty() && self.turn_open && self.settings.capabilities.exact_say {
+            let words: Vec<_> = std::mem::take(&mut self.saying).into();
+            self.connection.unsaid = Some(Words(words.join(" ")));
+        }
+        self.connection.over();
+        self.outage.begin(now);
+        // An answer that its predecessor may not have got is given to the next if it asks again.
+        self.answered.clear();
+        self.turn_over();
+        self.connection.repeated = self.uplink.take_back();
+    }
+
+    /// The agent will be tried again, if there is time.
+    fn look_for_agent(&mut self, now: Instant, closed: Closed, dial: Dial, out: &mut Outbox) {
+        let wait = self.outage.wait();
+        let until = now + wait;
+        if self.gives_up_at().is_some_and(|limit| until >= limit) {
+            return self.agent_failed(now, closed, out);
+        }
+        self.connection.dial = dial;
+        self.agent = AgentState::Waiting { until };
+        out.note(Note::Retrying { wait });
+    }
+
+    /// When waiting for an agent has no sense any more.
+    fn gives_up_at(&self) -> Option<Instant> {
+        self.outage.gives_up_at(match self.connection.ever_ready {
+            true => self.settings.reconnect_budget,
+            false => self.settings.connect_budget,
+        })
+    }
+
+    fn dial(&mut self, out: &mut Outbox) {
+        self.agent = AgentState::Connecting;
+        out.push(Action::ConnectAgent(self.connection.dial));
+    }
+
+    /// The agent has ended the conversation: what it has said is heard, then the call ends.
+    fn agent_ends(&mut self, now: Instant, cause: Cause, out: &mut Outbox) {
+        self.agent = AgentState::Gone;
+        self.uplink.forget();
+        self.say_goodbye(now, Goodbye::without_agent(cause, now), out);
+    }
+
+    /// There will be no agent any more: what it has said is heard, then the caller meets the fallback.
+    fn agent_failed(&mut self, now: Instant, why: Closed, out: &mut Outbox) {
+        let cause = Cause::AgentFailed(why);
+        if self.playback.unheard(now) {
+            return self.agent_ends(now, cause, out);
+        }
+        self.agent = AgentState::Gone;
+        out.push(Action::Decide(After::Fallback));
+        self.end(cause, 1000, out);
+    }
+
+    /// The conversation will be too old soon.
+    fn recycle(&mut self, now: Instant, forced: bool, out: &mut Outbox) {
+        out.note(Note::Recycling { forced });
+        self.drop_connection(now, out);
+        self.connection.dial = Dial::Resume;
+        self.dial(out);
+    }
+
+    /// Nobody speaks, nobody is about to.
+    fn at_a_pause(&self, now: Instant) -> bool {
+        let answer_due = self.reply_due && !self.paused;
+        !self.turn_open
+            && self.owed_turns == 0
+            && !answer_due
+            && !self.playback.unheard(now)
+            && self.uplink.pauses(now)
+    }
+
+    /// Until when the connection can be left alone.
+    pub(super) fn connection_deadlines(&self) -> [Option<Instant>; 5] {
+        let connection = &self.connection;
+        let state = match self.agent {
+            AgentState::Waiting { until: at } | AgentState::Opened { deadline: at } => Some(at),
+            _ => None,
+        };
+        [
+            state,
+            self.patience_until(),
+            connection.next_ping,
+            connection
+                .unanswered_until
+                .into_iter()
+                .chain(connection.failing_until)
+                .min(),
+            connection.recycle_at.filter(|_| self.may_recycle()),
+        ]
+    }
+
+    /// Once there was an agent, no attempt at another may outlast the budget; a first attempt has
+    /// its own deadlines.
+    fn patience_until(&self) -> Option<Instant> {
+        let looking = !matches!(self.agent, AgentState::Gone | AgentState::Ready);
+        self.gives_up_at()
+            .filter(|_| looking && self.connection.ever_ready)
+    }
+
+    fn may_recycle(&self) -> bool {
+        self.agent == AgentState::Ready && matches!(self.phase, Phase::Talking)
+    }
+
+    pub(super) fn connection_step(&mut self, now: Instant, out: &mut Outbox) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        if due(self.patience_until()) {
+            if !matches!(self.agent, AgentState::Waiting { .. }) {
+                self.drop_connection(now, out);
+            }
+            return self.agent_failed(now, Closed::Lost, out);
+        }
+        match self.agent {
+            AgentState::Waiting { until } if now >= until => return self.dial(out),
+            AgentState::Opened { deadline } if now >= deadline => {
+                return self.agent_closed(now, Closed::Lost, out);
+            }
+            _ => {}
+        }
+        if due(self.connection.unanswered_until) || due(self.connection.failing_until) {
+            return self.agent_closed(now, Closed::Lost, out);
+        }
+        if due(self.connection.next_ping) {
+            self.connection.next_ping = Some(now + self.settings.ping_interval);
+            let pong = now + self.settings.pong_timeout;
+            self.connection.unanswered_until.get_or_insert(pong);
+            out.push(Action::PingAgent);
+        }
+        if due(self.connection.recycle_at) && self.may_recycle() {
+            if self.connection.recycle_due {
+                return self.recycle(now, true, out);
+            }
+            self.connection.recycle_due = true;
+            self.connection.recycle_at = Some(now + RECYCLE_PATIENCE);
+        }
+        if self.connection.recycle_due && self.may_recycle() && self.at_a_pause(now) {
+            self.recycle(now, false, out);
+        }
+    }
+
+    /// The agent is not needed any more.
+    pub(super) fn close_agent(&mut self, out: &mut Outbox) {
+        match self.agent {
+            AgentState::Gone => return,
+            AgentState::Waiting { .. } => {}
+            _ => out.push(Action::CloseAgent),
+        }
+        self.agent = AgentState::Gone;
+        self.connection.over();
+        self.uplink.forget();
+    }
+}
+
+/// What is heard while there is no agent.
+impl Machine {
+    pub(super) fn hold_due(&self) -> Option<Instant> {
+        let waiting = self.settings.hold.as_ref()?;
+        let absent = !matches!(self.agent, AgentState::Ready | AgentState::Gone);
+        if !absent || !matches!(self.phase, Phase::Talking) {
+            return None;
+        }
+        let silent_since = self.outage.since().max(self.playback.plays_until())?;
+        Some(self.hold.due(waiting, silent_since))
+    }
+
+    pub(super) fn hold_step(&mut self, now: Instant, out: &mut Outbox) {
+        if self.hold_due().is_none_or(|due| now < due) {
+            return;
+        }
+        let Some(waiting) = &self.settings.hold else {
+            return;
+        };
+        if !self.hold.sounds() {
+            out.note(Note::Holding);
+        }
+        let piece = self.hold.piece(now, waiting);
+        let range = out.keep(&piece);
+        out.push(Action::Play(range));
+    }
+
+    /// There is something better to hear.
+    pub(super) fn hold_stop(&mut self, now: Instant, out: &mut Outbox) {
+        if self.hold.stop() {
+            out.push(Action::Clear);
+            // Nothing of an agent's was left to be heard when the sound began.
+            self.playback.clear(now);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! How a call ends: politely where it can, and always.
+//!
+//! A goodbye lets what is being said be heard; a farewell of ours is said by the agent if there is one
+//! that listens, and by Twilio after the stream if not. Then the end is ordered at Twilio, or, where
+//! the caller is to meet something else, the stream is closed and Twilio asks.
+
+use std::time::{Duration, Instant};
+
+use super::{Action, AgentState, Machine, Note, Outbox, Phase};
+use crate::session::{
+    cause::Cause,
+    goodbye::Goodbye,
+    order::{After, Words},
+};
+
+/// From ordering the end of the call at Twilio's REST API to closing the socket regardless.
+const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
+/// From Twilio's "it is over" to the socket's own end.
+const STOP_LIMIT: Duration = Duration::from_millis(500);
+/// What a polite end may take beyond the longest duration of a call.
+const LAST_WORDS: Duration = Duration::from_secs(60);
+/// Who has been asked whether they are there has at most so long to answer.
+const CHECK_PATIENCE: Duration = Duration::from_secs(15);
+
+impl Machine {
+    pub(super) fn say_goodbye(&mut self, now: Instant, goodbye: Goodbye, out: &mut Outbox) {
+        match &mut self.phase {
+            Phase::Talking => {
+                out.note(Note::HangingUp(goodbye.cause()));
+                self.phase = Phase::Goodbye(goodbye);
+            }
+            // An operator's order makes an agent's goodbye final; nothing else changes it.
+            Phase::Goodbye(current) => current.confirm(&goodbye),
+            Phase::HangingUp { .. } | Phase::Over => return,
+        }
+        self.hold_stop(now, out);
+        if self.agent != AgentState::Ready {
+            // Nobody is looked for who would have nothing to say.
+            self.close_agent(out);
+            if let Phase::Goodbye(goodbye) = &mut self.phase {
+                goodbye.agent_gone();
+            }
+        }
+        self.goodbye_step(now, out);
+    }
+
+    pub(super) fn withdraw_goodbye(&mut self, out: &mut Outbox) {
+        if let Phase::Goodbye(goodbye) = &self.phase
+            && goodbye.may_be_withdrawn()
+            && self.agent != AgentState::Gone
+        {
+            self.phase = Phase::Talking;
+            out.note(Note::GoodbyeWithdrawn);
+        }
+    }
+
+    /// Moves a goodbye on: is everything said, is everything heard?
+    pub(super) fn goodbye_step(&mut self, now: Instant, out: &mut Outbox) {
+        let Phase::Goodbye(goodbye) = &mut self.phase else {
+            return;
+        };
+        if !goodbye.all_said(now) {
+            return;
+        }
+        if let Some(name) = self.playback.mark() {
+            self.turn.marked(&name);
+            out.push(Action::Mark(name));
+        }
+        let cause = goodbye.cause();
+        if self.playback.drained() || goodbye.all_heard_by(now, self.playback.queued(now)) {
+            match cause {
+                Cause::AgentFailed(_) => {
+                    out.push(Action::Decide(After::Fallback));
+                    self.end(cause, 1000, out);
+                }
+                _ => self.hang_up(now, cause, out),
+            }
+        }
+    }
+
+    pub(super) fn hang_up(&mut self, now: Instant, cause: Cause, out: &mut Outbox) {
+        match self.phase {
+            Phase::Talking => out.note(Note::HangingUp(cause)),
+            Phase::Goodbye(_) => {}
+            Phase::HangingUp { .. } | Phase::Over => return,
+        }
+        self.close_agent(out);
+        out.push(Action::Decide(After::HangUp));
+        out.push(Action::HangUp);
+        self.phase = Phase::HangingUp {
+            cause,
+            deadline: now + HANG_UP_LIMIT,
+        };
+    }
+
+    /// The daemon leaves. Only a call that is still connected can be told so, and only by what
+    /// follows the stream: so the stream is closed, and Twilio asks.
+    pub(super) fn drain_expired(&mut self, now: Instant, out: &mut Outbox) {
+        let hanging_up = matches!(self.phase, Phase::HangingUp { .. });
+        if hanging_up || !self.settings.drain_goodbye {
+            return self.hang_up(now, Cause::Drain, out);
+        }
+        if matches!(self.phase, Phase::Talking) {
+            out.note(Note::HangingUp(Cause::Drain));
+        }
+        out.push(Action::Decide(After::DrainGoodbye));
+        self.end(Cause::Drain, 1000, out);
+    }
+
+    pub(super) fn hang_up_answered(&mut self, now: Instant, ended: bool, out: &mut Outbox) {
+        let Phase::HangingUp { cause, deadline } = &mut self.phase else {
+            return;
+        };
+        if ended {
+            // Twilio now sends its stop; it is not waited for long.
+            *deadline = now + STOP_LIMIT;
+        } else {
+            let cause = *cause;
+            out.note(Note::RestFailed);
+            self.end(cause, 1000, out);
+        }
+    }
+
+    pub(super) fn end(&mut self, cause: Cause, close_code: u16, out: &mut Outbox) {
+        self.close_agent(out);
+        self.phase = Phase::Over;
+        self.uplink.forget();
+        out.push(Action::End { cause, close_code });
+    }
+
+    /// When the call is ended at the latest: politely, or however.
+    pub(super) fn ends_at(&self) -> Instant {
+        match self.phase {
+            Phase::Talking => self.ends_by,
+            _ => self.ends_by + LAST_WORDS,
+        }
+    }
+
+    pub(super) fn time_is_up(&mut self, now: Instant, out: &mut Outbox) {
+        if !matches!(self.phase, Phase::Talking) {
+            return self.hang_up(now, Cause::MaxDuration, out);
+        }
+        let goodbye = Goodbye::farewell(Cause::MaxDuration, now, true);
+        let words = self.settings.max_duration_farewell.clone();
+        self.farewell(now, goodbye, words, After::MaxDurationFarewell, out);
+    }
+
+    /// Ends the call with words of the operator's.
+    fn farewell(
+        &mut self,
+        now: Instant,
+        goodbye: Goodbye,
+        words: Option<Words>,
+        after: After,
+        out: &mut Outbox,
+    ) {
+        let Some(words) = words else {
+            let goodbye = Goodbye::ordered(goodbye.cause(), now, self.words_to_come());
+            return self.say_goodbye(now, goodbye, out);
+        };
+        if self.can_say() {
+            self.have_said(words, out);
+            return self.say_goodbye(now, goodbye, out);
+        }
+        out.note(Note::HangingUp(goodbye.cause()));
+        out.push(Action::Decide(after));
+        self.end(goodbye.cause(), 1000, out);
+    }
+
+    /// There is an agent that speaks our words.
+    pub(super) fn can_say(&self) -> bool {
+        let able = self.settings.capabilities.exact_say;
+        able && self.agent == AgentState::Ready && !self.paused
+    }
+
+    pub(super) fn have_said(&mut self, words: Words, out: &mut Outbox) {
+        // The turn that is open now ends first; the words have one of their own. An agent that says
+        // them in the same turn is waited for in vain, for no longer than any quiet agent.
+        if self.owed_turns == 0 && self.turn_open {
+            self.owed_turns = 1;
+        }
+        self.owed_turns = self.owed_turns.saturating_add(1);
+        out.push(Action::Say(words));
+    }
+
+    /// Until when nothing need be heard of the caller.
+    pub(super) fn quiet_until(&self) -> Option<Instant> {
+        let watch = self.settings.no_input.as_ref()?;
+        let talking = matches!(self.phase, Phase::Talking);
+        if !talking || self.agent != AgentState::Ready || self.paused {
+            return None;
+        }
+        let since = self.playback.plays_until().max(Some(self.quiet_since))?;
+        Some(match self.quiet_asked {
+            false => since + watch.timeout,
+            true => since + watch.timeout.min(CHECK_PATIENCE),
+        })
+    }
+
+    pub(super) fn quiet_step(&mut self, now: Instant, out: &mut Outbox) {
+        if self.quiet_until().is_none_or(|until| now < until) {
+            return;
+        }
+        let Some(watch) = &self.settings.no_input else {
+            return;
+        };
+        let asked = std::mem::replace(&mut self.quiet_asked, true);
+        if let Some(words) = watch.check.clone().filter(|_| !asked && self.can_say()) {
+            self.quiet_since = now;
+            out.note(Note::NoInputCheck);
+            return self.have_said(words, out);
+        }
+        let goodbye = Goodbye::farewell(Cause::NoInput, now, false);
+        let words = watch.farewell.clone();
+        self.farewell(now, goodbye, words, After::NoInputFarewell, out);
+    }
+}
