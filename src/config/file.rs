@@ -256,7 +256,7 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
     });
     // EVI ends a chat at thirty minutes, and a pause is waited for up to a minute.
     s.set(&mut hume.recycle_after, "recycle_after", |v| {
-        check::duration_or_never(v, SECOND..=28 * MINUTE + 30 * SECOND)
+        check::duration_or_never(v, SECOND..=28 * MINUTE)
     });
     s.set(&mut hume.declare_hang_up, "declare_hang_up", check::boolean);
     s.set(

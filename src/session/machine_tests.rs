@@ -521,7 +521,7 @@ fn an_agent_that_closes_with_1000_has_hung_up_and_is_heard_to_the_end() {
     let mut paper = Paper::greeted();
     paper.says(2, 2500);
     paper.event(Event::AgentClosed(Closed::HungUp));
-    paper.expect(&["play 2500", "close agent", "mark"]);
+    paper.expect(&["play 2500", "mark", "close agent"]);
     paper.wait(2500);
     paper.echo_all();
     paper.expect(&["after: hang up", "hang up"]);
@@ -538,7 +538,7 @@ fn a_hang_up_that_closes_after_its_tool_call_is_one_goodbye() {
         expects_reply: false,
     });
     paper.event(Event::AgentClosed(Closed::HungUp));
-    paper.expect(&["play 1000", "close agent", "mark"]);
+    paper.expect(&["play 1000", "mark", "close agent"]);
     paper.echo_all();
     paper.expect(&["after: hang up", "hang up"]);
 }

@@ -35,7 +35,7 @@ impl Found {
     }
 }
 
-/// Looks for a clip, or its beginning, in a recording (both mu-law, 8 kHz).
+/// Looks for a clip, or its beginning, in a recording (both mu-law, 8 kHz). Of several the first.
 pub fn find(recording: &[u8], clip: &[u8]) -> Option<Found> {
     let recording = samples(recording);
     let clip = samples(clip);
@@ -46,18 +46,22 @@ pub fn find(recording: &[u8], clip: &[u8]) -> Option<Found> {
     // By loudness to 20 ms, by a second of waveform to the sample. The clip may have been cut, so
     // only its beginning decides where it is.
     let head = wanted.len().min(50);
-    let coarse = (0..there.len()).max_by(|a, b| {
-        let score = |at: usize| alike(&there[at..there.len().min(at + head)], &wanted[..head]);
-        score(*a).total_cmp(&score(*b))
-    })? * FRAME;
-    let head = clip.len().min(RATE / 2);
-    let from = coarse.saturating_sub(2 * FRAME);
-    let at = (from..(coarse + 2 * FRAME).min(recording.len())).max_by(|a, b| {
-        score_at(&recording, &clip[..head], *a).total_cmp(&score_at(&recording, &clip[..head], *b))
+    let scores: Vec<f64> = (0..there.len())
+        .map(|at| alike(&there[at..there.len().min(at + head)], &wanted[..head]))
+        .collect();
+    let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]))?;
+    let first = scores
+        .iter()
+        .position(|score| *score >= scores[best] - 0.03)?;
+    let head = &clip[..clip.len().min(RATE / 2)];
+    let at = [first, best].into_iter().find_map(|coarse| {
+        let coarse = coarse * FRAME;
+        let around = coarse.saturating_sub(2 * FRAME)..(coarse + 2 * FRAME).min(recording.len());
+        let at = around.max_by(|a, b| {
+            score_at(&recording, head, *a).total_cmp(&score_at(&recording, head, *b))
+        })?;
+        (score_at(&recording, head, at) >= SAME).then_some(at)
     })?;
-    if score_at(&recording, &clip[..head], at) < SAME {
-        return None;
-    }
     let tail = clip.len().saturating_sub(TAIL);
     Some(Found {
         at,
@@ -140,6 +144,16 @@ mod tests {
         let found = find(&line, goodbye).unwrap();
         assert_eq!(found.at, 1234 + greeting.len() + 4321);
         assert!(found.is_whole(), "{found:?}");
+    }
+
+    #[test]
+    fn of_two_of_a_kind_the_first_is_found() {
+        let goodbye = clip("agent-goodbye").unwrap();
+        let line = on_the_line(&[(1234, goodbye), (4321, goodbye)]);
+        let found = find(&line, goodbye).unwrap();
+        assert_eq!((found.at, found.is_whole()), (1234, true));
+        let next = find(&line[goodbye.len()..], goodbye).unwrap();
+        assert_eq!(next.at, 1234 + 4321);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hume_bridge::config::{Fallback, LogAudit, LogLevel, LogTarget, PublicUrl};
+use hume_bridge::config::{Fallback, HoldSound, LogAudit, LogLevel, LogTarget, PublicUrl};
+
+use hume_bridge::audio::wav;
 
 use super::{MARK, good, said, says};
 
@@ -201,6 +203,17 @@ fn durations_have_a_unit_and_make_sense() {
     says(
         "hume.connect_timeout = '48h'",
         "t.toml:2: hume.connect_timeout: 48h is out of range; write from \"10ms\" to \"2m\"",
+    );
+    assert!(
+        good("hume.recycle_after = '0s'")
+            .hume
+            .recycle_after
+            .is_zero()
+    );
+    says(
+        "hume.recycle_after = '29m'",
+        "t.toml:2: hume.recycle_after: 29m is out of range; write from \"1s\" to \"28m\", or \"0s\" \
+         for never",
     );
     for key in [
         "ping_interval",
@@ -512,4 +525,45 @@ fn a_certificate_and_its_key_come_together() {
         assert!(told.contains(said), "{told}");
         assert_eq!(told.lines().count(), 1, "{told}");
     }
+}
+
+#[test]
+fn a_hold_sound_is_tones_or_nothing_or_a_recording_that_can_be_played() {
+    let hold = |value: &str| {
+        good(&format!("calls.hold_sound = '{value}'"))
+            .calls
+            .hold_sound
+    };
+    assert_eq!(hold("tones"), HoldSound::Tones);
+    assert_eq!(hold(""), HoldSound::Nothing);
+
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let two_seconds = wav::write(44_100, 1, &[1000; 2 * 44_100]);
+    let HoldSound::Recording(recording) = hold(&write("good.wav", &two_seconds)) else {
+        panic!("a recording");
+    };
+    assert!((15_900..16_100).contains(&recording.mulaw.len()));
+
+    let form = "name a WAV file, PCM of 16 bits, of one second to one minute";
+    let short = wav::write(8000, 1, &[0; 800]);
+    for (value, what) in [
+        (write("short.wav", &short), "lasts 0.1 s"),
+        (write("no.wav", b"ID3 and so on"), "cannot be played: "),
+        (directory.path().display().to_string(), "is not a file"),
+        ("/nowhere/at/all.wav".to_owned(), "cannot be read: "),
+    ] {
+        let said = said(&format!("calls.hold_sound = '{value}'"));
+        let line = format!("t.toml:2: calls.hold_sound: {what}");
+        assert!(said.starts_with(&line) && said.contains(form), "{said}");
+    }
+    says(
+        "calls.hold_sound = 'tone'",
+        "t.toml:2: calls.hold_sound: is not a sound; write \"tones\", the full path of a WAV file, or \
+         \"\" for nothing",
+    );
 }

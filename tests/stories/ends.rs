@@ -56,8 +56,8 @@ async fn a_caller_who_hangs_up_while_the_agent_is_being_dialled_leaves_no_chat()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_agent_frees_the_caller() {
     let world = world(
-        "config = 'calls.fallback = { hangup = true }'\n\
-         [agent]\ngreeting = [{ say = \"agent-hours\" }, { wait = \"1s\" }, { drop = true }]",
+        "config = \"\"\"\ncalls.fallback = { hangup = true }\nhume.reconnect_budget = \"0s\"\n\"\"\"\n\
+         [agent]\ngreeting = [{ wait = \"1s\" }, { drop = true }]",
     )
     .await;
     let call = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);

@@ -13,6 +13,7 @@ mod leaks;
 mod log;
 mod metrics;
 mod operator;
+mod outages;
 mod refusals;
 mod secrets;
 mod service;

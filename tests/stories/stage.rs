@@ -20,9 +20,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts everything as a story's TOML says, without its `[expect]`.
 pub async fn world(toml: &str) -> World {
+    world_at(PACE, toml).await
+}
+
+/// The same at another pace than usual: what the daemon itself plays it plays in real time.
+pub async fn world_at(pace: f64, toml: &str) -> World {
     let text = format!("title = \"told in Rust\"\n{toml}\n[expect]\n");
     let story = Story::parse(&text).expect("a story");
-    World::start(&story, Path::new(PROGRAM), PACE)
+    World::start(&story, Path::new(PROGRAM), pace)
         .await
         .expect("the stage")
 }

@@ -192,6 +192,8 @@ impl Machine {
 
     /// Nothing of the old connection is valid any more. Begins the time without an agent.
     fn drop_connection(&mut self, now: Instant, out: &mut Outbox) {
+        // What was sent of a sentence is going to be heard, whether or not the rest ever comes.
+        self.mark(out);
         out.push(Action::CloseAgent);
         if !self.saying.is_empty() && self.turn_open && self.settings.capabilities.exact_say {
             let words: Vec<_> = std::mem::take(&mut self.saying).into();

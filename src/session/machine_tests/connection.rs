@@ -261,7 +261,7 @@ fn a_failure_lets_what_was_said_be_heard_before_the_fallback() {
     let mut paper = Paper::greeted();
     paper.says(2, 3000);
     paper.lose(Closed::Quota);
-    paper.expect(&["play 3000", "close agent", "mark"]);
+    paper.expect(&["play 3000", "mark", "close agent"]);
     paper.wait(3000);
     paper.expect(&[]);
     paper.echo_all();
@@ -454,7 +454,7 @@ fn recycling_does_not_wait_for_a_pause_for_ever() {
     paper.says(2, 5000);
     paper.taken();
     paper.wait(2000);
-    paper.expect(&["close agent", "connect to resume"]);
+    paper.expect(&["mark", "close agent", "connect to resume"]);
     assert_eq!(
         paper.note(|note| *note == Note::Recycling { forced: true }),
         1
@@ -476,7 +476,7 @@ fn the_agents_own_limit_ends_the_call_and_the_one_that_nobody_set_does_not() {
     paper.taken();
     paper.lose(Closed::Expired);
     paper.until_dialled();
-    paper.expect(&["close agent", "connect to resume"]);
+    paper.expect(&["mark", "close agent", "connect to resume"]);
 }
 
 fn with_hold() -> Paper {
