@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::cause::Cause;
+use super::{cause::Cause, order::After};
 
 /// After the answer to `hang_up`, how long a farewell may take to begin even though the turn that
 /// made the tool call is done: a language model thinks about a second.
@@ -27,6 +27,8 @@ const MARK_MARGIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Goodbye {
     cause: Cause,
+    /// What the caller meets after it, if not the end of the call.
+    after: Option<After>,
     asked: Instant,
     /// Firm goodbyes are not withdrawn when the caller speaks.
     firm: bool,
@@ -47,6 +49,7 @@ impl Goodbye {
     pub fn of_agent(now: Instant, turn_open: bool, spoke: bool) -> Self {
         Goodbye {
             cause: Cause::AgentHungUp,
+            after: None,
             asked: now,
             firm: false,
             turn_done: !turn_open,
@@ -67,6 +70,7 @@ impl Goodbye {
     pub fn ordered(cause: Cause, now: Instant, turn_open: bool) -> Self {
         Goodbye {
             cause,
+            after: None,
             asked: now,
             firm: true,
             turn_done: !turn_open,
@@ -93,6 +97,18 @@ impl Goodbye {
             agent_gone: true,
             ..Goodbye::ordered(cause, now, false)
         }
+    }
+
+    /// When everything has been heard, the stream is closed and the caller meets this.
+    pub fn followed_by(self, after: After) -> Self {
+        Goodbye {
+            after: Some(after),
+            ..self
+        }
+    }
+
+    pub fn after(&self) -> Option<After> {
+        self.after
     }
 
     pub fn cause(&self) -> Cause {

@@ -66,14 +66,18 @@ impl Machine {
             self.turn.marked(&name);
             out.push(Action::Mark(name));
         }
-        let cause = goodbye.cause();
+        let (cause, after) = (goodbye.cause(), goodbye.after());
         if self.playback.drained() || goodbye.all_heard_by(now, self.playback.queued(now)) {
-            match cause {
-                Cause::AgentFailed(_) => {
-                    out.push(Action::Decide(After::Fallback));
+            let after = match cause {
+                Cause::AgentFailed(_) => Some(After::Fallback),
+                _ => after,
+            };
+            match after {
+                Some(after) => {
+                    out.push(Action::Decide(after));
                     self.end(cause, 1000, out);
                 }
-                _ => self.hang_up(now, cause, out),
+                None => self.hang_up(now, cause, out),
             }
         }
     }
@@ -161,6 +165,11 @@ impl Machine {
         if self.can_say() {
             self.have_said(words, out);
             return self.say_goodbye(now, goodbye, out);
+        }
+        if self.playback.unheard(now) {
+            // Twilio says it when the agent's words have been heard.
+            let goodbye = Goodbye::ordered(goodbye.cause(), now, self.words_to_come());
+            return self.say_goodbye(now, goodbye.followed_by(after), out);
         }
         out.note(Note::HangingUp(goodbye.cause()));
         out.push(Action::Decide(after));
