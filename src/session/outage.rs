@@ -44,8 +44,7 @@ impl Outage {
             return;
         }
         if self.back.is_some_and(|back| now >= back + HEALED) {
-            self.spent = Duration::ZERO;
-            self.attempts = 0;
+            self.forgive();
         }
         self.since = Some(now);
     }
@@ -59,6 +58,12 @@ impl Outage {
         let lasted = now.saturating_duration_since(since);
         self.spent += lasted;
         lasted
+    }
+
+    /// What was spent on earlier losses does not count any more.
+    pub fn forgive(&mut self) {
+        self.spent = Duration::ZERO;
+        self.attempts = 0;
     }
 
     /// Since when there is no agent.

@@ -84,6 +84,11 @@ impl Connection {
         }
     }
 
+    /// What is held on the heap, in bytes.
+    pub fn footprint(&self) -> usize {
+        self.unsaid.as_ref().map_or(0, |words| words.0.capacity())
+    }
+
     /// There is no connection any more.
     fn over(&mut self) {
         *self = Connection {
@@ -253,6 +258,8 @@ impl Machine {
     /// The conversation will be too old soon.
     fn recycle(&mut self, now: Instant, forced: bool, out: &mut Outbox) {
         out.note(Note::Recycling { forced });
+        // An agent that has been there for so long owes nothing for earlier losses.
+        self.outage.forgive();
         self.drop_connection(now, out);
         self.connection.dial = Dial::Resume;
         self.dial(out);
@@ -296,8 +303,11 @@ impl Machine {
             .filter(|_| looking && self.connection.ever_ready)
     }
 
+    /// Without time for another connection, the old one is better than none.
     fn may_recycle(&self) -> bool {
-        self.agent == AgentState::Ready && matches!(self.phase, Phase::Talking)
+        self.agent == AgentState::Ready
+            && matches!(self.phase, Phase::Talking)
+            && !self.settings.reconnect_budget.is_zero()
     }
 
     pub(super) fn connection_step(&mut self, now: Instant, out: &mut Outbox) {
