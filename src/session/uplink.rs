@@ -160,7 +160,7 @@ impl Uplink {
 
     /// What is held on the heap, in bytes.
     pub fn footprint(&self) -> usize {
-        self.held.capacity()
+        self.held.capacity() + self.sent.capacity()
     }
 
     /// Nobody will want it any more.
