@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{draw::Draw, sound};
+use super::{draw::Draw, sound::Tongue};
 use crate::{
     agent::{Closed, Event, Ignored, Role, SegmentId},
     session::machine::HANG_UP,
@@ -40,7 +40,9 @@ pub enum Said {
     Settled {
         number: u32,
     },
+    /// An error after which it goes on, and one after which it would not.
     Error,
+    Failure,
     Nonsense,
     Binary,
     /// A pong, or whatever else shows life and says nothing.
@@ -83,8 +85,9 @@ pub struct Manner {
 pub struct Agent {
     manner: Manner,
     script: VecDeque<(Instant, Said)>,
-    /// There is somebody to speak to.
+    /// There is somebody to speak to, and it has said that it is ready.
     connected: bool,
+    ready: bool,
     /// Answers no ping and says nothing, but its socket is open.
     pub mute: bool,
     utterance: u32,
@@ -97,6 +100,7 @@ impl Agent {
             manner,
             script: VecDeque::new(),
             connected: false,
+            ready: false,
             mute: false,
             utterance: 0,
             tools: Vec::new(),
@@ -108,7 +112,7 @@ impl Agent {
     pub fn connected(&mut self, now: Instant, draw: Option<&mut Draw>) {
         self.script.clear();
         self.mute = false;
-        self.connected = true;
+        (self.connected, self.ready) = (true, false);
         self.tools.clear();
         let Some(draw) = draw else {
             return self.say(now + Duration::from_millis(200), Said::Ready);
@@ -128,7 +132,7 @@ impl Agent {
 
     /// The connection is over, and everything that was on its way.
     pub fn closed(&mut self) {
-        self.connected = false;
+        (self.connected, self.ready) = (false, false);
         self.script.clear();
     }
 
@@ -142,9 +146,17 @@ impl Agent {
 
     /// In the order of time; of two at once, the one that was thought of first.
     pub fn say(&mut self, at: Instant, said: Said) {
-        if self.mute || !self.connected {
+        let first = matches!(
+            said,
+            Said::Ready | Said::Alive | Said::Closed(_) | Said::Failure
+        );
+        if self.mute || !self.connected || !(self.ready || first) {
             return;
         }
+        self.ready |= said == Said::Ready;
+        // What it had to say first stays first.
+        let greets = self.script.iter().find(|(_, said)| *said == Said::Ready);
+        let at = greets.map_or(at, |(ready, _)| at.max(*ready));
         let place = self.script.partition_point(|(before, _)| *before <= at);
         self.script.insert(place, (at, said));
     }
@@ -201,10 +213,7 @@ impl Agent {
         if draw.one_in(2) {
             self.script.retain(|(_, said)| !said.is_speech());
         }
-        let next = self.next().map_or(now, |next| next.min(now));
-        if self.connected && !self.mute {
-            self.script.push_front((next, Said::Interruption));
-        }
+        self.say(now, Said::Interruption);
     }
 
     pub fn tool(&mut self, now: Instant, kind: Tool, draw: &mut Draw) {
@@ -257,6 +266,7 @@ pub struct Seam {
     sounding: Option<SegmentId>,
     current: Option<u32>,
     no_segment_ends: bool,
+    connections: u32,
 }
 
 impl Seam {
@@ -267,12 +277,20 @@ impl Seam {
         }
     }
 
+    /// Another connection: utterances are others, and their numbering goes on.
+    pub fn connected(&mut self) {
+        self.known.clear();
+        self.sounding = None;
+        self.current = None;
+        self.connections += 1;
+    }
+
     /// Hands over what a message means. `sound` is what an [`Said::Audio`] sounds like.
     pub fn translate(&mut self, said: Said, sound: &[u8], event: &mut dyn FnMut(Event<'_>)) {
         match said {
             Said::Ready => event(Event::Ready {
                 chat: "chat",
-                resume: Some("group"),
+                resumed: self.connections > 1,
             }),
             Said::Words { utterance } => {
                 self.place(utterance, event);
@@ -311,7 +329,14 @@ impl Seam {
             Said::Settled { number } => event(Event::ToolCancelled {
                 call_id: &tool_id(number),
             }),
-            Said::Error => event(Event::Error { code: "E0712" }),
+            Said::Error => event(Event::Error {
+                code: "E0712",
+                ends: None,
+            }),
+            Said::Failure => event(Event::Error {
+                code: "I0100",
+                ends: Some(Closed::Lost),
+            }),
             Said::Nonsense => event(Event::Ignored {
                 why: Ignored::Malformed,
             }),
@@ -360,7 +385,7 @@ impl Voice {
     /// Speaks so much, into [`Voice::sound`].
     pub fn speak(&mut self, bytes: usize) {
         self.sound.clear();
-        sound::fill(self.position, bytes, &mut self.sound);
+        Tongue::default().fill(self.position, bytes, &mut self.sound);
         self.position += bytes as u64;
     }
 }

@@ -6,6 +6,8 @@
 //! byte changes one happening and leaves the others what they were: that is what lets a fuzzer learn
 //! and [`shrink`](super::shrink) take things away. When the records are used up, the caller hangs up.
 
+use super::temper::HEAD;
+
 /// Bytes that decide one happening.
 pub const RECORD: usize = 4;
 
@@ -28,7 +30,7 @@ pub fn bytes_of(seed: u64) -> Vec<u8> {
     let mut random = SplitMix(seed);
     let length = random.next();
     let most = if length >> 60 == 0 { 200 } else { 40 };
-    let records = 2 + (length % most) as usize;
+    let records = HEAD + (length % most) as usize;
     let mut bytes = Vec::with_capacity(records * RECORD);
     while bytes.len() < records * RECORD {
         bytes.extend_from_slice(&random.next().to_le_bytes());
@@ -117,7 +119,7 @@ mod tests {
         assert_ne!(bytes_of(7), bytes_of(8));
         for seed in 0..1000 {
             let bytes = bytes_of(seed);
-            assert!(bytes.len() >= 2 * RECORD && bytes.len() % RECORD == 0);
+            assert!(bytes.len() >= HEAD * RECORD && bytes.len() % RECORD == 0);
         }
         // Vigna's own first value for seed 0.
         assert_eq!(SplitMix(0).next(), 0xe220_a839_7b1d_cdaf);

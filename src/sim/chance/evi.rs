@@ -67,6 +67,7 @@ impl Wire {
             })),
             // Seen in the field to end nothing.
             Said::Error => text(error("E0712", "custom_language_model_timed_out")),
+            Said::Failure => text(error("I0100", "internal_error")),
             Said::Nonsense => vec![Frame::Text("{\"type\":\"audio_output\"}".into())],
             Said::Binary => vec![Frame::Binary],
             Said::Alive => vec![Frame::Pong],

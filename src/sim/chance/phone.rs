@@ -15,6 +15,9 @@ use crate::{agent::SegmentId, session::playback::duration};
 /// Whose sound it is: the connection to the agent, and the segment in it.
 pub type Origin = (u32, SegmentId);
 
+/// Nobody's but the bridge's.
+pub const HOLD: Origin = (0, SegmentId(0));
+
 /// What the caller hears, from then to then.
 struct Stretch {
     origin: Origin,
@@ -76,6 +79,13 @@ impl Phone {
         }
     }
 
+    /// The bridge's own sound, while there is no agent.
+    pub fn hold(&mut self, now: Instant, bytes: usize) {
+        let unmarked = self.unmarked;
+        self.play(now, HOLD, bytes);
+        self.unmarked = unmarked;
+    }
+
     pub fn mark(&mut self, now: Instant, name: &str) {
         self.unmarked = false;
         self.given += 1;
@@ -90,8 +100,13 @@ impl Phone {
     /// Returns the newest segment of which something was flushed.
     pub fn clear(&mut self, now: Instant) -> Option<Origin> {
         self.unmarked = false;
-        let newest = self.heard.last().filter(|last| last.ends > now);
-        let flushed = newest.map(|last| last.origin);
+        let flushes = |stretch: &&Stretch| stretch.ends > now && stretch.origin != HOLD;
+        let flushed = self
+            .heard
+            .iter()
+            .filter(flushes)
+            .map(|stretch| stretch.origin)
+            .max();
         self.heard.retain(|stretch| stretch.begins < now);
         if let Some(last) = self.heard.last_mut() {
             last.ends = last.ends.min(now);
@@ -107,10 +122,24 @@ impl Phone {
         self.heard.last().map(|last| last.ends)
     }
 
-    /// How much of what it was given is still to be heard.
+    /// How much longer the agent will be heard.
     pub fn unplayed(&self, now: Instant) -> Duration {
-        let end = self.silent_from();
-        end.map_or(Duration::ZERO, |end| end.saturating_duration_since(now))
+        let mut agents = self.heard.iter().rev();
+        let last = agents.find(|stretch| stretch.origin != HOLD);
+        last.map_or(Duration::ZERO, |last| {
+            last.ends.saturating_duration_since(now)
+        })
+    }
+
+    /// The bridge's own sound is heard, or will be.
+    pub fn holds(&self, now: Instant) -> bool {
+        let sounds = |stretch: &Stretch| stretch.origin == HOLD && stretch.ends > now;
+        self.heard.iter().rev().take(2).any(sounds)
+    }
+
+    /// Since when the caller has heard nothing.
+    pub fn silent_since(&self) -> Option<Instant> {
+        self.silent_from()
     }
 
     /// How much of a segment has been heard.

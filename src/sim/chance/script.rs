@@ -139,7 +139,7 @@ fn agent(event: &Agent<'_>) -> String {
             ..
         } => format!("agent calls {name} as {call_id}, waits: {expects_reply}"),
         Agent::ToolCancelled { call_id } => format!("agent waits no more for {call_id}"),
-        Agent::Error { code } => format!("agent reports {code}"),
+        Agent::Error { code, ends } => format!("agent reports {code}, would end: {ends:?}"),
         Agent::Ignored { why } => format!("agent message skipped: {why:?}"),
     }
 }

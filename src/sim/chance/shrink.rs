@@ -1,12 +1,12 @@
 //! From a call that breaks a promise to a small one that breaks the same.
 
-use super::draw::RECORD;
+use super::{draw::RECORD, temper::HEAD};
 
 /// Takes records away, and makes the bytes of those that are left small, as long as `breaks` still
-/// says yes. The first two records say what kind of call it is and stay.
+/// says yes. The first records say what kind of call it is and stay.
 pub fn shrink(bytes: &[u8], breaks: &mut dyn FnMut(&[u8]) -> bool) -> Vec<u8> {
     let mut best = bytes.to_vec();
-    let head = (2 * RECORD).min(best.len());
+    let head = (HEAD * RECORD).min(best.len());
     loop {
         let before = best.clone();
         let mut size = ((best.len() - head) / RECORD).max(1);
@@ -54,8 +54,15 @@ mod tests {
     fn what_matters_is_kept_and_nothing_else() {
         let mut bytes = vec![9; 25 * RECORD];
         bytes[13 * RECORD] = 200;
-        let mut breaks = |bytes: &[u8]| bytes.chunks(RECORD).skip(2).any(|record| record[0] >= 100);
+        let mut breaks = |bytes: &[u8]| {
+            bytes
+                .chunks(RECORD)
+                .skip(HEAD)
+                .any(|record| record[0] >= 100)
+        };
         let small = shrink(&bytes, &mut breaks);
-        assert_eq!(small, [0, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0]);
+        let mut expected = [0; (HEAD + 1) * RECORD];
+        expected[HEAD * RECORD] = 100;
+        assert_eq!(small, expected);
     }
 }

@@ -1,86 +1,82 @@
 //! Sound that tells where it is from: each sample of a stream can be found again.
 //!
-//! Four bytes tell a position: a mark, then the position's quarter in three digits to the base of
-//! 250. None of them is mu-law's silence nor its negative zero, so what is filled in by the bridge is
-//! told from what was sent, and a way through linear samples and back changes nothing.
+//! Eight bytes tell a position: a mark, then the position's eighth in digits. A caller speaks and is
+//! quiet by turns, loud enough for a voice or not: the digits are of one alphabet or the other. None
+//! of them is mu-law's silence nor its negative zero, so what is filled in by the bridge is told from
+//! what was sent, and a way through linear samples and back changes nothing.
 
 /// Mu-law silence: never part of a stream.
 pub const SILENCE: u8 = 0xff;
-const GROUP: u64 = 4;
-const BASE: u64 = 250;
-const MARK: u8 = 251;
+const GROUP: u64 = 8;
+/// The loudest sample there is, and one of the quietest.
+const LOUD: u8 = 0x80;
+const QUIET: u8 = 0xfe;
+const LOUD_BASE: u64 = 238;
+const QUIET_BASE: u64 = 28;
 
-/// The groups of a stream, one after the other.
-struct Groups {
-    digits: [u8; 3],
+/// How a stream's samples sound.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tongue {
+    /// Loud for so many groups, then quiet for as many. 0 is always loud.
+    pub turn: u64,
+    pub never_loud: bool,
 }
 
-impl Groups {
-    fn from(number: u64) -> Self {
-        let digit = |digit: u64| (digit % BASE) as u8;
-        Groups {
-            digits: [
-                digit(number / (BASE * BASE)),
-                digit(number / BASE),
-                digit(number),
-            ],
-        }
+impl Tongue {
+    pub fn always_loud(self) -> bool {
+        self.turn == 0 && !self.never_loud
     }
 
-    /// Counted up by hand: to divide for every sample would cost more than the call itself.
-    fn next(&mut self) -> [u8; GROUP as usize] {
-        // 127 is negative zero.
-        let [a, b, c] = self.digits.map(|digit| digit + u8::from(digit >= 127));
-        for digit in self.digits.iter_mut().rev() {
-            *digit += 1;
-            if u64::from(*digit) < BASE {
-                break;
+    fn loud(self, group: u64) -> bool {
+        !self.never_loud && (self.turn == 0 || group / self.turn % 2 == 0)
+    }
+
+    fn group(self, number: u64) -> [u8; GROUP as usize] {
+        let (mark, base, digit): (u8, u64, fn(u8) -> u8) = match self.loud(number) {
+            true => (LOUD, LOUD_BASE, loud),
+            false => (QUIET, QUIET_BASE, quiet),
+        };
+        let mut left = number;
+        let [a, b, c, d] = [(); 4].map(|()| {
+            let lowest = digit((left % base) as u8);
+            left /= base;
+            lowest
+        });
+        [mark, a, b, c, d, a, b, c]
+    }
+
+    /// Appends the stream's samples from `position` on.
+    pub fn fill(self, position: u64, bytes: usize, out: &mut Vec<u8>) {
+        let end = out.len() + bytes;
+        let mut number = position / GROUP;
+        out.reserve(bytes + GROUP as usize);
+        out.extend_from_slice(&self.group(number)[(position % GROUP) as usize..]);
+        while out.len() < end {
+            number += 1;
+            out.extend_from_slice(&self.group(number));
+        }
+        out.truncate(end);
+    }
+
+    /// How much of the beginning of `sound` is the stream from `position` on.
+    pub fn agrees(self, position: u64, sound: &[u8]) -> usize {
+        let mut number = position / GROUP;
+        let first = &self.group(number)[(position % GROUP) as usize..];
+        let mut agree = prefix(first, sound);
+        if agree < first.len() {
+            return agree;
+        }
+        for piece in sound[agree..].chunks(GROUP as usize) {
+            number += 1;
+            let group = self.group(number);
+            if piece == group {
+                agree += piece.len();
+            } else {
+                return agree + prefix(&group, piece);
             }
-            *digit = 0;
         }
-        [MARK, a, b, c]
+        agree
     }
-}
-
-/// Appends the stream's samples from `position` on.
-pub fn fill(position: u64, bytes: usize, out: &mut Vec<u8>) {
-    let end = out.len() + bytes;
-    let mut groups = Groups::from(position / GROUP);
-    out.reserve(bytes + GROUP as usize);
-    out.extend_from_slice(&groups.next()[(position % GROUP) as usize..]);
-    while out.len() < end {
-        out.extend_from_slice(&groups.next());
-    }
-    out.truncate(end);
-}
-
-/// Where in its stream this begins, if it is long enough to tell.
-pub fn locate(sound: &[u8]) -> Option<u64> {
-    let mark = sound.iter().take(4).position(|byte| *byte == MARK)?;
-    let mut group = 0;
-    for byte in sound.get(mark + 1..mark + 4)? {
-        group = group * BASE + u64::from(*byte - u8::from(*byte > 127));
-    }
-    (group * GROUP).checked_sub(mark as u64)
-}
-
-/// How much of the beginning of `sound` is the stream from `position` on.
-pub fn agrees(position: u64, sound: &[u8]) -> usize {
-    let mut groups = Groups::from(position / GROUP);
-    let first = &groups.next()[(position % GROUP) as usize..];
-    let mut agree = prefix(first, sound);
-    if agree < first.len() {
-        return agree;
-    }
-    for piece in sound[agree..].chunks(GROUP as usize) {
-        let group = groups.next();
-        if piece == group {
-            agree += piece.len();
-        } else {
-            return agree + prefix(&group, piece);
-        }
-    }
-    agree
 }
 
 fn prefix(expected: &[u8], found: &[u8]) -> usize {
@@ -88,33 +84,97 @@ fn prefix(expected: &[u8], found: &[u8]) -> usize {
     expected.iter().zip(found).take_while(same).count()
 }
 
+/// Everything from 0 to 239 but the mark and negative zero.
+fn loud(digit: u8) -> u8 {
+    if digit < 127 { digit } else { digit + 2 }
+}
+
+/// Beside silence, on either side.
+fn quiet(digit: u8) -> u8 {
+    if digit < 14 {
+        0x70 + digit
+    } else {
+        0xe2 + digit
+    }
+}
+
+/// Where in its stream this begins, if it is long enough to tell.
+pub fn locate(sound: &[u8]) -> Option<u64> {
+    let is_mark = |byte: &u8| [LOUD, QUIET].contains(byte);
+    let mark = sound.iter().take(GROUP as usize).position(is_mark)?;
+    let mut number = 0;
+    for byte in sound.get(mark + 1..mark + 5)?.iter().rev() {
+        let byte = *byte;
+        number = match sound[mark] {
+            LOUD => number * LOUD_BASE + u64::from(if byte < 127 { byte } else { byte - 2 }),
+            _ if byte < 0x7f => number * QUIET_BASE + u64::from(byte.checked_sub(0x70)?),
+            _ => number * QUIET_BASE + u64::from(byte.checked_sub(0xf0)?) + 14,
+        };
+    }
+    (number * GROUP).checked_sub(mark as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::g711;
+    use crate::{audio::g711, session::uplink::Uplink};
+    use std::time::Instant;
+
+    const TONGUES: [Tongue; 3] = [
+        Tongue {
+            turn: 0,
+            never_loud: false,
+        },
+        Tongue {
+            turn: 0,
+            never_loud: true,
+        },
+        Tongue {
+            turn: 100,
+            never_loud: false,
+        },
+    ];
 
     #[test]
     fn every_piece_says_where_it_is_from() {
-        for position in (0..2000).chain(4_000_000..4_000_500) {
-            let mut sound = Vec::new();
-            fill(position, 8, &mut sound);
-            assert_eq!(locate(&sound), Some(position));
-            assert_eq!(agrees(position, &sound), 8);
-            assert!(agrees(position + 4, &sound) < 8);
+        for tongue in TONGUES {
+            for position in (0..4000).chain(4_000_000..4_000_500) {
+                let mut sound = Vec::new();
+                tongue.fill(position, 16, &mut sound);
+                assert_eq!(locate(&sound), Some(position));
+                assert_eq!(tongue.agrees(position, &sound), 16);
+                assert!(tongue.agrees(position + 8, &sound) < 16);
+            }
+            assert_eq!(locate(&[SILENCE; 16]), None);
         }
-        assert_eq!(locate(&[SILENCE; 8]), None);
     }
 
     #[test]
     fn sound_survives_a_way_through_linear_samples() {
-        let (mut sound, mut linear, mut back) = (Vec::new(), Vec::new(), Vec::new());
-        fill(123_456, 5000, &mut sound);
-        g711::decode_le_into(&sound, &mut linear);
-        let samples: Vec<i16> = linear
-            .chunks_exact(2)
-            .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
-            .collect();
-        g711::encode_into(&samples, &mut back);
-        assert_eq!(sound, back);
+        for tongue in TONGUES {
+            let (mut sound, mut linear, mut back) = (Vec::new(), Vec::new(), Vec::new());
+            tongue.fill(123_456, 5000, &mut sound);
+            g711::decode_le_into(&sound, &mut linear);
+            let samples: Vec<i16> = linear
+                .chunks_exact(2)
+                .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+                .collect();
+            g711::encode_into(&samples, &mut back);
+            assert_eq!(sound, back);
+        }
+    }
+
+    #[test]
+    fn a_caller_speaks_and_is_quiet_by_turns() {
+        let start = Instant::now();
+        let heard = |tongue: Tongue, position| {
+            let (mut uplink, mut sound) = (Uplink::default(), Vec::new());
+            tongue.fill(position, 160, &mut sound);
+            uplink.listen(start, &sound);
+            uplink.voice_since(start)
+        };
+        let [loud, quiet, both] = TONGUES;
+        assert!(heard(loud, 0) && heard(loud, 1600) && !heard(quiet, 0));
+        assert!(heard(both, 0) && !heard(both, 800) && heard(both, 1600));
     }
 }

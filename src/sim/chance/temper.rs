@@ -3,13 +3,23 @@
 //! A call in which everything can go wrong at every moment ends before anything subtle can. So each
 //! call leaves some kinds of trouble out (as TigerBeetle's simulator does), and some have none at all.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{agent::Manner, draw::Draws};
+use super::{agent::Manner, draw::Draws, sound::Tongue};
 use crate::{
     agent::{Capabilities, evi},
-    session::{machine::Settings, playback::duration},
+    session::{
+        hold::{Sound, Waiting},
+        machine::{NoInput, Settings},
+        order::Words,
+        playback::duration,
+    },
 };
+
+/// Records that say what kind of call it is.
+pub const HEAD: usize = 3;
+/// What the hold sound sounds like: nobody else does.
+pub const HOLD: u8 = 0x81;
 
 const PLAIN: Capabilities = Capabilities {
     name: "plain",
@@ -30,6 +40,8 @@ pub struct Temper {
     pub settings: Settings,
     pub manner: Manner,
     pub frame_bytes: usize,
+    /// When the caller's voice is heard.
+    pub tongue: Tongue,
     /// From our socket to the caller's ear.
     pub latency: Duration,
     /// The way back of a mark.
@@ -57,9 +69,10 @@ pub struct Trouble {
 }
 
 impl Temper {
-    /// Takes the first two records.
+    /// Takes the first [`HEAD`] records.
     pub fn draw(draws: &mut Draws<'_>) -> Option<Temper> {
-        let (mut one, mut two) = (draws.next()?, draws.next()?);
+        let [mut one, mut two, mut three] = [draws.next()?, draws.next()?, draws.next()?];
+        let words = || Words("Are you still there?".into());
         let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
         let choose = |byte: u8, bit: u8, of: [u64; 4]| of[usize::from(byte >> bit & 3)];
         let wire = one.what & 3 == 3;
@@ -70,6 +83,23 @@ impl Temper {
             ping_interval: ms(choose(one.when, 2, [20_000, 20_000, 5000, 700])),
             pong_timeout: ms(choose(one.when, 4, [10_000, 10_000, 5000, 300])),
             max_duration: ms(choose(one.when, 6, [7_200_000, 300_000, 60_000, 10_000])),
+            connect_budget: ms(choose(three.what, 0, [3000, 3000, 0, 10_000])),
+            reconnect_budget: ms(choose(three.what, 2, [30_000, 30_000, 5000, 0])),
+            recycle_after: match choose(three.what, 4, [0, 1_680_000, 20_000, 2000]) {
+                0 => None,
+                after => Some(ms(after)),
+            },
+            seed: u64::from(three.when),
+            hold: bit(three.what, 6).then(|| Waiting {
+                after: ms(choose(three.when, 6, [3000, 3000, 1000, 10_000])),
+                sound: Sound::new(Arc::from([HOLD; 12_345])).expect("it is not empty"),
+            }),
+            max_duration_farewell: bit(three.when, 0).then(words),
+            no_input: bit(three.what, 7).then(|| NoInput {
+                timeout: ms(choose(three.when, 1, [20_000, 20_000, 5000, 60_000])),
+                check: bit(three.when, 3).then(words),
+                farewell: bit(three.when, 4).then(words),
+            }),
             words_interrupt: !bit(one.what, 4),
             drain_goodbye: bit(one.what, 5),
             capabilities: if plain { &PLAIN } else { &evi::CAPABILITIES },
@@ -88,6 +118,11 @@ impl Temper {
             settings,
             manner,
             frame_bytes: frame as usize * 8,
+            // Loud for so many milliseconds, quiet for as many.
+            tongue: Tongue {
+                turn: three.of(&[0, 0, 3000, 12_000]),
+                never_loud: three.one_in(4),
+            },
             latency: ms(choose(two.what, 4, [0, 0, 40, 400])),
             echo: ms(echo),
             forgets: two.one_in(8).then(|| 1 + two.below(4)),

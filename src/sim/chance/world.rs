@@ -17,14 +17,13 @@ use super::{
     judge::{Judge, Rule, Seen},
     phone::Phone,
     script::{self, Script},
-    sound,
     temper::Temper,
 };
 use crate::{
     agent::{self, Closed, Codec, Command, ToolResult, evi as real},
     config::Secret,
     session::{
-        machine::{Action, Answer, Carrier, Event, Garbage, Machine, Note, Outbox},
+        machine::{Action, Answer, Carrier, Dial, Event, Garbage, Machine, Note, Outbox},
         order::{After, Order, Verdict, Words},
     },
 };
@@ -43,7 +42,7 @@ enum Line {
         at: Instant,
         outcome: Result<Option<Draw>, Closed>,
     },
-    Open(Translation),
+    Open,
 }
 
 /// Who puts what the agent says into events.
@@ -81,6 +80,8 @@ pub struct World<'a> {
     agent: Agent,
     voice: Voice,
     line: Line,
+    /// Lent out while one message is put into events.
+    translation: Option<Translation>,
     whim: Option<(Instant, Whim)>,
     rest: Option<(Instant, bool)>,
     stop: Option<Instant>,
@@ -118,9 +119,22 @@ impl<'a> World<'a> {
         if temper.no_frames {
             phone.next_frame = None;
         }
-        let mut judge = Judge::new(temper.settings.clone(), now);
+        let mut judge = Judge::new(temper.settings.clone(), temper.tongue, now);
         judge.slack = temper.busy;
+        let translation = match temper.wire {
+            true => Translation::Wire(
+                Wire::default(),
+                Box::new(real::Codec::new(real::Settings {
+                    url: "ws://127.0.0.1/".into(),
+                    api_key: Secret::new("key"),
+                    config_id: None,
+                    declare_hang_up: true,
+                })),
+            ),
+            false => Translation::Seam(Seam::new(temper.manner)),
+        };
         let mut world = World {
+            translation: Some(translation),
             draws,
             began: now,
             now,
@@ -173,7 +187,7 @@ impl<'a> World<'a> {
         let (agent, connected) = match &self.line {
             Line::Idle => (None, None),
             Line::Connecting { at, .. } => (None, Some(*at)),
-            Line::Open(_) => (self.agent.next(), None),
+            Line::Open => (self.agent.next(), None),
         };
         let rest = self.rest.as_ref().map(|(at, _)| *at);
         let whim = self.whim.as_ref().map(|(at, _)| *at);
@@ -269,7 +283,8 @@ impl<'a> World<'a> {
         // Twilio's clock is a little fast (live captures: 19.97 ms a frame).
         self.phone.clock_us += bytes as u64 * 12_481 / 100;
         self.frame.clear();
-        sound::fill(self.phone.sent, bytes, &mut self.frame);
+        let from = self.phone.sent;
+        self.temper.tongue.fill(from, bytes, &mut self.frame);
         self.phone.sent += bytes as u64;
         let mulaw = std::mem::take(&mut self.frame);
         self.carrier(Carrier::Media {
@@ -291,31 +306,25 @@ impl<'a> World<'a> {
             Ok(mut draw) => self.agent.connected(self.now, draw.as_mut()),
             Err(closed) => return self.tell(Event::AgentClosed(closed)),
         }
-        let translation = if self.temper.wire {
-            let mut codec = Box::new(real::Codec::new(real::Settings {
-                url: "ws://127.0.0.1/".into(),
-                api_key: Secret::new("key"),
-                config_id: None,
-                declare_hang_up: true,
-                resume: None,
-            }));
-            let mut first = Vec::new();
-            codec.opened(&mut |frame| first.push(evi::read(&frame)));
-            if first != [Ok(Asked::Settings { first: true })] {
-                self.judge
-                    .fail(Rule::Wire, format!("opened with {first:?}"));
+        match &mut self.translation {
+            Some(Translation::Wire(_, codec)) => {
+                let mut first = Vec::new();
+                codec.opened(&mut |frame| first.push(evi::read(&frame)));
+                if first != [Ok(Asked::Settings { first: true })] {
+                    self.judge
+                        .fail(Rule::Wire, format!("opened with {first:?}"));
+                }
             }
-            Translation::Wire(Wire::default(), codec)
-        } else {
-            Translation::Seam(Seam::new(self.temper.manner))
-        };
-        self.line = Line::Open(translation);
+            Some(Translation::Seam(seam)) => seam.connected(),
+            None => {}
+        }
+        self.line = Line::Open;
         self.tell(Event::AgentOpened);
     }
 
     /// One message of the agent: a sign of life, and what it means.
     fn agent_says(&mut self, said: Said) {
-        let Line::Open(mut translation) = std::mem::replace(&mut self.line, Line::Idle) else {
+        let Some(mut translation) = self.translation.take() else {
             return;
         };
         if let Said::Audio { bytes, .. } = said {
@@ -347,8 +356,8 @@ impl<'a> World<'a> {
             }
         }
         self.voice.sound = sound;
-        // Only now is anything done about it, closing it too.
-        self.line = Line::Open(translation);
+        // Only now is anything done about it.
+        self.translation = Some(translation);
         if let Some(closed) = closed {
             self.tell(Event::AgentClosed(closed));
         }
@@ -387,7 +396,10 @@ impl<'a> World<'a> {
         let mut out = std::mem::take(&mut self.out);
         for action in out.actions.drain(..) {
             match action {
-                Action::ConnectAgent => {
+                Action::ConnectAgent(dial) => {
+                    if let Some(Translation::Wire(_, codec)) = &mut self.translation {
+                        codec.reconnect(dial == Dial::Resume);
+                    }
                     let (at, outcome) = self.dial();
                     self.line = Line::Connecting { at, outcome };
                 }
@@ -434,6 +446,8 @@ impl<'a> World<'a> {
                     After::HangUp => "after: hang up",
                     After::Fallback => "after: fallback",
                     After::DrainGoodbye => "after: drain goodbye",
+                    After::NoInputFarewell => "after: no-input farewell",
+                    After::MaxDurationFarewell => "after: max-duration farewell",
                 }),
                 Action::PingCarrier | Action::Play(_) | Action::Mark(_) => {}
             }
@@ -471,7 +485,8 @@ impl<'a> World<'a> {
 
     /// Tells the agent, if it is there; checks how the codec puts it.
     fn command(&mut self, command: Command<'_>) {
-        let Line::Open(Translation::Wire(_, codec)) = &mut self.line else {
+        let (Line::Open, Some(Translation::Wire(_, codec))) = (&self.line, &mut self.translation)
+        else {
             return;
         };
         let wanted = match &command {
@@ -523,7 +538,10 @@ impl<'a> World<'a> {
             33 => self.agent.tool(now, Tool::Builtin, &mut draw),
             34 => self.agent.same_tool(now, &mut draw),
             35 => self.agent.settle(now),
-            36 => self.agent.say(now, Said::Error),
+            36 => {
+                let said = draw.of(&[Said::Error, Said::Failure]);
+                self.agent.say(now, said);
+            }
             37 => {
                 let said = draw.of(&[Said::Nonsense, Said::Binary, Said::Ready]);
                 self.agent.say(now, said);
@@ -634,7 +652,15 @@ impl<'a> World<'a> {
 
 fn noted(note: &Note) -> &'static str {
     match note {
+        Note::AgentReady { again: true, .. } => "agent ready again",
         Note::AgentReady { .. } => "agent ready",
+        Note::Retrying { .. } => "retrying",
+        Note::Recycling { forced: false } => "recycling",
+        Note::Recycling { forced: true } => "recycling, forced",
+        Note::CallerAudioRepeated { .. } => "caller audio repeated",
+        Note::SaidAgain => "said again",
+        Note::Holding => "holding",
+        Note::NoInputCheck => "no-input check",
         Note::AgentError { .. } => "agent error",
         Note::AgentIgnored(_) => "agent ignored",
         Note::AgentClosed(_) => "agent closed",

@@ -5,7 +5,10 @@
 //! measures; where the machine has a deadline, the judge has a bound, written down once more from
 //! what the project promises. The first [promise](Rule) that is broken is kept.
 
+mod act;
+mod bounds;
 mod rule;
+mod seen;
 mod uplink;
 
 use std::{
@@ -14,14 +17,19 @@ use std::{
 };
 
 pub use rule::{Broken, Rule};
+pub use seen::Seen;
 use uplink::Uplink;
 
-use super::phone::{Origin, Phone};
+use super::{
+    phone::{Origin, Phone},
+    sound::Tongue,
+    temper::HOLD,
+};
 use crate::{
-    agent::{self, Role, SegmentId},
+    agent::{self, Closed, Role, SegmentId},
     session::{
         cause::Cause,
-        machine::{Action, Answer, Carrier, Event, HANG_UP, Machine, Note, Outbox, Settings},
+        machine::{Action, Answer, Carrier, Dial, Event, HANG_UP, Machine, Note, Outbox, Settings},
         order::{After, Order, Refusal, Verdict},
         playback::duration,
     },
@@ -39,6 +47,18 @@ const LAST_MARK: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(4);
 /// After a tool call's answer, so long a farewell may take to begin.
 const BEGINS: Duration = Duration::from_secs(2);
+/// What a polite end may take beyond the longest duration of a call.
+const LAST_WORDS: Duration = Duration::from_secs(60);
+/// Between two attempts to reach the agent.
+const BACK_OFF: Duration = Duration::from_secs(4);
+/// The driver's own limit for one attempt, as played here.
+const CONNECTS: Duration = Duration::from_secs(10);
+/// An agent that fails and says nothing of use may go on so long.
+const FAILING: Duration = Duration::from_secs(2);
+/// A conversation that is too old waits for a pause.
+const RECYCLING: Duration = Duration::from_secs(60);
+/// Who was asked whether they are there.
+const CHECKED: Duration = Duration::from_secs(15);
 /// Twilio keeps ten minutes; a little less is sent.
 const MOST_QUEUED: Duration = Duration::from_secs(9 * 60);
 /// Tool calls that must be remembered.
@@ -49,104 +69,6 @@ const MOST_HELD: usize = 384 << 10;
 /// And what one event may lead to, beyond what it brings.
 const MOST_ACTIONS: usize = 1000;
 const MOST_AUDIO: usize = 120_000;
-
-/// An event, as far as it matters afterwards.
-pub enum Seen<'a> {
-    Media {
-        timestamp_ms: Option<u64>,
-        mulaw: &'a [u8],
-    },
-    CarrierOver,
-    Carrier,
-    Opened,
-    Alive,
-    Ready,
-    Audio {
-        segment: SegmentId,
-        mulaw: &'a [u8],
-    },
-    SegmentEnd,
-    TurnDone,
-    Interrupt,
-    AgentWords,
-    CallerWords {
-        interim: bool,
-    },
-    Tool {
-        id: &'a str,
-        hang_up: bool,
-        reply: bool,
-    },
-    Agent,
-    Closed,
-    Rest,
-    Order(&'static str),
-    Tick,
-}
-
-impl<'a> Seen<'a> {
-    pub fn of(event: &Event<'a>) -> Seen<'a> {
-        match event {
-            Event::Carrier(carrier) => match carrier {
-                Carrier::Media {
-                    timestamp_ms,
-                    mulaw,
-                } => Seen::Media {
-                    timestamp_ms: *timestamp_ms,
-                    mulaw,
-                },
-                Carrier::Stop | Carrier::Closed | Carrier::Broken { .. } | Carrier::Stalled => {
-                    Seen::CarrierOver
-                }
-                _ => Seen::Carrier,
-            },
-            Event::AgentOpened => Seen::Opened,
-            Event::AgentAlive => Seen::Alive,
-            Event::Agent(event) => match event {
-                agent::Event::Ready { .. } => Seen::Ready,
-                agent::Event::Audio { segment, mulaw } => Seen::Audio {
-                    segment: *segment,
-                    mulaw,
-                },
-                agent::Event::SegmentEnd { .. } => Seen::SegmentEnd,
-                agent::Event::TurnDone => Seen::TurnDone,
-                agent::Event::Interrupt => Seen::Interrupt,
-                agent::Event::Transcript {
-                    role: Role::Agent, ..
-                } => Seen::AgentWords,
-                agent::Event::Transcript {
-                    text,
-                    interim,
-                    replace,
-                    ..
-                } if !replace && !text.trim().is_empty() => Seen::CallerWords { interim: *interim },
-                agent::Event::ToolCall {
-                    call_id,
-                    name,
-                    expects_reply,
-                    ..
-                } => Seen::Tool {
-                    id: call_id,
-                    hang_up: *name == HANG_UP,
-                    reply: *expects_reply,
-                },
-                _ => Seen::Agent,
-            },
-            Event::AgentClosed(_) => Seen::Closed,
-            Event::HangUpAnswered { .. } => Seen::Rest,
-            Event::Order(order) => Seen::Order(match order {
-                Order::HangUp { now: true } => "hang up now",
-                Order::HangUp { now: false } => "hang up",
-                Order::DrainExpired => "drain expired",
-                Order::Say(_) => "say",
-                Order::AddContext(_) => "context",
-                Order::Pause => "pause",
-                Order::Resume => "resume",
-            }),
-            Event::Tick => Seen::Tick,
-        }
-    }
-}
 
 /// The connection to the agent, as the actions and events tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,8 +86,10 @@ struct Farewell {
     firm: bool,
     /// What was being said when it was asked for has been said; of a firm one, nothing new is begun.
     said: bool,
-    /// Called by the agent, of which nothing has been heard since.
+    /// Called by the agent, or given it to say: nothing of it has been heard since.
     waits: bool,
+    /// Turns of the agent's that belong to it, if it was given to say.
+    owed: u32,
 }
 
 /// How things stood when the hang-up was ordered.
@@ -189,6 +113,8 @@ pub struct Judge {
     decided: Option<After>,
     hung_up: Option<HungUp>,
     farewell: Option<Farewell>,
+    /// Since when there is an agent and no goodbye.
+    talks_since: Instant,
     /// Somebody ordered the end without a goodbye.
     impolite: bool,
     carrier_heard: Instant,
@@ -196,6 +122,17 @@ pub struct Judge {
     /// Which connection this is.
     connection: u32,
     alive: Instant,
+    /// Since when there is no agent that listens.
+    away: Option<Instant>,
+    /// Since when there is no connection, nor an attempt.
+    idle: Option<Instant>,
+    ever_ready: bool,
+    opened: Instant,
+    failing: Option<Instant>,
+    /// When the caller, or the agent, was last heard or expected.
+    quiet: Instant,
+    caller: Instant,
+    asked: bool,
     paused: bool,
     turn_open: bool,
     agent_spoke: Instant,
@@ -211,10 +148,29 @@ pub struct Judge {
     tools: VecDeque<String>,
     uplink: Uplink,
     marks: HashSet<String>,
+    /// The hold sound was played, and not taken back.
+    holding: bool,
+    /// Events in a row after which the deadline was in the past.
+    overdue: u32,
     /// How much of the outbox's audio has been pointed to.
     covered: usize,
     /// The most that the call held.
     pub most_held: usize,
+}
+
+/// How things stood when an event came.
+struct Before {
+    /// There was an agent to speak to.
+    live: bool,
+    /// That had not said that it was ready.
+    unready: bool,
+    unplayed: Duration,
+    held: bool,
+    farewell: Option<Farewell>,
+    hung_up: bool,
+    /// An agent that tells interruptions itself was speaking.
+    told: bool,
+    silence: u64,
 }
 
 /// What one event led to.
@@ -229,11 +185,16 @@ struct Led {
     dropped: bool,
     answers: usize,
     verdicts: usize,
-    silence: u64,
+    /// Words that the agent was given, and why.
+    said: u32,
+    reason: bool,
+    recycled: bool,
+    dialled: bool,
+    told_pause: bool,
 }
 
 impl Judge {
-    pub fn new(settings: Settings, now: Instant) -> Self {
+    pub fn new(settings: Settings, tongue: Tongue, now: Instant) -> Self {
         Judge {
             settings,
             started: now,
@@ -243,11 +204,20 @@ impl Judge {
             decided: None,
             hung_up: None,
             farewell: None,
+            talks_since: now,
             impolite: false,
             carrier_heard: now,
             line: Line::None,
             connection: 0,
             alive: now,
+            away: Some(now),
+            idle: None,
+            ever_ready: false,
+            opened: now,
+            failing: None,
+            quiet: now,
+            caller: now,
+            asked: false,
             paused: false,
             turn_open: false,
             agent_spoke: now,
@@ -257,8 +227,10 @@ impl Judge {
             pieces: BTreeSet::new(),
             sums: now,
             tools: VecDeque::new(),
-            uplink: Uplink::default(),
+            uplink: Uplink::new(tongue),
             marks: HashSet::new(),
+            holding: false,
+            overdue: 0,
             covered: 0,
             most_held: 0,
         }
@@ -305,21 +277,25 @@ impl Judge {
     ) {
         let new = &out.actions[from..];
         if self.end.is_some() {
-            self.holds(
+            return self.holds(
                 Rule::OneEnd,
                 new.is_empty(),
                 "something is done after the end",
             );
-            return;
         }
-        let unplayed = phone.unplayed(now);
-        let (was_live, was_farewell, was_hung_up) =
-            (self.open(), self.farewell, self.hung_up.is_some());
-        let was_told = self.turn_open && !self.paused;
-        let missing = self.note(now, seen);
-        let mut led = Led {
-            was_live,
+        let before = Before {
+            live: self.open(),
+            unready: matches!(self.line, Line::Open { .. }),
+            unplayed: phone.unplayed(now),
+            held: self.holding,
+            farewell: self.farewell,
+            hung_up: self.hung_up.is_some(),
+            told: self.turn_open && !self.paused,
             silence: self.uplink.silence(),
+        };
+        let missing = self.hear(now, seen);
+        let mut led = Led {
+            was_live: before.live,
             ..Led::default()
         };
         for action in new {
@@ -329,74 +305,174 @@ impl Judge {
             // What a deadline leads to, which is looked at behind every event, may follow.
             let obeys = matches!(
                 action,
-                Action::Say(_) | Action::AddContext(_) | Action::Pause | Action::Resume
+                Action::AddContext(_) | Action::Pause | Action::Resume
             );
             if led.verdicts > 0 && obeys {
                 self.fail(Rule::Verdicts, format!("{action:?} after the verdict"));
             }
             self.act(now, seen, action, out, phone, &mut led);
         }
-        led.silence = self.uplink.silence() - led.silence;
+        self.check(Rule::Uplink, self.uplink.check());
         if self.broken.is_some() {
             return;
         }
-        self.holds(
-            Rule::Ranges,
-            self.covered == out.audio.len(),
-            "audio that nobody points to",
-        );
-        self.holds(
-            Rule::Bounded,
-            new.len() <= MOST_ACTIONS + seen.bytes() / 160,
-            "too much is done",
-        );
-        self.holds(
-            Rule::Bounded,
-            out.audio.len() <= MOST_AUDIO + seen.bytes(),
-            "too much is sent",
-        );
+        self.whole(seen, out, new.len(), &led);
+        self.fitting(now, seen, &before, &led, phone, missing);
+        if self.line == Line::Ready && self.end.is_none() {
+            self.check(Rule::Uplink, self.uplink.up_to_date(phone.sent));
+            let holds = phone.holds(now);
+            self.holds(
+                Rule::Hold,
+                !holds,
+                "the agent is there and the hold sound too",
+            );
+        }
+        self.bounds(now, phone, machine);
+    }
+
+    /// What an event itself tells; returns how much silence is due before a frame.
+    fn hear(&mut self, now: Instant, seen: &Seen<'_>) -> u64 {
+        let live = self.open();
+        match seen {
+            Seen::Media {
+                timestamp_ms,
+                mulaw,
+            } => {
+                self.carrier_heard = now;
+                return self.uplink.frame(*timestamp_ms, mulaw.len());
+            }
+            Seen::Carrier | Seen::CarrierOver => self.carrier_heard = now,
+            Seen::Key => {
+                self.carrier_heard = now;
+                self.caller_is_there(now);
+            }
+            Seen::Opened if self.line == Line::Connecting => {
+                self.line = Line::Open { since: now };
+                (self.alive, self.opened) = (now, now);
+            }
+            Seen::Alive if live => self.alive = now,
+            Seen::Ready if matches!(self.line, Line::Open { .. }) => {
+                self.line = Line::Ready;
+                (self.quiet, self.talks_since) = (now, now);
+                (self.away, self.ever_ready) = (None, true);
+            }
+            Seen::AgentWords if live => {
+                self.uplink.answers();
+                self.turn_open = true;
+                self.agent_spoke = now;
+                self.failing = None;
+                if let Some(farewell) = &mut self.farewell {
+                    farewell.waits = false;
+                }
+            }
+            Seen::CallerWords { interim } if live => {
+                self.caller_is_there(now);
+                self.failing = None;
+                if !interim {
+                    self.uplink.understood();
+                }
+            }
+            Seen::OtherWords if live => self.failing = None,
+            Seen::TurnDone if live => {
+                self.turn_open = false;
+                self.failing = None;
+                if let Some(farewell) = &mut self.farewell {
+                    farewell.owed = farewell.owed.saturating_sub(1);
+                    farewell.said = farewell.owed == 0;
+                }
+            }
+            Seen::Failing if live => _ = self.failing.get_or_insert(now),
+            Seen::Order("hang up now" | "drain expired") => self.impolite = true,
+            Seen::Order("hang up") => {
+                // Nothing new is begun.
+                if let Some(farewell) = &mut self.farewell {
+                    if !farewell.firm {
+                        farewell.said = !self.turn_open || self.paused;
+                    }
+                    farewell.firm = true;
+                    (farewell.waits, farewell.owed) = (false, 0);
+                }
+            }
+            _ => {}
+        }
+        0
+    }
+
+    fn caller_is_there(&mut self, now: Instant) {
+        (self.caller, self.quiet) = (now, now);
+        self.asked = false;
+    }
+
+    /// The outbox is whole and no larger than it may be, and an order has its verdict.
+    fn whole(&mut self, seen: &Seen<'_>, out: &Outbox, actions: usize, led: &Led) {
+        let covered = self.covered == out.audio.len();
+        self.holds(Rule::Ranges, covered, "audio that nobody points to");
+        let few = actions <= MOST_ACTIONS + seen.bytes() / 160;
+        self.holds(Rule::Bounded, few, "too much is done");
+        let little = out.audio.len() <= MOST_AUDIO + seen.bytes();
+        self.holds(Rule::Bounded, little, "too much is sent");
         let orders = usize::from(matches!(seen, Seen::Order(_)));
         self.holds(
             Rule::Verdicts,
             led.verdicts == orders,
             "not one verdict for one order",
         );
+        let most = 1 + u32::from(matches!(seen, Seen::Order("say")));
+        let why = led.said <= most && (led.said == 0 || led.reason);
+        self.holds(
+            Rule::Able,
+            why,
+            "words for the agent that nobody wanted said",
+        );
+    }
+
+    /// What was done fits what happened.
+    fn fitting(
+        &mut self,
+        now: Instant,
+        seen: &Seen<'_>,
+        before: &Before,
+        led: &Led,
+        phone: &Phone,
+        missing: u64,
+    ) {
+        let silence = self.uplink.silence() - before.silence;
         match *seen {
-            Seen::Media { .. } if self.line == Line::Ready && led.silence != missing => {
-                let silence = led.silence;
-                self.fail(
-                    Rule::Uplink,
-                    format!("{silence} samples of silence for a gap of {missing}"),
-                );
-            }
+            Seen::Media { .. } if self.line == Line::Ready && silence != missing => self.fail(
+                Rule::Uplink,
+                format!("{silence} samples of silence for a gap of {missing}"),
+            ),
             Seen::CarrierOver => {
                 let ended = self.end.is_some();
                 self.holds(Rule::Ends, ended, "the carrier is gone and the call is not");
             }
-            Seen::Audio { segment, mulaw } if was_live && !mulaw.is_empty() => {
+            Seen::Audio { segment, mulaw } if before.live && !mulaw.is_empty() => {
                 let known = led.played == mulaw.len() || (led.played == 0 && led.dropped);
                 self.holds(Rule::Lost, known, "a part of the agent's words is lost");
                 let stale = self.cut.is_some_and(|cut| segment <= cut);
-                let late = was_farewell
-                    .is_some_and(|farewell| farewell.firm || now >= farewell.asked + FAREWELL);
+                let late = before.farewell.is_some_and(|farewell| {
+                    (farewell.firm && farewell.owed == 0) || now >= farewell.asked + FAREWELL
+                });
                 let full = self.sums.saturating_duration_since(now) >= MOST_QUEUED;
-                if led.played == 0 && !(stale || late || full || was_hung_up) {
+                if led.played == 0 && !(stale || late || full || before.hung_up) {
                     self.fail(Rule::Lost, "the agent's words are dropped without a reason");
                 }
             }
-            Seen::SegmentEnd | Seen::TurnDone if was_live => {
+            Seen::SegmentEnd | Seen::TurnDone if before.live => {
                 let marked = !phone.unmarked;
                 self.holds(Rule::Marks, marked, "no mark behind what the agent said");
             }
-            Seen::Interrupt if was_live && !was_hung_up && unplayed > Duration::ZERO => {
-                let cleared = led.cleared;
-                self.holds(Rule::Interrupts, cleared, "the agent is not silenced");
+            Seen::Interrupt if before.live && !before.hung_up && !before.unplayed.is_zero() => {
+                self.holds(Rule::Interrupts, led.cleared, "the agent is not silenced");
             }
-            Seen::CallerWords { interim } if was_live && !was_hung_up => {
-                let wanted = self.settings.words_interrupt && !was_told;
-                if wanted && unplayed > Duration::ZERO {
-                    let cleared = led.cleared;
-                    self.holds(Rule::Interrupts, cleared, "words do not silence the agent");
+            Seen::CallerWords { interim } if before.live && !before.hung_up => {
+                let wanted = self.settings.words_interrupt && !before.told;
+                if wanted && !before.unplayed.is_zero() {
+                    self.holds(
+                        Rule::Interrupts,
+                        led.cleared,
+                        "words do not silence the agent",
+                    );
                 }
                 if !wanted && led.cleared {
                     self.fail(
@@ -410,7 +486,7 @@ impl Judge {
                     self.holds(Rule::Withdrawn, withdrawn, "the goodbye is not withdrawn");
                 }
             }
-            Seen::Tool { id, reply, .. } => self.tool(id, reply, was_live, led.answers),
+            Seen::Tool { id, reply, .. } => self.tool(id, reply, before.live, led.answers),
             Seen::Closed => {
                 let open = self.open();
                 self.holds(
@@ -419,393 +495,25 @@ impl Judge {
                     "a connection that is over is not closed",
                 );
             }
+            Seen::Ready if before.unready && self.line == Line::Ready => {
+                let same = led.told_pause == self.paused;
+                self.holds(
+                    Rule::Reconnects,
+                    same,
+                    "the new agent is not as the old one was",
+                );
+            }
             _ => {}
         }
         if !matches!(seen, Seen::Tool { .. }) && led.answers > 0 {
             self.fail(Rule::Tools, "an answer that nobody waits for");
         }
-        if led.cleared && !matches!(seen, Seen::Interrupt | Seen::CallerWords { .. }) {
+        let speech = matches!(seen, Seen::Interrupt | Seen::CallerWords { .. });
+        if led.cleared && !speech && !before.held {
             self.fail(Rule::Interrupts, "silenced without an interruption");
         }
-        if self.line == Line::Ready && self.end.is_none() {
-            self.check(Rule::Uplink, self.uplink.up_to_date(phone.sent));
-        }
-        self.bounds(now, machine);
-    }
-
-    /// What an event itself tells; returns how much silence is due before a frame.
-    fn note(&mut self, now: Instant, seen: &Seen<'_>) -> u64 {
-        match seen {
-            Seen::Media {
-                timestamp_ms,
-                mulaw,
-            } => {
-                self.carrier_heard = now;
-                return self.uplink.frame(*timestamp_ms, mulaw.len());
-            }
-            Seen::Carrier | Seen::CarrierOver => self.carrier_heard = now,
-            Seen::Opened if self.line == Line::Connecting => {
-                self.line = Line::Open { since: now };
-                self.alive = now;
-            }
-            Seen::Alive if self.open() => self.alive = now,
-            Seen::Ready if self.open() => self.line = Line::Ready,
-            Seen::AgentWords if self.open() => {
-                self.turn_open = true;
-                self.agent_spoke = now;
-            }
-            Seen::TurnDone if self.open() => {
-                self.turn_open = false;
-                if let Some(farewell) = &mut self.farewell {
-                    farewell.said = true;
-                }
-            }
-            Seen::Order("hang up now" | "drain expired") => self.impolite = true,
-            Seen::Order("hang up") => {
-                // Nothing new is begun.
-                if let Some(farewell) = self.farewell.as_mut().filter(|farewell| !farewell.firm) {
-                    farewell.firm = true;
-                    farewell.waits = false;
-                    farewell.said = !self.turn_open || self.paused;
-                }
-            }
-            _ => {}
-        }
-        0
-    }
-
-    fn act(
-        &mut self,
-        now: Instant,
-        seen: &Seen<'_>,
-        action: &Action,
-        out: &Outbox,
-        phone: &mut Phone,
-        led: &mut Led,
-    ) {
-        match action {
-            Action::ConnectAgent => {
-                let none = self.line == Line::None;
-                self.holds(Rule::Connection, none, "a second connection");
-                self.line = Line::Connecting;
-                self.connection += 1;
-                self.cut = None;
-                self.turn_open = false;
-                self.uplink.connected();
-            }
-            Action::CloseAgent => {
-                let there = self.line != Line::None;
-                self.holds(Rule::Connection, there, "closed twice");
-                self.line = Line::None;
-            }
-            Action::PingAgent => {
-                let open = self.open();
-                self.holds(Rule::Connection, open, "a ping to nobody");
-            }
-            Action::PingCarrier => {
-                let due = now >= self.carrier_heard + CARRIER_SILENT;
-                self.holds(Rule::Liveness, due, "the carrier is asked though it spoke");
-            }
-            Action::ToAgent(range) => {
-                let ready = self.line == Line::Ready;
-                self.holds(Rule::Uplink, ready, "audio for an agent that is not ready");
-                if let Some(bytes) = self.range(range, out) {
-                    self.check_uplink(bytes);
-                }
-            }
-            Action::AnswerTool { call_id, answer } => {
-                led.answers += 1;
-                let asked = matches!(seen, Seen::Tool { id, hang_up, reply: true }
-                    if id == call_id && *hang_up == (*answer == Answer::HangingUp));
-                self.holds(Rule::Tools, asked, "an answer that nobody waits for");
-                let open = self.open();
-                self.holds(Rule::Tools, open, "an answer to nobody");
-            }
-            Action::AgentHeard(cut) => {
-                let open = self.open();
-                self.holds(Rule::Connection, open, "told to nobody what was heard");
-                let origin = (self.connection, cut.segment);
-                let told = Duration::from_millis(cut.heard_ms);
-                let truth = phone.heard(now, origin);
-                // It leaves our socket before it is in the caller's ear.
-                let most = truth + phone.latency + Duration::from_millis(2);
-                // Of one that came in pieces, only the last may be known.
-                let known = !self.pieces.contains(&origin);
-                if told > most || (known && told + Duration::from_millis(2) < truth) {
-                    self.fail(
-                        Rule::Heard,
-                        format!("{told:?} of segment {} instead of {truth:?}", cut.segment.0),
-                    );
-                }
-                self.cut = self.cut.max(Some(cut.segment));
-                self.turn_open = false;
-            }
-            Action::Say(_) => self.able(seen, "say", self.settings.capabilities.exact_say),
-            Action::AddContext(_) => {
-                self.able(seen, "context", self.settings.capabilities.mid_context)
-            }
-            Action::Pause => {
-                self.able(
-                    seen,
-                    "pause",
-                    self.settings.capabilities.pause && !self.paused,
-                );
-                self.paused = true;
-            }
-            Action::Resume => {
-                self.able(
-                    seen,
-                    "resume",
-                    self.settings.capabilities.pause && self.paused,
-                );
-                self.paused = false;
-            }
-            Action::Play(range) => self.play(now, seen, range, out, phone, led),
-            Action::Mark(name) => {
-                let new = self.marks.insert(name.clone());
-                self.holds(Rule::Marks, new, "two marks of one name");
-                phone.mark(now, name);
-            }
-            Action::Clear => {
-                led.cleared = true;
-                if let Some((connection, segment)) = phone.clear(now)
-                    && connection == self.connection
-                {
-                    self.cut = self.cut.max(Some(segment));
-                }
-                self.sums = now;
-                self.turn_open = false;
-            }
-            Action::HangUp => {
-                let first = self.hung_up.is_none();
-                self.holds(Rule::OneEnd, first, "hung up twice");
-                let agent_quiet = now >= self.agent_spoke + QUIET;
-                let waited = self
-                    .farewell
-                    .is_none_or(|farewell| !farewell.waits || now >= farewell.asked + BEGINS);
-                let capped = self
-                    .farewell
-                    .is_some_and(|farewell| now >= farewell.asked + FAREWELL);
-                let no_more = self
-                    .farewell
-                    .is_some_and(|farewell| farewell.firm && farewell.said);
-                let said = !self.turn_open || self.paused || no_more;
-                let done = (said && waited) || agent_quiet || capped;
-                let lost = !led.was_live || led.lost;
-                self.hung_up = Some(HungUp {
-                    at: now,
-                    unplayed: phone.unplayed(now),
-                    heard_by: self.sums + LAST_MARK,
-                    mid_turn: !done && !lost,
-                });
-            }
-            Action::Decide(after) => self.decided = Some(*after),
-            Action::End { cause, .. } => self.ended(*cause),
-            Action::Note(note) => self.noted(now, seen, note, led),
-            Action::Verdict(verdict) => {
-                led.verdicts += 1;
-                let able = self.settings.capabilities;
-                let fits = match (seen, verdict) {
-                    (Seen::Order("say"), Verdict::Refused(Refusal::CannotSay)) => !able.exact_say,
-                    (Seen::Order("context"), Verdict::Refused(Refusal::CannotLearn)) => {
-                        !able.mid_context
-                    }
-                    (Seen::Order(_), Verdict::Refused(Refusal::CannotPause)) => !able.pause,
-                    (Seen::Order(_), Verdict::Refused(Refusal::NotReady)) => {
-                        self.line != Line::Ready
-                    }
-                    (Seen::Order(_), Verdict::Refused(Refusal::Ending)) => {
-                        self.farewell.is_some() || self.hung_up.is_some()
-                    }
-                    (Seen::Order(_), _) => true,
-                    _ => false,
-                };
-                self.holds(Rule::Verdicts, fits, "a verdict that does not fit");
-            }
-        }
-    }
-
-    fn able(&mut self, seen: &Seen<'_>, order: &str, able: bool) {
-        let asked = matches!(seen, Seen::Order(given) if *given == order);
-        self.holds(Rule::Able, asked && able, "the agent is asked for too much");
-        let ready = self.line == Line::Ready;
-        self.holds(
-            Rule::Connection,
-            ready,
-            "an agent that is not there is asked",
-        );
-    }
-
-    fn range<'a>(&mut self, range: &std::ops::Range<usize>, out: &'a Outbox) -> Option<&'a [u8]> {
-        let in_order = range.start == self.covered;
-        self.holds(Rule::Ranges, in_order, "a hole or an overlap in the outbox");
-        self.covered = range.end;
-        let bytes = out.audio.get(range.clone());
-        self.holds(Rule::Ranges, bytes.is_some(), "beyond the outbox");
-        bytes
-    }
-
-    fn check_uplink(&mut self, bytes: &[u8]) {
-        let result = self.uplink.heard(bytes);
-        self.check(Rule::Uplink, result);
-    }
-
-    fn play(
-        &mut self,
-        now: Instant,
-        seen: &Seen<'_>,
-        range: &std::ops::Range<usize>,
-        out: &Outbox,
-        phone: &mut Phone,
-        led: &mut Led,
-    ) {
-        let Some(bytes) = self.range(range, out) else {
-            return;
-        };
-        let Seen::Audio { segment, mulaw } = seen else {
-            return self.fail(Rule::Stale, "sound that nobody made");
-        };
-        let same = mulaw.get(led.played..led.played + bytes.len()) == Some(bytes);
-        self.holds(Rule::Lost, same, "not what the agent said");
-        let hung_up = self.hung_up.is_some();
-        self.holds(Rule::Stale, !hung_up, "sound after the hang-up");
-        if self.cut.is_some_and(|cut| *segment <= cut) {
-            self.fail(Rule::Stale, format!("segment {} was cut", segment.0));
-        }
-        led.played += bytes.len();
-        let origin = (self.connection, *segment);
-        if std::mem::replace(&mut self.last, origin) != origin && !self.played.insert(origin) {
-            self.pieces.insert(origin);
-        }
-        phone.play(now, origin, bytes.len());
-        self.sums = self.sums.max(now) + duration(bytes.len());
-        self.turn_open = true;
-        self.agent_spoke = now;
-        if let Some(farewell) = &mut self.farewell {
-            farewell.waits = false;
-        }
-    }
-
-    fn tool(&mut self, id: &str, reply: bool, was_live: bool, answers: usize) {
-        let known = self.tools.iter().any(|before| before == id);
-        let due = was_live && reply && !known;
-        if answers != usize::from(due) {
-            self.fail(Rule::Tools, format!("{answers} answers to {id}"));
-        }
-        if was_live && !known {
-            self.tools.push_back(id.to_owned());
-            if self.tools.len() > REMEMBERED {
-                self.tools.pop_front();
-            }
-        }
-    }
-
-    fn noted(&mut self, now: Instant, seen: &Seen<'_>, note: &Note, led: &mut Led) {
-        match note {
-            Note::HangingUp(_) => {
-                let by_agent = matches!(seen, Seen::Tool { .. });
-                self.farewell = Some(Farewell {
-                    asked: now,
-                    firm: !by_agent,
-                    said: !self.turn_open || self.paused,
-                    waits: by_agent,
-                });
-                self.agent_spoke = now;
-            }
-            Note::GoodbyeWithdrawn => {
-                let firm = self.farewell.is_none_or(|farewell| farewell.firm);
-                self.holds(Rule::Withdrawn, !firm, "a goodbye that stands is withdrawn");
-                self.farewell = None;
-            }
-            Note::AudioDropped { .. } => led.dropped = true,
-            Note::AgentClosed(_) => led.lost = true,
-            Note::CallerAudioDropped { bytes } => self.uplink.dropped(*bytes),
-            _ => {}
-        }
-    }
-
-    fn ended(&mut self, cause: Cause) {
-        self.end = Some(cause);
-        let polite = match cause {
-            Cause::AgentHungUp | Cause::AgentInactive | Cause::AgentExpired => true,
-            Cause::Operator => !self.impolite,
-            _ => false,
-        };
-        if let Some(hung_up) = self.hung_up.filter(|_| polite) {
-            let heard = hung_up.unplayed.is_zero() || hung_up.at >= hung_up.heard_by;
-            if !heard {
-                let unplayed = hung_up.unplayed;
-                self.fail(Rule::Goodbye, format!("{unplayed:?} of it are cut off"));
-            }
-            self.holds(Rule::Goodbye, !hung_up.mid_turn, "the agent is cut off");
-        }
-        if polite && self.hung_up.is_none() {
-            self.fail(Rule::Goodbye, "a polite end without a hang-up");
-        }
-        let fits = match cause {
-            Cause::AgentFailed(_) => self.decided == Some(After::Fallback),
-            Cause::Drain if self.hung_up.is_none() => {
-                self.settings.drain_goodbye && self.decided == Some(After::DrainGoodbye)
-            }
-            _ if self.hung_up.is_some() => self.decided == Some(After::HangUp),
-            _ => self.decided.is_none(),
-        };
-        if !fits {
-            self.fail(Rule::After, format!("{:?} after {cause:?}", self.decided));
-        }
-    }
-
-    /// What must have happened by now, and when the machine wants to look again.
-    fn bounds(&mut self, now: Instant, machine: &Machine) {
-        let held = machine.footprint();
-        self.most_held = self.most_held.max(held);
-        self.holds(Rule::Bounded, held <= MOST_HELD, "the call holds too much");
-        let next = machine.next_deadline();
-        if self.end.is_some() {
-            let over = machine.is_over() && next.is_none();
-            return self.holds(Rule::Deadline, over, "an end that is none");
-        }
-        match next {
-            None => self.fail(Rule::Deadline, "no deadline"),
-            Some(next) if next <= now => self.fail(Rule::Deadline, "a deadline in the past"),
-            Some(_) => {}
-        }
-        let late = |since: Instant, bound: Duration| now > since + bound;
-        let slack = self.slack;
-        let twice = 2 * slack;
-        if let Some(hung_up) = self.hung_up {
-            let stuck = late(hung_up.at, HANGING_UP + slack);
-            return self.holds(Rule::Ends, !stuck, "the hang-up takes for ever");
-        }
-        let unheard = late(self.carrier_heard, CARRIER_GONE + twice);
-        self.holds(Rule::Ends, !unheard, "the carrier is silent for ever");
-        let long = late(self.started, self.settings.max_duration + slack);
-        self.holds(Rule::Ends, !long, "a call without an end");
-        if let Some(farewell) = self.farewell {
-            let by = (farewell.asked + FAREWELL).max(self.sums) + LAST_MARK + twice;
-            self.holds(Rule::Ends, now <= by, "a goodbye without an end");
-        }
-        if let Line::Open { since } = self.line {
-            let unready = late(since, self.settings.ready_timeout + slack);
-            self.holds(Rule::Liveness, !unready, "an agent is never ready");
-        }
-        if self.open() {
-            let patience = self.settings.ping_interval + self.settings.pong_timeout;
-            let dead = late(self.alive, patience + twice);
-            self.holds(
-                Rule::Liveness,
-                !dead,
-                "an agent that is dead is not given up",
-            );
-        }
-    }
-}
-
-impl Seen<'_> {
-    fn bytes(&self) -> usize {
-        match self {
-            Seen::Media { mulaw, .. } | Seen::Audio { mulaw, .. } => mulaw.len(),
-            _ => 0,
+        if led.recycled && !led.dialled {
+            self.fail(Rule::Recycles, "given up and not taken up again");
         }
     }
 }

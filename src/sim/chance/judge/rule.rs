@@ -19,6 +19,10 @@ pub enum Rule {
     Connection,
     Able,
     Liveness,
+    Reconnects,
+    Recycles,
+    Hold,
+    Quiet,
     Uplink,
     After,
     Bounded,
@@ -27,7 +31,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 21] = [
+    pub const ALL: [Rule; 25] = [
         Rule::OneEnd,
         Rule::Ends,
         Rule::Deadline,
@@ -44,6 +48,10 @@ impl Rule {
         Rule::Connection,
         Rule::Able,
         Rule::Liveness,
+        Rule::Reconnects,
+        Rule::Recycles,
+        Rule::Hold,
+        Rule::Quiet,
         Rule::Uplink,
         Rule::After,
         Rule::Bounded,
@@ -93,7 +101,7 @@ impl Rule {
                 "an agent's goodbye is withdrawn when the caller still has something to say"
             }
             Rule::Tools => {
-                "a tool call that waits for an answer gets one, at once, once, and on the connection \
+                "a tool call that waits for an answer gets one, at once, once, on the connection \
                  that asked: an agent that waits says nothing"
             }
             Rule::Verdicts => "every order gets one verdict, behind all that it led to",
@@ -105,6 +113,19 @@ impl Rule {
             Rule::Liveness => {
                 "an agent that does not get ready, and one that answers no ping, is given up in time"
             }
+            Rule::Reconnects => {
+                "an agent that is lost is called again soon, as long as there is time, and not longer; \
+                 the new one is in the state that the old one was in"
+            }
+            Rule::Recycles => {
+                "a conversation does not grow older than its agent allows, and is interrupted for \
+                 that at a pause, if there is one"
+            }
+            Rule::Hold => {
+                "a caller without an agent hears that somebody is there, and no longer than until \
+                 the agent is"
+            }
+            Rule::Quiet => "who says nothing is asked, and who says something is not sent away",
             Rule::Uplink => {
                 "the agent hears each sample of the caller once, in order, as soon as it listens, and \
                  silence where there was a gap; what is lost is counted"

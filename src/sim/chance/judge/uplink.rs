@@ -1,14 +1,21 @@
 //! The caller's samples on their way to the agent: each once, in order, none lost unseen.
 
-use crate::sim::chance::sound::{self, SILENCE};
+use crate::sim::chance::sound::{self, SILENCE, Tongue};
 
 /// A jump of Twilio's clock below this is jitter, and above that it is filled no further.
 const JITTER_MS: u64 = 40;
 const FILLED_MS: u64 = 2000;
+/// What a new agent may be told again: ten seconds.
+const AGAIN: u64 = 80_000;
 
 /// What the agent has been given of the caller's voice.
 #[derive(Default)]
 pub struct Uplink {
+    tongue: Tongue,
+    /// The agent's transcript has it up to here, and the agent has begun to answer it up to there.
+    understood: u64,
+    answered: u64,
+    reply_due: bool,
     /// The next sample that the agent at hand has to hear; `None` until it has heard one.
     next: Option<u64>,
     /// The newest sample that any agent has heard, and one more.
@@ -23,6 +30,26 @@ pub struct Uplink {
 }
 
 impl Uplink {
+    pub fn new(tongue: Tongue) -> Self {
+        Uplink {
+            tongue,
+            ..Uplink::default()
+        }
+    }
+
+    /// The caller's words are final.
+    pub fn understood(&mut self) {
+        self.understood = self.reached;
+        self.reply_due = true;
+    }
+
+    /// The agent speaks.
+    pub fn answers(&mut self) {
+        if std::mem::take(&mut self.reply_due) {
+            self.answered = self.answered.max(self.understood);
+        }
+    }
+
     /// A frame comes; returns how many samples are missing before it.
     pub fn frame(&mut self, timestamp_ms: Option<u64>, bytes: usize) -> u64 {
         let Some(at) = timestamp_ms else { return 0 };
@@ -40,6 +67,12 @@ impl Uplink {
     /// A new agent may be told again what the last one has heard.
     pub fn connected(&mut self) {
         self.next = None;
+        self.understood = self.answered;
+    }
+
+    /// So much of it, silence included.
+    pub fn repeated(&mut self, bytes: usize) {
+        self.missing += bytes as u64;
     }
 
     pub fn dropped(&mut self, bytes: usize) {
@@ -57,13 +90,16 @@ impl Uplink {
             }
             let expected = self.next.unwrap_or(self.reached);
             let mut from = expected;
-            let mut agree = sound::agrees(from, bytes);
-            if agree == 0 || (agree < 4 && agree < bytes.len()) {
+            let mut agree = self.tongue.agrees(from, bytes);
+            if agree < bytes.len().min(8) {
                 from = sound::locate(bytes).ok_or("a sample that the caller never sent")?;
-                agree = sound::agrees(from, bytes);
+                agree = self.tongue.agrees(from, bytes);
             }
             if agree == 0 {
                 return Err("a sample that the caller never sent".into());
+            }
+            if self.next.is_none() {
+                self.again(from)?;
             }
             match self.next {
                 Some(next) if from < next => {
@@ -80,6 +116,29 @@ impl Uplink {
             let (skipped, dropped) = (self.skipped, self.dropped);
             return Err(format!("{skipped} samples are lost, {dropped} are counted"));
         }
+        Ok(())
+    }
+
+    /// A new agent begins to hear with this sample.
+    fn again(&self, from: u64) -> Result<(), String> {
+        if from + AGAIN < self.reached {
+            return Err(format!("sample {from} again, of {}", self.reached));
+        }
+        // Somebody who never stops speaking has said something that was not answered, and there is
+        // room for it.
+        let lost = self.reached.saturating_sub(self.answered) + self.missing;
+        let room = self.dropped == 0 && lost < AGAIN / 2;
+        if self.tongue.always_loud() && room && from > self.answered {
+            let answered = self.answered;
+            return Err(format!(
+                "from sample {from} on, but only {answered} are answered"
+            ));
+        }
+        Ok(())
+    }
+
+    /// No more silence than there were gaps.
+    pub fn check(&self) -> Result<(), String> {
         if self.silence > self.missing {
             let (silence, missing) = (self.silence, self.missing);
             return Err(format!(
@@ -111,7 +170,7 @@ mod tests {
 
     fn said(from: u64, bytes: usize) -> Vec<u8> {
         let mut out = Vec::new();
-        sound::fill(from, bytes, &mut out);
+        Tongue::default().fill(from, bytes, &mut out);
         out
     }
 
@@ -140,7 +199,9 @@ mod tests {
         assert_eq!(uplink.frame(Some(100), 160), 0);
         assert_eq!(uplink.frame(Some(220), 160), 800);
         uplink.heard(&[SILENCE; 800]).unwrap();
-        assert!(uplink.heard(&[SILENCE]).is_err());
+        uplink.check().unwrap();
+        uplink.heard(&[SILENCE]).unwrap();
+        assert!(uplink.check().is_err());
     }
 
     #[test]
