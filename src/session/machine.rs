@@ -773,7 +773,10 @@ impl Machine {
                 return;
             }
             Phase::Goodbye(goodbye) if now >= goodbye.next_deadline() => {
-                self.goodbye_step(now, out)
+                self.goodbye_step(now, out);
+                if self.is_over() {
+                    return;
+                }
             }
             Phase::Goodbye(_) | Phase::Talking => {}
         }
