@@ -25,6 +25,7 @@
 //! - `humebridgectl`: [`ctl`].
 //! - [`sim`]: a telephone, an EVI and a Twilio REST API, strict and faithful; demo and load.
 
+mod accepting;
 pub mod admin;
 pub mod agent;
 pub mod audio;
@@ -32,6 +33,7 @@ pub mod check;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
+mod files;
 pub mod http;
 pub mod metrics;
 mod pinned;

@@ -92,6 +92,10 @@ impl Desk {
         }
     }
 
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
     /// One request's line from the client with this uid.
     pub(super) async fn answer(&self, line: &[u8], uid: u32) -> Reply {
         let request = match Request::from_line(line) {

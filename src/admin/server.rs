@@ -29,6 +29,7 @@ use super::{
     framing::Lines,
     protocol::{Code, Failure, MAX_REQUEST, event_line, reply_line},
 };
+use crate::{accepting::Accepting, metrics::labels::Door};
 
 /// Read and write for the owner and the group, nothing for others.
 const MODE: u32 = 0o660;
@@ -196,6 +197,7 @@ pub async fn serve_with(
     token: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(limits.clients));
+    let mut accepting = Accepting::new(Door::Admin, desk.metrics());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -203,14 +205,17 @@ pub async fn serve_with(
             accepted = listener.socket.accept() => accepted,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::error!(limited = true, %error, "cannot accept on the control socket");
-                tokio::select! {
-                    () = token.cancelled() => return,
-                    () = sleep(Duration::from_secs(1)) => continue,
-                }
+            Ok((stream, _)) => {
+                accepting.works();
+                stream
             }
+            Err(error) => match accepting.fails(&error) {
+                None => continue,
+                Some(pause) => tokio::select! {
+                    () = token.cancelled() => return,
+                    () = sleep(pause) => continue,
+                },
+            },
         };
         let Ok(place) = room.clone().try_acquire_owned() else {
             tracing::warn!(

@@ -20,7 +20,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -32,6 +32,12 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use url::{Host, Url};
 
 use super::{Closed, Request};
+use crate::files;
+
+/// What the kernel may hold for a peer that does not read; it doubles the number. Audio in there can no
+/// longer be dropped: this is one second or two of a caller's, and at a round trip of 300 ms still ten
+/// times the rate at which that comes.
+const SEND_BUFFER: u32 = 32 * 1024;
 
 /// An open WebSocket to an agent.
 pub type Socket = WebSocketStream<Io>;
@@ -62,6 +68,9 @@ pub enum ConnectError {
     Dns,
     #[error("cannot connect: {0}")]
     Tcp(io::ErrorKind),
+    /// Ours, not the agent's.
+    #[error("this machine lets the daemon open no more files: raise LimitNOFILE= in its unit")]
+    NoFiles,
     /// The agent's certificate is not acceptable.
     #[error("the agent's certificate is refused: {0}")]
     Certificate(&'static str),
@@ -98,6 +107,7 @@ impl ConnectError {
             ConnectError::Timeout
             | ConnectError::Dns
             | ConnectError::Tcp(_)
+            | ConnectError::NoFiles
             | ConnectError::Tls
             | ConnectError::Lost
             | ConnectError::Protocol => Closed::Lost,
@@ -235,7 +245,7 @@ async fn dial(host: &Host<&str>, port: u16, deadline: Instant) -> Result<TcpStre
     let addresses: Vec<SocketAddr> = match *host {
         Host::Domain(name) => tokio::net::lookup_host((name, port))
             .await
-            .map_err(|_| ConnectError::Dns)?
+            .map_err(|error| tcp_error(&error, ConnectError::Dns))?
             .collect(),
         Host::Ipv4(ip) => vec![(ip, port).into()],
         Host::Ipv6(ip) => vec![(ip, port).into()],
@@ -245,13 +255,30 @@ async fn dial(host: &Host<&str>, port: u16, deadline: Instant) -> Result<TcpStre
         // A share of what is left for each, or one dead address would take the time of all.
         let left = (addresses.len() - tried) as u32;
         let until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / left;
-        error = match timeout_at(until, TcpStream::connect(address)).await {
+        error = match timeout_at(until, dial_one(*address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(refused)) => ConnectError::Tcp(refused.kind()),
+            Ok(Err(refused)) => tcp_error(&refused, ConnectError::Tcp(refused.kind())),
             Err(_) => ConnectError::Timeout,
         };
     }
     Err(error)
+}
+
+async fn dial_one(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.connect(address).await
+}
+
+/// An error that is our own machine's, or `otherwise`.
+fn tcp_error(error: &io::Error, otherwise: ConnectError) -> ConnectError {
+    match files::are_spent(error) {
+        true => ConnectError::NoFiles,
+        false => otherwise,
+    }
 }
 
 /// rustls reports through `io::Error`. Its own words may quote the certificate, so they are not used.

@@ -159,6 +159,7 @@ fn unconnected(name: &str, error: ConnectError) -> Finding {
             format!("{url}, and whether a firewall lets this machine out to it"),
         ),
         ConnectError::NoTrust => (error.to_string(), "install ca-certificates".to_owned()),
+        ConnectError::NoFiles => (error.to_string(), "here: ulimit -n".to_owned()),
         ConnectError::Certificate(_) | ConnectError::Tls => (
             format!("{name}: {error}"),
             format!("{url}, the clock, and whether a proxy breaks TLS open on the way"),

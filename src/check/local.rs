@@ -25,12 +25,10 @@ use crate::{
     },
     agent::link::{ConnectError, Tls},
     config::{Config, certificate::Certificate, from_here},
-    pinned,
+    files as open_files, pinned,
 };
 
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Listeners, logs, the runtime, a few clients of the private listener and the control socket.
-const FILES_BESIDE_CALLS: u64 = 64;
 /// Made by systemd, with `RuntimeDirectory=`, when the unit starts.
 const RUNTIME_DIRECTORY: &str = "/run/hume-bridge";
 
@@ -310,15 +308,12 @@ impl Me {
 /// Two sockets a call, and room. What counts is the running daemon's limit: a shell has another.
 fn files(max_concurrent: usize, daemon: Option<u32>) -> Finding {
     const CHECK: &str = "files";
-    let needed = 2 * max_concurrent as u64 + FILES_BESIDE_CALLS;
+    let needed = open_files::needed(max_concurrent);
     let path = match daemon {
         Some(pid) => format!("/proc/{pid}/limits"),
         None => "/proc/self/limits".to_owned(),
     };
-    let limit = fs::read_to_string(&path)
-        .ok()
-        .and_then(|limits| soft_limit(&limits));
-    let Some(limit) = limit else {
+    let Some(limit) = open_files::limit_of(&path) else {
         return Finding::skip(CHECK, format!("{path} does not say how many may be open"));
     };
     let calls = format!("{max_concurrent} calls need {needed}");
@@ -341,33 +336,9 @@ fn files(max_concurrent: usize, daemon: Option<u32>) -> Finding {
     }
 }
 
-/// `Max open files  1024  1048576  files`, proc(5).
-fn soft_limit(limits: &str) -> Option<u64> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
-    match line.split_ascii_whitespace().next()? {
-        "unlimited" => Some(u64::MAX),
-        number => number.parse().ok(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_limit_of_open_files_is_the_soft_one() {
-        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
-                      Max cpu time              unlimited            unlimited            seconds\n\
-                      Max open files            1024                 1048576              files\n";
-        assert_eq!(soft_limit(limits), Some(1024));
-        assert_eq!(
-            soft_limit("Max open files unlimited unlimited files"),
-            Some(u64::MAX)
-        );
-        assert_eq!(soft_limit(""), None);
-    }
 
     #[test]
     fn files_are_counted_for_the_daemon_that_runs() {

@@ -27,6 +27,7 @@ use self::{
     office::{Door, Office},
 };
 use crate::{
+    accepting::Accepting,
     admin::{self, desk::Desk},
     agent::link::Tls,
     check,
@@ -34,16 +35,21 @@ use crate::{
         Certificate, Config, Credentials,
         args::{self, Invocation, RunArgs},
     },
+    files,
     http::{
         self, Shared,
         listener::{self, Limits},
         ops::OpsState,
         tls::ServerTls,
     },
-    metrics::Metrics,
+    metrics::{Metrics, labels},
     session::registry::Registry,
     sim,
 };
+
+/// Connections that are no calls, on the public listener and on the private one.
+const MAX_CONNECTIONS: usize = 1024;
+const MAX_PRIVATE_CONNECTIONS: usize = 128;
 
 const EX_USAGE: u8 = 2;
 const EX_CONFIG: u8 = 78;
@@ -58,7 +64,7 @@ pub fn main() -> ExitCode {
         Ok(Invocation::Help(text)) => print(text),
         Ok(Invocation::Version) => print(concat!("hume-bridge ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => {
-            eprintln!("hume-bridge: {error}");
+            complain(format_args!("hume-bridge: {error}"));
             ExitCode::from(EX_USAGE)
         }
     }
@@ -71,6 +77,12 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// To standard error, which may be on a full disk: the exit status says it all the same.
+fn complain(words: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    _ = writeln!(std::io::stderr(), "{words}");
+}
+
 fn serve(run: RunArgs) -> ExitCode {
     let read = office::read(&run).and_then(|(config, credentials)| {
         let certificate = office::certificate(&config)?;
@@ -79,7 +91,7 @@ fn serve(run: RunArgs) -> ExitCode {
     let (config, credentials, certificate) = match read {
         Ok(all) => all,
         Err(problems) => {
-            eprintln!("{problems}");
+            complain(format_args!("{problems}"));
             return ExitCode::from(EX_CONFIG);
         }
     };
@@ -87,7 +99,7 @@ fn serve(run: RunArgs) -> ExitCode {
     let log = match Log::open(&config.log, metrics.clone()) {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("hume-bridge: {error:#}");
+            complain(format_args!("hume-bridge: {error:#}"));
             return ExitCode::FAILURE;
         }
     };
@@ -106,7 +118,7 @@ fn serve(run: RunArgs) -> ExitCode {
     error!("ends with a failure: {error:#}");
     log.close();
     if !log.is_stderr() {
-        eprintln!("hume-bridge: {error:#}");
+        complain(format_args!("hume-bridge: {error:#}"));
     }
     ExitCode::FAILURE
 }
@@ -128,6 +140,7 @@ async fn daemon(
     set_level: SetLevel,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
+    let (files, calls_at_once) = (files::limit(), config.calls.max_concurrent);
     let signals = lifecycle::signals()?;
     let sockets = sockets::open(&config).await?;
     let control = config
@@ -165,13 +178,15 @@ async fn daemon(
     servers.spawn(listener::serve(
         sockets.public,
         tls,
-        Limits::default(),
+        Limits::within(MAX_CONNECTIONS, files),
+        Accepting::new(labels::Door::Http, metrics.clone()),
         move |request, peer| http::router::route(desks.borrow().front.clone(), request, peer),
         tasks.clone(),
         hard.clone(),
     ));
     if let Some(private) = sockets.private {
         let (desks, registry, metrics) = (office.desks(), registry.clone(), metrics.clone());
+        let counted = metrics.clone();
         let answer = move |request: Request<Incoming>, _peer| {
             let (config, certificate_expires) = {
                 let desk = desks.borrow();
@@ -189,7 +204,8 @@ async fn daemon(
         servers.spawn(listener::serve(
             private,
             None,
-            Limits::default(),
+            Limits::within(MAX_PRIVATE_CONNECTIONS, files),
+            Accepting::new(labels::Door::Ops, counted),
             answer,
             tasks.clone(),
             hard.clone(),
@@ -216,6 +232,15 @@ async fn daemon(
     );
     if unsigned {
         warn!("twilio.validate_signatures is false: anybody may pass for Twilio");
+    }
+    let needed = files::needed(calls_at_once);
+    if let Some(limit) = files.filter(|limit| *limit < needed) {
+        warn!(
+            limit,
+            needed,
+            "too few files may be open for calls.max_concurrent: set LimitNOFILE= in the unit \
+             (ulimit -n elsewhere), or lower it"
+        );
     }
     notify::ready(&sockets.addresses);
     let house = lifecycle::House {

@@ -4,7 +4,8 @@
 //! or becomes a WebSocket: from then on it belongs to whoever took the upgrade. It promises that a
 //! peer costs little and not for long: headers are bounded in size, number and time, idle
 //! keep-alive connections are closed, a connection has a greatest age, and there is a bound on how
-//! many there are. Above the bound the kernel's backlog waits; nobody is accepted to be refused.
+//! many there are. Above the bound the kernel's backlog waits; nobody is accepted to be refused. It
+//! waits, too, while the system lets us accept nothing ([`accepting`](crate::accepting)).
 //! A panic in a handler costs its connection only. All connections end within a second of the
 //! token's cancellation.
 //!
@@ -34,6 +35,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::tls::ServerTls;
+use crate::accepting::Accepting;
 
 /// What every handler answers with: all our answers are small and whole.
 pub type Body = Full<Bytes>;
@@ -46,8 +48,6 @@ pub const FORM_DEADLINE: Duration = Duration::from_secs(10);
 /// Request line and headers together, in bytes; more is answered 431 by hyper.
 const HEADER_BYTES: usize = 16 * 1024;
 const HEADER_COUNT: usize = 64;
-/// After an accept error that is ours (no file descriptors left, say).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For a response in flight when the token is cancelled; keeps the promise of one second.
 const STOP_GRACE: Duration = Duration::from_millis(800);
 /// For a request in flight when its connection is too old.
@@ -74,6 +74,20 @@ pub struct Limits {
     pub age: Duration,
 }
 
+impl Limits {
+    /// So many connections, but no more than a quarter of the files that may be open: those who only
+    /// connect must not take what the calls need to reach their agents and to be hung up.
+    pub fn within(connections: usize, files: Option<u64>) -> Limits {
+        let most = files.map_or(usize::MAX, |files| {
+            usize::try_from(files / 4).unwrap_or(usize::MAX)
+        });
+        Limits {
+            connections: connections.min(most).max(1),
+            ..Limits::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -91,6 +105,7 @@ pub async fn serve<H, F>(
     listener: TcpListener,
     tls: Option<Arc<ServerTls>>,
     limits: Limits,
+    accepting: Accepting,
     handler: H,
     tracker: TaskTracker,
     token: CancellationToken,
@@ -98,7 +113,7 @@ pub async fn serve<H, F>(
     H: Fn(Request<Incoming>, Peer) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    serve_from(listener, tls, limits, handler, tracker, token).await;
+    serve_from(listener, tls, limits, accepting, handler, tracker, token).await;
 }
 
 /// Where connections come from; tests bring one that fails.
@@ -116,6 +131,7 @@ async fn serve_from<A, H, F>(
     mut source: A,
     tls: Option<Arc<ServerTls>>,
     limits: Limits,
+    mut accepting: Accepting,
     handler: H,
     tracker: TaskTracker,
     token: CancellationToken,
@@ -146,16 +162,18 @@ async fn serve_from<A, H, F>(
             accepted = source.accept() => accepted,
         };
         let (stream, addr) = match accepted {
-            Ok(accepted) => accepted,
-            // The peer went away between its SYN and our accept: its loss only.
-            Err(error) if is_the_peers(&error) => continue,
-            Err(error) => {
-                tracing::error!(limited = true, %error, "cannot accept connections");
-                tokio::select! {
-                    () = token.cancelled() => return,
-                    () = sleep(ACCEPT_PAUSE) => continue,
-                }
+            Ok(accepted) => {
+                accepting.works();
+                accepted
             }
+            Err(error) => match accepting.fails(&error) {
+                // The peer went away between its SYN and our accept: its loss only.
+                None => continue,
+                Some(pause) => tokio::select! {
+                    () = token.cancelled() => return,
+                    () = sleep(pause) => continue,
+                },
+            },
         };
         let (handler, limits, token) = (handler.clone(), limits.clone(), token.clone());
         let tls = tls.clone();
@@ -243,15 +261,6 @@ async fn connection<S, H, F>(
     }
     conn.as_mut().graceful_shutdown();
     let _ = timeout(STOP_GRACE, conn).await;
-}
-
-/// Network errors of one connection, which `accept(2)` reports as its own.
-fn is_the_peers(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | ConnectionRefused | TimedOut
-    )
 }
 
 /// What every response has in common.

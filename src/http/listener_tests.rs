@@ -46,6 +46,19 @@ async fn handler(mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
     }
 }
 
+fn accepting() -> Accepting {
+    Accepting::new(crate::metrics::labels::Door::Http, Arc::default())
+}
+
+#[test]
+fn a_quarter_of_the_files_is_for_those_who_only_connect() {
+    let within = |files| Limits::within(1000, files).connections;
+    assert_eq!(within(None), 1000);
+    assert_eq!(within(Some(65_536)), 1000);
+    assert_eq!(within(Some(1024)), 256);
+    assert_eq!(within(Some(0)), 1);
+}
+
 async fn start(limits: Limits) -> Running {
     start_with(None, limits).await
 }
@@ -58,6 +71,7 @@ async fn start_with(tls: Option<Arc<ServerTls>>, limits: Limits) -> Running {
         listener,
         tls,
         limits,
+        accepting(),
         handler,
         tracker.clone(),
         token.clone(),
@@ -317,6 +331,7 @@ async fn no_file_descriptors_left_is_waited_out_without_a_busy_loop() {
         source,
         None,
         Limits::default(),
+        accepting(),
         handler,
         tracker.clone(),
         token.clone(),
@@ -332,7 +347,8 @@ async fn no_file_descriptors_left_is_waited_out_without_a_busy_loop() {
             .await
             .contains("200 OK")
     );
-    assert!(began.elapsed() >= 3 * ACCEPT_PAUSE);
+    // Three failures, each with its pause.
+    assert!(began.elapsed() >= Duration::from_millis(100 + 200 + 400));
 }
 
 #[test]
@@ -395,6 +411,7 @@ fn failures(metrics: &crate::metrics::Metrics, reason: &str) -> bool {
         calls_active: 0,
         calls_expected: 0,
         queues_waiting: [0; 2],
+        queued_bytes: [0; 2],
         draining: false,
         certificate_expires: None,
         process: crate::metrics::process::Process::now(),

@@ -30,6 +30,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error as WsError, Message,
+        error::ProtocolError,
         handshake::derive_accept_key,
         protocol::{Role, WebSocketConfig},
     },
@@ -312,6 +313,9 @@ async fn start(socket: &mut Socket) -> Result<media::Start, Refusal> {
             Some(Ok(Message::Binary(_))) => garbage += 1,
             Some(Ok(Message::Close(_))) | None => return Err(Refusal::Gone),
             Some(Ok(_)) => {}
+            Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
+                return Err(Refusal::Gone);
+            }
             Some(Err(WsError::Capacity(_) | WsError::Utf8(_) | WsError::Protocol(_))) => {
                 return Err(Refusal::Garbage);
             }

@@ -244,7 +244,12 @@ fn metrics(state: &OpsState) -> Response<Body> {
     let owed = state.registry.owed(Instant::now());
     let views = state.registry.views();
     let waiting = |waits: fn(&View) -> bool| views.iter().filter(|view| waits(view)).count();
+    let queued = |bytes: fn(&View) -> usize| views.iter().map(|view| bytes(view)).sum();
     let text = state.metrics.render(&Now {
+        queued_bytes: [
+            queued(|view| view.carrier_queued.load(Relaxed)),
+            queued(|view| view.agent_queued.load(Relaxed)),
+        ],
         queues_waiting: [
             waiting(|view| view.carrier_waits.load(Relaxed)),
             waiting(|view| view.agent_waits.load(Relaxed)),

@@ -192,6 +192,7 @@ async fn monitoring_reads_the_counters() {
         "hume_bridge_draining 0",
         "hume_bridge_queues_waiting{side=\"twilio\"} 0",
         "hume_bridge_queues_waiting{side=\"agent\"} 0",
+        "hume_bridge_queued_bytes{side=\"agent\"} 0",
         "hume_bridge_log_queue_lines 0",
         "hume_bridge_barge_ins_total 3",
         "hume_bridge_calls_ended_total{cause=\"drain\"} 0",

@@ -166,8 +166,9 @@ pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Res
     let over = form
         .get("CallStatus")
         .is_some_and(|status| status == "completed");
+    // Its <Connect> is over, so no media socket can be its own any more.
     if let Some(call) = &call {
-        front.registry.forget_admitted(call);
+        front.registry.call_over(call, None, over);
     }
     // A call that this process does not know has lost its stream to a crash, a restart or a failed
     // handshake: its caller is owed the fallback, not a dead line.
@@ -199,19 +200,26 @@ pub async fn status(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
             .get("CallStatus")
             .is_some_and(|status| OVER.contains(&status))
     {
-        front.registry.forget_admitted(&call);
+        front.registry.call_over(&call, None, true);
     }
     xml(twiml::empty())
 }
 
-/// What Twilio says about the media stream.
+/// What Twilio says about the media stream: for the log, and for a call whose media socket has not heard
+/// of it.
 pub async fn stream(front: &Front, request: Request<Incoming>, peer: Peer) -> Response<Body> {
     let form = match signed_form(front, Endpoint::Stream, request, peer).await {
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
     let call = form.get("CallSid").unwrap_or_default();
-    match form.get("StreamEvent") {
+    let (event, stream) = (form.get("StreamEvent"), form.get("StreamSid"));
+    if let (Some("stream-stopped" | "stream-error"), Some(stream)) = (event, stream)
+        && let Ok(call) = call.parse::<CallSid>()
+    {
+        front.registry.call_over(&call, Some(stream), false);
+    }
+    match event {
         Some("stream-error") => {
             let error = form.get("StreamError").unwrap_or_default();
             warn!(limited = true, CALL_SID = %Printable(call), error = %Printable(error), "Twilio reports a stream error");

@@ -79,6 +79,13 @@ labels! {
         Media = "media",
     }
 
+    /// A socket on which we accept.
+    Door("listener") {
+        Http = "http",
+        Ops = "ops",
+        Admin = "admin",
+    }
+
     /// Why a TLS handshake on the public listener came to nothing.
     TlsFailure("reason") {
         /// Another protocol, plain HTTP mostly.
@@ -198,6 +205,17 @@ impl Label for AdminOp {
     }
 }
 
+impl Door {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Door::Http => "http",
+            Door::Ops => "ops",
+            Door::Admin => "admin",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +247,9 @@ mod tests {
 
     #[test]
     fn a_row_is_found_where_it_is_written_down() {
+        for door in [Door::Http, Door::Ops, Door::Admin] {
+            assert_eq!(value(door), door.as_str());
+        }
         assert_eq!(value(ToolCall::Agents), "other not-ours");
         assert_eq!(value(Skipped::AgentStale), "agent stale");
         assert_eq!(value(AdminOp::Known("undrain")), "undrain");

@@ -19,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
-    AdminOp, AgentLoss, CallRefused, CallerLoss, Endpoint, Label as _, Reconnect, Recycle,
+    AdminOp, AgentLoss, CallRefused, CallerLoss, Door, Endpoint, Label as _, Reconnect, Recycle,
     RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
 };
 use process::Process;
@@ -145,13 +145,17 @@ families! {
     tls_failures: Counters<TlsFailure> = Counters::default(),
         "hume_bridge_tls_handshake_failures_total",
         "TLS handshakes on the public listener that came to nothing, by reason.";
+    accept_failures: Counters<Door> = Counters::default(), "hume_bridge_accept_failures_total",
+        "Connections that could not be accepted for want of files or memory, tries included, by listener.";
     sockets_refused: Counters<SocketRefused> = Counters::default(),
         "hume_bridge_media_sockets_refused_total",
         "Media sockets that got no call, by reason.";
+    sockets_lingered: Counter = Counter::default(), "hume_bridge_media_sockets_lingered_total",
+        "Media sockets that outlasted their call, by Twilio's word, and were closed.";
     skipped: Counters<Skipped> = Counters::default(), "hume_bridge_messages_skipped_total",
         "Messages on calls that could not be used, by side and reason.";
     stalls: Counters<Side> = Counters::default(), "hume_bridge_stalls_total",
-        "Sockets given up because their peer took nothing for too long.";
+        "Sockets given up because their peer did not take what waited for it within ten seconds.";
     admin_requests: Counters<AdminOp> = Counters::default(), "hume_bridge_admin_requests_total",
         "Requests on the control socket, by op.";
     log_queue: Gauge = Gauge::default(), "hume_bridge_log_queue_lines",
@@ -167,6 +171,8 @@ pub struct Now {
     pub calls_expected: usize,
     /// Live calls with something queued that this side has not taken yet: Twilio, the agent.
     pub queues_waiting: [usize; 2],
+    /// And how many bytes of audio messages that is.
+    pub queued_bytes: [usize; 2],
     pub draining: bool,
     /// Unix time; only of a listener that speaks TLS.
     pub certificate_expires: Option<i64>,
@@ -195,14 +201,22 @@ impl Metrics {
             "1 while no call is admitted because the daemon drains.",
             f64::from(u8::from(now.draining)),
         );
-        let mut waiting = text.family(
+        let mut by_side = |name, help, values: [usize; 2]| {
+            let mut family = text.family(name, "gauge", help);
+            for (side, value) in Side::rows().iter().zip(values) {
+                family.add("", &[(Side::KEYS[0], side[0])], value as f64);
+            }
+        };
+        by_side(
             "hume_bridge_queues_waiting",
-            "gauge",
             "Live calls with something queued that this side's socket has not taken yet.",
+            now.queues_waiting,
         );
-        for (side, calls) in Side::rows().iter().zip(now.queues_waiting) {
-            waiting.add("", &[(Side::KEYS[0], side[0])], calls as f64);
-        }
+        by_side(
+            "hume_bridge_queued_bytes",
+            "Audio messages that wait for this side's sockets, on all live calls.",
+            now.queued_bytes,
+        );
         let mut gauge = |name, help, value: f64| {
             text.family(name, "gauge", help).add("", &[], value);
         };
@@ -248,6 +262,12 @@ impl Metrics {
             "gauge",
             "Open file descriptors.",
             process.open_fds.map(|fds| fds as f64),
+        );
+        family(
+            "process_max_fds",
+            "gauge",
+            "Most file descriptors that may be open.",
+            process.max_fds.map(|fds| fds as f64),
         );
         family(
             "process_resident_memory_bytes",

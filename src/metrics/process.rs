@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::files;
+
 /// The kernel's USER_HZ, in which `/proc` counts on every machine that this runs on.
 const TICKS_A_SECOND: f64 = 100.0;
 
@@ -9,6 +11,7 @@ const TICKS_A_SECOND: f64 = 100.0;
 pub struct Process {
     pub tasks: Option<usize>,
     pub open_fds: Option<usize>,
+    pub max_fds: Option<u64>,
     pub rss_bytes: Option<u64>,
     /// User and system time so far.
     pub cpu_seconds: Option<f64>,
@@ -24,6 +27,7 @@ impl Process {
             open_fds: fs::read_dir("/proc/self/fd")
                 .ok()
                 .map(|fds| fds.count().saturating_sub(1)),
+            max_fds: files::limit(),
             // Not `statm`: that counts pages, and the size of a page is not to be had without libc.
             rss_bytes: fs::read_to_string("/proc/self/status")
                 .ok()

@@ -25,9 +25,10 @@ pub enum Line {
     AudioNotSent,
     SilenceFilled,
     RestFailed,
+    Lingered,
 }
 
-const KINDS: usize = Line::RestFailed as usize + 1;
+const KINDS: usize = Line::Lingered as usize + 1;
 
 impl Line {
     /// How many of its kind a call may write.

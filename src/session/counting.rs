@@ -1,11 +1,12 @@
 //! What of a call is counted: from the machine's and the far ends' words to the counters' own.
 //!
-//! Audio, the one thing that happens fifty times a second, is counted where it passes, in
-//! [`driver`](super::driver); everything rarer is translated here.
+//! The caller's audio, the one thing that happens fifty times a second, is counted where it comes in,
+//! in [`driver`](super::driver); everything else is translated here.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use super::{
+    leg::Tally,
     machine::{Answer, HANG_UP, Note},
     registry::View,
     uplink::FRAME,
@@ -67,6 +68,7 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
             let dropped = &metrics.caller_frames_dropped;
             dropped.of(CallerLoss::AgentNotReady).add(frames);
         }
+        Note::Lingered => metrics.sockets_lingered.inc(),
         Note::SilenceFilled { bytes } => metrics.caller_silence.add(*bytes as u64),
         Note::AgentError { .. }
         | Note::AgentClosed(_)
@@ -76,6 +78,26 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         | Note::Paused
         | Note::Resumed
         | Note::RestFailed => {}
+    }
+}
+
+/// Counts what became of agent audio at the telephone's leg, which counts it in bytes.
+pub fn agent_audio(metrics: &Metrics, tally: &Tally) {
+    metrics.agent_messages.add(tally.sent.messages);
+    metrics.agent_bytes.add(tally.sent.audio);
+    let dropped = &metrics.agent_bytes_dropped;
+    dropped.of(AgentLoss::CarrierSlow).add(tally.dropped.audio);
+    // The caller spoke before it had left: it would have come too late.
+    dropped.of(AgentLoss::Late).add(tally.cleared.audio);
+}
+
+/// Counts what the agent's leg did not send of the caller's audio, which it counts in frames.
+pub fn caller_audio(metrics: &Metrics, view: &View, tally: &Tally) {
+    let frames = tally.dropped.audio;
+    if frames > 0 {
+        view.frames_dropped.fetch_add(frames, Relaxed);
+        let dropped = &metrics.caller_frames_dropped;
+        dropped.of(CallerLoss::AgentSlow).add(frames);
     }
 }
 

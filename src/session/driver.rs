@@ -4,8 +4,7 @@
 //! channel, lock or second task stands between a caller's frame and the agent's socket. Messages
 //! are fed as they come and flushed once nothing more can be read, so a backlog costs one system
 //! call and an idle line no delay. A peer that reads slowly stalls only its own [leg](leg), whose
-//! queue is bounded: beyond it audio is dropped and counted, and who takes nothing for too long is
-//! given up.
+//! queues are bounded, each with its policy; who takes nothing for too long is given up.
 
 use std::{
     future::Future,
@@ -19,7 +18,7 @@ use std::{
 use super::{
     cause::Cause,
     counting,
-    leg::{self, Leg, Timed},
+    leg::{self, Leg, Tally, Timed},
     machine::{
         Action, Answer, Carrier, Dial, Event, Garbage, Machine, Note, Outbox, STALLED, Settings,
     },
@@ -32,7 +31,7 @@ use crate::{
     agent::{self, Closed, Codec, Command, ToolResult, link},
     metrics::{
         Metrics,
-        labels::{AgentLoss, CallerLoss, Side, Skipped},
+        labels::{Side, Skipped},
     },
     printable::Printable,
     twilio::{media, rest::Rest},
@@ -81,6 +80,8 @@ where
         let wake = driver.next().await;
         driver.feed(wake);
     };
+    driver.carrier.give_up();
+    driver.settle();
     driver.claim.over(cause);
     driver.refuse_orders();
     driver.close(close_code).await;
@@ -159,7 +160,7 @@ where
             writer: media::Writer::new(call.claim.view.facts.stream.clone()),
             teller: Teller::new(call.claim.view.clone()),
             claim: call.claim,
-            carrier: Leg::new(call.carrier),
+            carrier: Leg::to_caller(call.carrier),
             agent: AgentLeg::Idle,
             codec: call.codec,
             tls: call.tls,
@@ -213,15 +214,16 @@ where
         {
             return Poll::Ready(Wake::AgentStalled);
         }
-        let waits = |since: Option<Instant>| since.is_some();
         let view = &self.claim.view;
-        view.carrier_waits
-            .store(waits(self.carrier.waiting), Relaxed);
-        let agent = match &self.agent {
-            AgentLeg::Open(leg) => leg.waiting,
-            _ => None,
+        let (agent_waits, agent_queued) = match &self.agent {
+            AgentLeg::Open(leg) => (leg.waits(), leg.queued()),
+            _ => (false, 0),
         };
-        view.agent_waits.store(waits(agent), Relaxed);
+        view.carrier_waits.store(self.carrier.waits(), Relaxed);
+        view.carrier_queued.store(self.carrier.queued(), Relaxed);
+        view.agent_waits.store(agent_waits, Relaxed);
+        view.agent_queued.store(agent_queued, Relaxed);
+        self.settle();
         self.measure_sent();
         if sent_first && let Poll::Ready(wake) = self.poll_read(cx) {
             return Poll::Ready(wake);
@@ -315,13 +317,15 @@ where
         if reply.as_ref().is_some_and(oneshot::Sender::is_closed) {
             return;
         }
-        let for_agent = !matches!(order, Order::HangUp { .. } | Order::DrainExpired);
+        let for_agent = !matches!(
+            order,
+            Order::HangUp { .. } | Order::DrainExpired | Order::CallOver { .. }
+        );
         let stuck = match &self.agent {
-            AgentLeg::Open(leg) => !leg.control.is_empty(),
+            AgentLeg::Open(leg) => leg.is_stuck(),
             _ => false,
         };
         if for_agent && stuck {
-            // What is put into a full queue is not known to leave it.
             answer(reply, Verdict::Refused(Refusal::Stuck));
         } else {
             self.asked = reply;
@@ -446,7 +450,7 @@ where
                         let dialled = Instant::now();
                         let socket = link::connect(&request, &tls, limit).await?;
                         metrics.agent_connect.observe(dialled.elapsed());
-                        Ok(Box::new(Leg::new(socket)))
+                        Ok(Box::new(Leg::to_agent(socket)))
                     }));
                 }
                 Action::PingAgent => {
@@ -478,25 +482,16 @@ where
                 Action::Verdict(verdict) => answer(self.asked.take(), verdict),
                 Action::CloseAgent => self.close_agent(),
                 Action::Play(range) => {
-                    let message = self.writer.media(&out.audio[range.clone()]);
                     let bytes = range.len() as u64;
-                    if self.carrier.feed(Message::text(message)) {
-                        self.claim.view.audio_out.fetch_add(1, Relaxed);
-                        self.metrics.agent_messages.inc();
-                        self.metrics.agent_bytes.add(bytes);
-                    } else {
-                        let dropped = &self.metrics.agent_bytes_dropped;
-                        dropped.of(AgentLoss::CarrierSlow).add(bytes);
-                        self.teller.audio_not_sent(bytes);
-                    }
+                    let message = self.writer.media(&out.audio[range]);
+                    self.carrier.feed(Message::text(message), bytes);
                 }
                 Action::Mark(name) => {
                     self.carrier
-                        .feed_control(Message::text(self.writer.mark(&name)));
+                        .feed_mark(Message::text(self.writer.mark(&name)));
                 }
                 Action::Clear => {
-                    self.carrier
-                        .feed_control(Message::text(self.writer.clear()));
+                    self.carrier.feed_clear(Message::text(self.writer.clear()));
                     self.carrier.time(Timed::Clear, self.woken);
                 }
                 Action::HangUp => {
@@ -522,16 +517,29 @@ where
             return;
         };
         let audio = matches!(command, Command::AudioIn(_));
-        let dropped = &self.claim.view.frames_dropped;
-        let counted = self.metrics.caller_frames_dropped.of(CallerLoss::AgentSlow);
         self.codec.command(command, &mut |frame| {
-            if !audio {
-                leg.feed_control(Message::text(frame));
-            } else if !leg.feed(Message::text(frame)) {
-                dropped.fetch_add(1, Relaxed);
-                counted.inc();
+            let message = Message::text(frame);
+            match audio {
+                true => leg.feed(message, 1),
+                false => leg.feed_control(message),
             }
         });
+    }
+
+    /// Counts what became of the audio that the legs were fed.
+    fn settle(&mut self) {
+        let carrier = self.carrier.tally();
+        if carrier != Tally::default() {
+            let (view, metrics) = (&self.claim.view, &self.metrics);
+            view.audio_out.fetch_add(carrier.sent.messages, Relaxed);
+            counting::agent_audio(metrics, &carrier);
+            if carrier.dropped.audio > 0 {
+                self.teller.audio_not_sent(carrier.dropped.audio);
+            }
+        }
+        if let AgentLeg::Open(leg) = &mut self.agent {
+            counting::caller_audio(&self.metrics, &self.claim.view, &leg.tally());
+        }
     }
 
     /// What was waited for may be on the wire now.
@@ -554,7 +562,9 @@ where
 {
     fn close_agent(&mut self) {
         self.claim.tell(News::AgentClosed);
-        if let AgentLeg::Open(leg) = std::mem::replace(&mut self.agent, AgentLeg::Idle) {
+        if let AgentLeg::Open(mut leg) = std::mem::replace(&mut self.agent, AgentLeg::Idle) {
+            leg.give_up();
+            counting::caller_audio(&self.metrics, &self.claim.view, &leg.tally());
             self.closing = Some(Box::pin(leg::close(leg.socket, 1000)));
         }
     }

@@ -50,6 +50,8 @@ const CARRIER_PONG: Duration = Duration::from_secs(10);
 pub const STALLED: u16 = 1011;
 /// Of the agent's words so much is kept until they have been sent to the telephone.
 const MAX_WORDS: usize = 2048;
+/// From Twilio's word by a webhook that the call is over to the socket's own end.
+const OVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The deadlines of a call, from the config it began with.
 #[derive(Clone, Debug)]
@@ -262,6 +264,8 @@ pub enum Note {
         bytes: usize,
     },
     RestFailed,
+    /// The call was over, by Twilio's word, and its media socket went on.
+    Lingered,
 }
 
 /// What [`Machine::handle`] asks for; kept by the driver and reused, so that a frame costs no
@@ -359,6 +363,8 @@ pub struct Machine {
     turn: Turn,
     answered: VecDeque<String>,
     garbage: u32,
+    /// By Twilio's word the call is over: when the socket has had time to say so, and why.
+    over: Option<(Instant, Cause)>,
     ends_by: Instant,
 }
 
@@ -390,6 +396,7 @@ impl Machine {
             turn: Turn::default(),
             answered: VecDeque::new(),
             garbage: 0,
+            over: None,
         }
     }
 
@@ -425,6 +432,7 @@ impl Machine {
         };
         let others = [
             Some(self.ends_at()),
+            self.over.map(|(by, _)| by),
             Some(self.carrier_deadline()),
             self.hold_due(),
             self.quiet_until(),
@@ -779,6 +787,12 @@ impl Machine {
                 }
             }
             Phase::Goodbye(_) | Phase::Talking => {}
+        }
+        if let Some((by, cause)) = self.over
+            && now >= by
+        {
+            out.note(Note::Lingered);
+            return self.end(cause, 1000, out);
         }
         if now >= self.carrier_deadline() {
             if self.carrier_asked {

@@ -2,6 +2,7 @@
 
 mod connection;
 mod quiet;
+mod reaper;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,25 @@ const PLAIN: Capabilities = Capabilities {
     ..ABLE
 };
 
+fn settings() -> Settings {
+    Settings {
+        ready_timeout: Duration::from_secs(10),
+        ping_interval: Duration::from_secs(20),
+        pong_timeout: Duration::from_secs(10),
+        connect_budget: Duration::from_secs(3),
+        reconnect_budget: Duration::from_secs(30),
+        recycle_after: None,
+        seed: 7,
+        hold: None,
+        max_duration_farewell: None,
+        no_input: None,
+        max_duration: Duration::from_secs(7200),
+        words_interrupt: true,
+        drain_goodbye: false,
+        capabilities: &ABLE,
+    }
+}
+
 /// One call on paper.
 struct Paper {
     machine: Machine,
@@ -55,22 +75,7 @@ impl Paper {
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let start = Instant::now();
         let mut out = Outbox::default();
-        let mut settings = Settings {
-            ready_timeout: Duration::from_secs(10),
-            ping_interval: Duration::from_secs(20),
-            pong_timeout: Duration::from_secs(10),
-            connect_budget: Duration::from_secs(3),
-            reconnect_budget: Duration::from_secs(30),
-            recycle_after: None,
-            seed: 7,
-            hold: None,
-            max_duration_farewell: None,
-            no_input: None,
-            max_duration: Duration::from_secs(7200),
-            words_interrupt: true,
-            drain_goodbye: false,
-            capabilities: &ABLE,
-        };
+        let mut settings = settings();
         change(&mut settings);
         let machine = Machine::new(settings, start, &mut out);
         let mut paper = Paper {

@@ -10,6 +10,9 @@ pub enum Order {
     HangUp { now: bool },
     /// The daemon's patience with draining is over.
     DrainExpired,
+    /// Twilio says that the call is over, or (unless `caller_left`) its stream; its media socket is to
+    /// say so itself, soon.
+    CallOver { caller_left: bool },
     /// Have the agent say this to the caller.
     Say(Words),
     /// Let the agent know this for the rest of the call.

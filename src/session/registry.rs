@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -31,8 +31,11 @@ use crate::twilio::{CallSid, StreamSid};
 const ENDED_MARGIN: Duration = Duration::from_secs(60);
 /// Orders waiting in one call's mailbox.
 const MAILBOX: usize = 8;
-/// Beyond those, the daemon's own: the order to end with it always finds room.
-const RESERVED: usize = 1;
+/// Beyond those, Twilio's word that the call is over, and the daemon's own order to end with it: an
+/// operator's orders never take their room.
+const RESERVED: usize = 3;
+/// The last place is the daemon's.
+const LAST: usize = 1;
 
 /// A place for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +132,9 @@ pub struct View {
     /// Something is queued that Twilio's socket, or the agent's, has not taken yet.
     pub carrier_waits: AtomicBool,
     pub agent_waits: AtomicBool,
+    /// And how much audio that is, in bytes of the messages that wait.
+    pub carrier_queued: AtomicUsize,
+    pub agent_queued: AtomicUsize,
     /// Placed by an operator: Twilio knows nothing of it.
     pub test: bool,
 }
@@ -369,6 +375,8 @@ impl Registry {
             paused: AtomicBool::new(false),
             carrier_waits: AtomicBool::new(false),
             agent_waits: AtomicBool::new(false),
+            carrier_queued: AtomicUsize::new(0),
+            agent_queued: AtomicUsize::new(0),
             frames_in: AtomicU64::new(0),
             audio_out: AtomicU64::new(0),
             frames_dropped: AtomicU64::new(0),
@@ -545,6 +553,27 @@ impl Registry {
     pub fn forget_admitted(&self, call: &CallSid) {
         self.lock().admitted.remove(call);
         self.ended.notify_waiters();
+    }
+
+    /// Twilio says that a call is over, or (unless `caller_left`) that its stream is. One that waits for
+    /// its media socket is forgotten; a live one is told, and what becomes of that is its own affair.
+    /// Of a `stream` only the call that it carries is told.
+    pub fn call_over(&self, call: &CallSid, stream: Option<&str>, caller_left: bool) {
+        let mut inner = self.lock();
+        if stream.is_none() && inner.admitted.remove(call).is_some() {
+            self.ended.notify_waiters();
+        }
+        let Some(live) = inner.live.get(call) else {
+            return;
+        };
+        let theirs = |stream: &str| stream == live.view.facts.stream.as_str();
+        if stream.is_none_or(theirs) && live.orders.capacity() > LAST {
+            // What does not fit now has been said twice already; a call that ends has no use for it.
+            _ = live.orders.try_send(Letter {
+                order: Order::CallOver { caller_left },
+                reply: None,
+            });
+        }
     }
 
     /// Resolves at the next end of a call.

@@ -230,6 +230,38 @@ fn a_drain_takes_no_place_from_a_call_that_asks_again() {
 }
 
 #[test]
+fn a_call_is_told_that_it_is_over_and_only_by_its_own_stream() {
+    let desk = Desk::with(limits(0, 0));
+    let mut claim = desk.claim(1, ANN).unwrap();
+    let stream = format!("MZ{:032x}", 1);
+    let mut told = |stream: Option<&str>, caller_left| {
+        desk.registry.call_over(&sid(1), stream, caller_left);
+        claim.mailbox.try_recv().ok().map(|letter| letter.order)
+    };
+    let over = |caller_left| Some(Order::CallOver { caller_left });
+    assert_eq!(told(None, true), over(true));
+    assert_eq!(told(Some(&stream), false), over(false));
+    assert_eq!(told(Some(&format!("MZ{:032x}", 2)), false), None);
+    assert_eq!(told(Some(""), false), None);
+    // A stream's word is none about the place of a call whose own stream is still to come.
+    desk.admit(2, ANN).unwrap();
+    desk.registry.call_over(&sid(2), Some(&stream), false);
+    assert_eq!(desk.registry.owed(desk.now), 2);
+    desk.registry.call_over(&sid(2), None, true);
+    assert_eq!(desk.registry.owed(desk.now), 1);
+    // Whatever Twilio repeats, the daemon's own order finds its room.
+    for _ in 0..100 {
+        desk.registry.call_over(&sid(1), None, true);
+    }
+    desk.registry.close();
+    let letters = std::iter::from_fn(|| claim.mailbox.try_recv().ok());
+    let last = letters.last().map(|letter| letter.order);
+    assert_eq!(last, Some(Order::DrainExpired));
+    drop(claim);
+    desk.registry.call_over(&sid(1), None, true);
+}
+
+#[test]
 fn operators_leave_room_for_the_end_of_a_drain() {
     let registry = Registry::new(limits(0, 0));
     let facts = CallFacts {

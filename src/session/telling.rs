@@ -205,6 +205,15 @@ impl Teller {
                     say!(self, warn, "closing the stream instead of the call");
                 }
             }
+            Note::Lingered => {
+                if self.may(Line::Lingered, Level::WARN) {
+                    say!(
+                        self,
+                        warn,
+                        "media socket closed: Twilio said that its call is over"
+                    );
+                }
+            }
             // Counted only.
             Note::Answered { .. } | Note::AnswerHeard { .. } | Note::CallerAudioDropped { .. } => {}
         }

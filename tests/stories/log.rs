@@ -1,6 +1,7 @@
 //! The log as an operator reads it: what it says of a call, how much, and that nobody waits for it.
 
 use std::{
+    fs::File,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::{ExitStatus, Stdio},
@@ -262,6 +263,10 @@ struct Daemon {
 
 impl Daemon {
     async fn start(level: &str, journal: Option<&str>) -> Daemon {
+        Daemon::start_onto(Stdio::piped(), level, journal).await
+    }
+
+    async fn start_onto(stderr: Stdio, level: &str, journal: Option<&str>) -> Daemon {
         let directory = TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         let control = path("control.sock");
@@ -294,7 +299,7 @@ impl Daemon {
             .env_remove("JOURNAL_STREAM")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .kill_on_drop(true);
         if let Some(journal) = journal {
             command.env("JOURNAL_STREAM", journal);
@@ -395,6 +400,56 @@ async fn a_log_that_is_gone_ends_nothing() {
     daemon.chatter(100).await;
     in_time(async { while daemon.lost().await < 100 {} }).await;
     assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_costs_lines_and_nothing_else() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let mut daemon = Daemon::start_onto(full().into(), "debug", None).await;
+    daemon.chatter(100).await;
+    in_time(async { while daemon.lost().await < 100 {} }).await;
+    assert!(daemon.stop().await.success());
+    // Nor does it change what the exit status says.
+    for (args, code) in [(["--config", "/nonexistent"], 78), (["--no-such", "x"], 2)] {
+        let mut command = Command::new(PROGRAM);
+        let status = command.args(args).stderr(full()).status();
+        assert_eq!(
+            in_time(status).await.unwrap().code(),
+            Some(code),
+            "{args:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_comes_back_tells_what_was_lost() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.await.unwrap().success());
+    // Each end waits for the other.
+    let reader = || {
+        let path = path.clone();
+        std::thread::spawn(move || File::open(path).unwrap())
+    };
+    let first = reader();
+    let stderr = File::options().write(true).open(&path).unwrap();
+    let first = first.join().unwrap();
+    let mut daemon = Daemon::start_onto(stderr.into(), "debug", None).await;
+    drop(first);
+    daemon.chatter(100).await;
+    in_time(async { while daemon.lost().await < 100 {} }).await;
+    let back = reader().join().unwrap();
+    let lost = daemon.lost().await;
+    daemon.chatter(1).await;
+    assert!(daemon.stop().await.success());
+    let text = std::io::read_to_string(back).unwrap();
+    let words = "log lines were lost: they could not be written";
+    let told = text.lines().find(|line| line.contains(words)).unwrap();
+    assert!(told.contains("Broken pipe"), "{told}");
+    let lines: u64 = field(told, "lines").unwrap().parse().unwrap();
+    assert!(lines >= lost, "{told}, and {lost} were counted");
+    assert!(text.contains("control request") && text.contains("stopped"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

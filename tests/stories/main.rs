@@ -14,6 +14,7 @@ mod log;
 mod metrics;
 mod operator;
 mod outages;
+mod overload;
 mod refusals;
 mod secrets;
 mod service;

@@ -3,8 +3,8 @@
 //! Logging never waits: a record is put into a bounded queue under a lock that is held for as long
 //! as that takes, or it is dropped and counted, and once there is room a line tells how many were.
 //! The thread that writes does nothing else, so a journal, a terminal or a disk that has stalled
-//! stalls only it. A sink that fails ends nothing: it is tried again with the next line, and says
-//! once when it is well again. At the end of the process what is queued is written, within a bound.
+//! stalls only it. A sink that fails ends nothing: it is tried again with the next line, and now and
+//! then without one, and says once when it is well again. At the end of the process what is queued is written, within a bound.
 
 use std::{
     collections::VecDeque,
@@ -27,6 +27,9 @@ use crate::metrics::Metrics;
 const MAX_RECORDS: usize = 8192;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// A sink that has failed is tried again after so long, if no line has come before.
+const RETRY: Duration = Duration::from_secs(10);
+
 /// Where lines go. Called by the writing thread only, and may block it.
 pub trait Sink: Send {
     /// All of it, or an error.
@@ -47,6 +50,14 @@ pub struct Queue<K = Identifier> {
     /// For whoever waits for the end: everything is written.
     done: Condvar,
     metrics: Arc<Metrics>,
+    retry: Duration,
+}
+
+/// What the writer is to do next.
+enum Task {
+    Write(Record),
+    /// No line has come for a while: see whether a sink that has failed is well again.
+    Retry,
 }
 
 struct State<K> {
@@ -65,6 +76,14 @@ pub type Writer = JoinHandle<()>;
 impl<K: Hash + Eq + Send + 'static> Queue<K> {
     /// A queue and the thread that empties it into the sinks.
     pub fn start(sinks: Sinks, metrics: Arc<Metrics>) -> io::Result<(Arc<Self>, Writer)> {
+        Queue::start_with(sinks, metrics, RETRY)
+    }
+
+    fn start_with(
+        sinks: Sinks,
+        metrics: Arc<Metrics>,
+        retry: Duration,
+    ) -> io::Result<(Arc<Self>, Writer)> {
         let queue = Arc::new(Queue {
             state: Mutex::new(State {
                 records: VecDeque::new(),
@@ -77,6 +96,7 @@ impl<K: Hash + Eq + Send + 'static> Queue<K> {
             work: Condvar::new(),
             done: Condvar::new(),
             metrics,
+            retry,
         });
         let emptied = queue.clone();
         let writer = std::thread::Builder::new()
@@ -146,8 +166,10 @@ impl<K: Hash + Eq + Send + 'static> Queue<K> {
         true
     }
 
-    /// The next record to write; waits for it. `None` when there will be no more.
-    fn next(&self) -> Option<Record> {
+    /// What to do next; waits for it, while a sink is `failing` not for long. `None` when there will be
+    /// nothing more.
+    fn next(&self, failing: bool) -> Option<Task> {
+        let retry = failing.then(|| Instant::now() + self.retry);
         let mut state = self.lock();
         loop {
             let over = if state.closed {
@@ -160,18 +182,21 @@ impl<K: Hash + Eq + Send + 'static> Queue<K> {
             }
             if let Some(record) = state.take() {
                 self.metrics.log_queue.set(state.records.len() as u64);
-                return Some(record);
+                return Some(Task::Write(record));
             }
             state.tell_lost();
             if let Some(record) = state.take() {
                 self.metrics.log_queue.set(state.records.len() as u64);
-                return Some(record);
+                return Some(Task::Write(record));
             }
             if state.closed {
                 return None;
             }
+            if retry.is_some_and(|retry| retry <= Instant::now()) {
+                return Some(Task::Retry);
+            }
             let due = state.repeats.due();
-            state = match due {
+            state = match due.into_iter().chain(retry).min() {
                 None => self
                     .work
                     .wait(state)
@@ -191,7 +216,20 @@ impl<K: Hash + Eq + Send + 'static> Queue<K> {
     fn write(&self, sinks: Sinks) {
         let mut log = Outlet::new(sinks.log);
         let mut audit = sinks.audit.map(Outlet::new);
-        while let Some(record) = self.next() {
+        loop {
+            let failing = log.is_failing() || audit.as_ref().is_some_and(Outlet::is_failing);
+            let record = match self.next(failing) {
+                Some(Task::Write(record)) => record,
+                last => {
+                    // Each says what it has lost, if it can: at the end for the last time.
+                    _ = log.recover();
+                    _ = audit.as_mut().map(Outlet::recover);
+                    match last {
+                        Some(_) => continue,
+                        None => break,
+                    }
+                }
+            };
             let mut whole = log.write(&record);
             if record.is_audit()
                 && let Some(audit) = &mut audit
@@ -258,24 +296,30 @@ impl Outlet {
         }
     }
 
-    /// Whether the line was written.
-    fn write(&mut self, record: &Record) -> bool {
-        let result = match &self.failing {
-            None => Ok(()),
-            // That it works again is told before the line that shows it.
-            Some((lines, error)) => self.sink.write(&Record::ours(
+    fn is_failing(&self) -> bool {
+        self.failing.is_some()
+    }
+
+    /// Tells what was lost, if anything was; so it shows whether the sink works again.
+    fn recover(&mut self) -> io::Result<()> {
+        if let Some((lines, error)) = &self.failing {
+            self.sink.write(&Record::ours(
                 Level::WARN,
                 "log lines were lost: they could not be written",
                 vec![
                     ("lines", Value::Other(lines.to_string())),
                     ("error", Value::Text(error.clone())),
                 ],
-            )),
-        };
-        let result = result.and_then(|()| {
+            ))?;
             self.failing = None;
-            self.sink.write(record)
-        });
+        }
+        Ok(())
+    }
+
+    /// Whether the line was written.
+    fn write(&mut self, record: &Record) -> bool {
+        // That it works again is told before the line that shows it.
+        let result = self.recover().and_then(|()| self.sink.write(record));
         if let Err(error) = &result {
             let failing = self.failing.get_or_insert((0, error.to_string()));
             failing.0 += 1;

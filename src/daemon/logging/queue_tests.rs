@@ -159,6 +159,32 @@ fn a_sink_that_fails_is_tried_again_and_says_so_once() {
 }
 
 #[test]
+fn what_was_lost_is_told_without_another_line_as_soon_as_it_can_be() {
+    let open = |failures, retry| {
+        let (log, written) = kept(failures);
+        let sinks = Sinks { log, audit: None };
+        let metrics = Arc::new(Metrics::default());
+        let (queue, _) = Queue::<u8>::start_with(sinks, metrics.clone(), retry).unwrap();
+        queue.push(line(0), None);
+        (queue, written, metrics)
+    };
+    let told = "log lines were lost: they could not be written lines=1";
+    // The line, and twice the attempt to tell of it.
+    let (queue, written, metrics) = open(3, Duration::from_millis(1));
+    let recovered = written.recv_timeout(LONG).unwrap();
+    assert!(recovered.starts_with(told), "{recovered}");
+    queue.push(line(1), None);
+    assert!(queue.close(LONG));
+    assert_eq!(written.try_iter().collect::<Vec<_>>(), ["line 1"]);
+    assert_eq!(metrics.log_lines_lost.get(), 1, "an attempt is no line");
+    // At the end it is not waited for.
+    let (queue, written, _) = open(1, LONG * 100);
+    assert!(queue.close(LONG));
+    let last = written.try_iter().last().unwrap();
+    assert!(last.starts_with(told), "{last}");
+}
+
+#[test]
 fn audit_lines_go_to_their_own_sink_besides() {
     let ((log, lines), (other, audits)) = (kept(0), kept(0));
     let (queue, _) = open(log, Some(other));

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use super::{Action, AgentState, Machine, Note, Outbox, Phase};
+use super::{Action, AgentState, Machine, Note, OVER_LIMIT, Outbox, Phase};
 use crate::session::{
     cause::Cause,
     goodbye::Goodbye,
@@ -30,6 +30,10 @@ impl Machine {
                 self.drain_expired(now, out);
                 Ok(true)
             }
+            Order::CallOver { caller_left } => {
+                self.call_over(now, caller_left);
+                Ok(true)
+            }
             Order::Say(words) => self.say(words, out),
             Order::AddContext(words) => self.add_context(words, out),
             Order::Pause => self.pause(out),
@@ -40,6 +44,24 @@ impl Machine {
             Ok(false) => Verdict::Already,
             Err(refusal) => Verdict::Refused(refusal),
         }));
+    }
+
+    /// Twilio tells by a webhook what the media socket mostly tells some moments later, and sometimes
+    /// never: a socket without a call is given that time, and then closed.
+    fn call_over(&mut self, now: Instant, caller_left: bool) {
+        let cause = match caller_left {
+            true => Cause::CallerHungUp,
+            false => Cause::CarrierLost,
+        };
+        let by = now + OVER_LIMIT;
+        if let Phase::HangingUp { deadline, .. } = &mut self.phase {
+            *deadline = by.min(*deadline);
+        }
+        match &mut self.over {
+            Some((_, known)) if caller_left => *known = cause,
+            Some(_) => {}
+            None => self.over = Some((by, cause)),
+        }
     }
 
     /// More is to be heard of the agent without anybody asking: the rest of its turn, or what it
