@@ -18,6 +18,7 @@ mod phone;
 mod script;
 mod shrink;
 mod sound;
+mod tally;
 mod temper;
 mod world;
 
@@ -26,7 +27,7 @@ use std::time::Instant;
 pub use draw::bytes_of;
 pub use judge::{Broken, Rule};
 pub use shrink::shrink;
-pub use world::Tally;
+pub use tally::Tally;
 
 use draw::Draws;
 use temper::Temper;

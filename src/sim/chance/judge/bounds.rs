@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     BACK_OFF, CARRIER_GONE, CONNECTS, FAILING, FAREWELL, HANGING_UP, Judge, LAST_MARK, LAST_WORDS,
-    Line, MOST_HELD, Phone, RECYCLING, Rule,
+    LINGERS, Line, MOST_HELD, Phone, RECYCLING, Rule,
 };
 use crate::session::machine::Machine;
 
@@ -36,6 +36,8 @@ impl Judge {
         }
         let unheard = late(self.carrier_heard, CARRIER_GONE + 2 * slack);
         self.holds(Rule::Ends, !unheard, "the carrier is silent for ever");
+        let lingers = self.call_over.is_some_and(|at| late(at, LINGERS + slack));
+        self.holds(Rule::Ends, !lingers, "a socket outlives its call");
         let most = self.settings.max_duration + LAST_WORDS;
         let long = late(self.started, most + slack);
         self.holds(Rule::Ends, !long, "a call without an end");

@@ -105,6 +105,7 @@ impl<'a> Seen<'a> {
                 Order::HangUp { now: true } => "hang up now",
                 Order::HangUp { now: false } => "hang up",
                 Order::DrainExpired => "drain expired",
+                Order::CallOver { .. } => "call over",
                 Order::Say(_) => "say",
                 Order::AddContext(_) => "context",
                 Order::Pause => "pause",
