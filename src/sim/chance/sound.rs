@@ -32,16 +32,11 @@ impl Tongue {
     }
 
     fn group(self, number: u64) -> [u8; GROUP as usize] {
-        let (mark, base, digit): (u8, u64, fn(u8) -> u8) = match self.loud(number) {
-            true => (LOUD, LOUD_BASE, loud),
-            false => (QUIET, QUIET_BASE, quiet),
+        // Two calls, so that the compiler knows by what it divides.
+        let (mark, [a, b, c, d]) = match self.loud(number) {
+            true => (LOUD, digits::<LOUD_BASE>(number).map(loud)),
+            false => (QUIET, digits::<QUIET_BASE>(number).map(quiet)),
         };
-        let mut left = number;
-        let [a, b, c, d] = [(); 4].map(|()| {
-            let lowest = digit((left % base) as u8);
-            left /= base;
-            lowest
-        });
         [mark, a, b, c, d, a, b, c]
     }
 
@@ -82,6 +77,16 @@ impl Tongue {
 fn prefix(expected: &[u8], found: &[u8]) -> usize {
     let same = |(expected, found): &(&u8, &u8)| expected == found;
     expected.iter().zip(found).take_while(same).count()
+}
+
+/// The lowest comes first.
+fn digits<const BASE: u64>(number: u64) -> [u8; 4] {
+    let mut left = number;
+    [(); 4].map(|()| {
+        let lowest = (left % BASE) as u8;
+        left /= BASE;
+        lowest
+    })
 }
 
 /// Everything from 0 to 239 but the mark and negative zero.

@@ -110,7 +110,7 @@ impl Temper {
             no_greeting: one.one_in(4),
             slow_ms: one.of(&[300, 300, 20, 3000]),
         };
-        let frame = choose(two.what, 0, [20, 20, 60, 200]);
+        let frame = choose(two.what, 0, [20, 40, 100, 200]);
         let echo = choose(two.what, 2, [0, 60, 250, 900]);
         let busy = choose(two.what, 6, [0, 0, 5, 1500]);
         Some(Temper {

@@ -109,6 +109,9 @@ impl<'a> World<'a> {
         }
         let mut judge = Judge::new(temper.settings.clone(), temper.tongue, now);
         judge.slack = temper.busy;
+        if temper.wire {
+            judge.with_codec();
+        }
         let translation = match temper.wire {
             true => Translation::Wire(
                 Wire::default(),

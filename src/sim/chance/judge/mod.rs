@@ -106,6 +106,7 @@ struct HungUp {
 
 pub struct Judge {
     settings: Settings,
+    wire: bool,
     started: Instant,
     /// How late ticks may be, and how long the machine slept.
     pub slack: Duration,
@@ -200,6 +201,7 @@ impl Judge {
     pub fn new(settings: Settings, tongue: Tongue, now: Instant) -> Self {
         Judge {
             settings,
+            wire: false,
             started: now,
             slack: Duration::ZERO,
             broken: None,
@@ -238,6 +240,11 @@ impl Judge {
             covered: 0,
             most_held: 0,
         }
+    }
+
+    /// The real codec is there too, and has promises of its own.
+    pub fn with_codec(&mut self) {
+        self.wire = true;
     }
 
     /// The first one counts; what follows it may be its consequence.
@@ -455,6 +462,11 @@ impl Judge {
                 let known = led.played == mulaw.len() || (led.played == 0 && led.dropped);
                 self.holds(Rule::Lost, known, "a part of the agent's words is lost");
                 let stale = self.cut.is_some_and(|cut| segment <= cut);
+                self.holds(
+                    Rule::Wire,
+                    !(stale && self.wire),
+                    "the codec lets stale audio pass",
+                );
                 let late = before.farewell.is_some_and(|farewell| {
                     (farewell.firm && farewell.owed == 0) || now >= farewell.asked + FAREWELL
                 });
