@@ -1,24 +1,24 @@
 //! Sound that tells where it is from: each sample of a stream can be found again.
 //!
-//! Eight bytes tell a position: a mark, then the position's eighth in digits. A caller speaks and is
+//! Sixteen bytes tell a position: a mark, then its sixteenth in digits, again and again. A caller speaks and is
 //! quiet by turns, loud enough for a voice or not: the digits are of one alphabet or the other. None
 //! of them is mu-law's silence nor its negative zero, so what is filled in by the bridge is told from
 //! what was sent, and a way through linear samples and back changes nothing.
 
 /// Mu-law silence: never part of a stream.
 pub const SILENCE: u8 = 0xff;
-const GROUP: u64 = 8;
+const GROUP: u64 = 16;
 /// The loudest sample there is, and one of the quietest.
 const LOUD: u8 = 0x80;
 const QUIET: u8 = 0xfe;
-const LOUD_BASE: u64 = 238;
-const QUIET_BASE: u64 = 28;
+const LOUD_BASE: u32 = 238;
+const QUIET_BASE: u32 = 28;
 
 /// How a stream's samples sound.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tongue {
     /// Loud for so many groups, then quiet for as many. 0 is always loud.
-    pub turn: u64,
+    pub turn: u32,
     pub never_loud: bool,
 }
 
@@ -27,23 +27,23 @@ impl Tongue {
         self.turn == 0 && !self.never_loud
     }
 
-    fn loud(self, group: u64) -> bool {
+    fn loud(self, group: u32) -> bool {
         !self.never_loud && (self.turn == 0 || group / self.turn % 2 == 0)
     }
 
-    fn group(self, number: u64) -> [u8; GROUP as usize] {
+    fn group(self, number: u32) -> [u8; GROUP as usize] {
         // Two calls, so that the compiler knows by what it divides.
         let (mark, [a, b, c, d]) = match self.loud(number) {
             true => (LOUD, digits::<LOUD_BASE>(number).map(loud)),
             false => (QUIET, digits::<QUIET_BASE>(number).map(quiet)),
         };
-        [mark, a, b, c, d, a, b, c]
+        [mark, a, b, c, d, a, b, c, d, a, b, c, d, a, b, c]
     }
 
     /// Appends the stream's samples from `position` on.
     pub fn fill(self, position: u64, bytes: usize, out: &mut Vec<u8>) {
         let end = out.len() + bytes;
-        let mut number = position / GROUP;
+        let mut number = (position / GROUP) as u32;
         out.reserve(bytes + GROUP as usize);
         out.extend_from_slice(&self.group(number)[(position % GROUP) as usize..]);
         while out.len() < end {
@@ -55,7 +55,7 @@ impl Tongue {
 
     /// How much of the beginning of `sound` is the stream from `position` on.
     pub fn agrees(self, position: u64, sound: &[u8]) -> usize {
-        let mut number = position / GROUP;
+        let mut number = (position / GROUP) as u32;
         let first = &self.group(number)[(position % GROUP) as usize..];
         let mut agree = prefix(first, sound);
         if agree < first.len() {
@@ -80,7 +80,7 @@ fn prefix(expected: &[u8], found: &[u8]) -> usize {
 }
 
 /// The lowest comes first.
-fn digits<const BASE: u64>(number: u64) -> [u8; 4] {
+fn digits<const BASE: u32>(number: u32) -> [u8; 4] {
     let mut left = number;
     [(); 4].map(|()| {
         let lowest = (left % BASE) as u8;
@@ -107,16 +107,18 @@ fn quiet(digit: u8) -> u8 {
 pub fn locate(sound: &[u8]) -> Option<u64> {
     let is_mark = |byte: &u8| [LOUD, QUIET].contains(byte);
     let mark = sound.iter().take(GROUP as usize).position(is_mark)?;
-    let mut number = 0;
+    let mut number = 0u32;
     for byte in sound.get(mark + 1..mark + 5)?.iter().rev() {
         let byte = *byte;
         number = match sound[mark] {
-            LOUD => number * LOUD_BASE + u64::from(if byte < 127 { byte } else { byte - 2 }),
-            _ if byte < 0x7f => number * QUIET_BASE + u64::from(byte.checked_sub(0x70)?),
-            _ => number * QUIET_BASE + u64::from(byte.checked_sub(0xf0)?) + 14,
+            LOUD => number
+                .checked_mul(LOUD_BASE)?
+                .checked_add(u32::from(if byte < 127 { byte } else { byte - 2 }))?,
+            _ if byte < 0x7f => number * QUIET_BASE + u32::from(byte.checked_sub(0x70)?),
+            _ => number * QUIET_BASE + u32::from(byte.checked_sub(0xf0)?) + 14,
         };
     }
-    (number * GROUP).checked_sub(mark as u64)
+    (u64::from(number) * GROUP).checked_sub(mark as u64)
 }
 
 #[cfg(test)]
@@ -145,12 +147,12 @@ mod tests {
         for tongue in TONGUES {
             for position in (0..4000).chain(4_000_000..4_000_500) {
                 let mut sound = Vec::new();
-                tongue.fill(position, 16, &mut sound);
+                tongue.fill(position, 32, &mut sound);
                 assert_eq!(locate(&sound), Some(position));
-                assert_eq!(tongue.agrees(position, &sound), 16);
-                assert!(tongue.agrees(position + 8, &sound) < 16);
+                assert_eq!(tongue.agrees(position, &sound), 32);
+                assert!(tongue.agrees(position + 16, &sound) < 32);
             }
-            assert_eq!(locate(&[SILENCE; 16]), None);
+            assert_eq!(locate(&[SILENCE; 32]), None);
         }
     }
 
@@ -180,6 +182,6 @@ mod tests {
         };
         let [loud, quiet, both] = TONGUES;
         assert!(heard(loud, 0) && heard(loud, 1600) && !heard(quiet, 0));
-        assert!(heard(both, 0) && !heard(both, 800) && heard(both, 1600));
+        assert!(heard(both, 0) && !heard(both, 1600) && heard(both, 3200));
     }
 }

@@ -118,9 +118,9 @@ impl Temper {
             settings,
             manner,
             frame_bytes: frame as usize * 8,
-            // Loud for so many milliseconds, quiet for as many.
+            // Loud for three seconds or twelve, quiet for as long.
             tongue: Tongue {
-                turn: three.of(&[0, 0, 3000, 12_000]),
+                turn: three.of(&[0, 0, 1500, 6000]),
                 never_loud: three.one_in(4),
             },
             latency: ms(choose(two.what, 4, [0, 0, 40, 400])),

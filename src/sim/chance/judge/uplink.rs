@@ -91,7 +91,8 @@ impl Uplink {
             let expected = self.next.unwrap_or(self.reached);
             let mut from = expected;
             let mut agree = self.tongue.agrees(from, bytes);
-            if agree < bytes.len().min(8) {
+            let stretch = bytes.iter().take(16).take_while(|byte| **byte != SILENCE);
+            if agree < stretch.count() {
                 from = sound::locate(bytes).ok_or("a sample that the caller never sent")?;
                 agree = self.tongue.agrees(from, bytes);
             }
