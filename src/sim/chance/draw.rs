@@ -119,7 +119,7 @@ mod tests {
         assert_ne!(bytes_of(7), bytes_of(8));
         for seed in 0..1000 {
             let bytes = bytes_of(seed);
-            assert!(bytes.len() >= HEAD * RECORD && bytes.len() % RECORD == 0);
+            assert!(bytes.len() >= HEAD * RECORD && bytes.len().is_multiple_of(RECORD));
         }
         // Vigna's own first value for seed 0.
         assert_eq!(SplitMix(0).next(), 0xe220_a839_7b1d_cdaf);

@@ -89,7 +89,10 @@ impl Phone {
     pub fn mark(&mut self, now: Instant, name: &str) {
         self.unmarked = false;
         self.given += 1;
-        if self.forgets.is_some_and(|every| self.given % every == 0) {
+        if self
+            .forgets
+            .is_some_and(|every| self.given.is_multiple_of(every))
+        {
             return;
         }
         let at = now + self.latency;

@@ -28,7 +28,7 @@ impl Tongue {
     }
 
     fn loud(self, group: u32) -> bool {
-        !self.never_loud && (self.turn == 0 || group / self.turn % 2 == 0)
+        !self.never_loud && (self.turn == 0 || (group / self.turn).is_multiple_of(2))
     }
 
     fn group(self, number: u32) -> [u8; GROUP as usize] {

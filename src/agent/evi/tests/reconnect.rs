@@ -101,6 +101,6 @@ fn what_belonged_to_the_old_connection_is_forgotten() {
     let events = hear(codec, &speech("a"));
     let (bytes, after) = audio(&events);
     assert_eq!(after, [2]);
-    assert!(bytes > 0 && without_audio(events) == []);
+    assert!(bytes > 0 && without_audio(events).is_empty());
     assert_eq!(hear(codec, &call).len(), 1);
 }

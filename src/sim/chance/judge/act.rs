@@ -313,7 +313,7 @@ impl Judge {
         let open_turn = self.turn_open && !self.paused;
         self.farewell = Some(Farewell {
             asked: now,
-            firm: !by_agent && !(given && cause == Cause::NoInput),
+            firm: !(by_agent || given && cause == Cause::NoInput),
             said: !open_turn,
             waits: by_agent || given,
             owed: match given {

@@ -97,12 +97,10 @@ impl Judge {
             let hopeless = late(away, budget + 2 * slack);
             self.holds(Rule::Reconnects, !hopeless, "it is looked for too long");
         }
-        if self.line == Line::Ready && !self.paused {
-            if let Some(watch) = &self.settings.no_input {
-                let since = self.quiet.max(self.sums);
-                let silent = late(since, watch.timeout + slack);
-                self.holds(Rule::Quiet, !silent, "nobody says anything for ever");
-            }
+        if let (Line::Ready, false, Some(watch)) = (self.line, self.paused, &self.settings.no_input)
+        {
+            let silent = late(self.quiet.max(self.sums), watch.timeout + slack);
+            self.holds(Rule::Quiet, !silent, "nobody says anything for ever");
         }
         let may = !self.settings.reconnect_budget.is_zero();
         if let (Line::Ready, Some(after), true) = (self.line, self.settings.recycle_after, may) {
