@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run admin_line`; see fuzz/README.md.
+//! `fuzz/run 60 admin_line`; see fuzz/README.md.
 #![no_main]
 
 #[path = "../src/admin_line.rs"]

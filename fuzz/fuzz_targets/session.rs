@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run session`; see fuzz/README.md.
+//! `fuzz/run 60 session`; see fuzz/README.md.
 #![no_main]
 
 #[path = "../src/session.rs"]

@@ -2,6 +2,10 @@
 //!
 //! Whatever telephone, agent, operator and clock do: the promises of `sim::chance` hold after every
 //! event, and nothing panics. See tests/simulation.rs for how to read one that breaks a promise.
+//!
+//! The input is records of four bytes: three that say what kind of call it is, then one for each
+//! thing that happens: what, when, and two bytes of particulars. When they are used up the caller
+//! hangs up.
 
 use std::time::Instant;
 

@@ -24,6 +24,8 @@ use super::{
 pub(super) struct Report<'t> {
     file: String,
     text: &'t str,
+    /// Where each line begins: a file that is no config at all has a problem on every line.
+    starts: Vec<usize>,
     /// Lines that are no TOML.
     broken: BTreeSet<usize>,
     problems: Vec<Problem>,
@@ -31,9 +33,11 @@ pub(super) struct Report<'t> {
 
 impl<'t> Report<'t> {
     pub fn new(file: &str, text: &'t str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
         Report {
             file: file.to_owned(),
             text,
+            starts: [0].into_iter().chain(ends).collect(),
             broken: BTreeSet::new(),
             problems: Vec::new(),
         }
@@ -51,7 +55,8 @@ impl<'t> Report<'t> {
             self.broken.extend(first..=last);
             if reported.insert(first) {
                 // The message alone: the error's own Display quotes the line.
-                let line = self.text.lines().nth(first - 1).unwrap_or("");
+                let begun = self.text.get(self.starts[first - 1]..).unwrap_or("");
+                let line = begun.lines().next().unwrap_or("");
                 let (what, mend) = syntax(error.message(), line);
                 self.add(Some(first), "", what, mend);
             }
@@ -77,8 +82,7 @@ impl<'t> Report<'t> {
     }
 
     pub fn line(&self, offset: usize) -> usize {
-        let upto = &self.text.as_bytes()[..offset.min(self.text.len())];
-        1 + upto.iter().filter(|b| **b == b'\n').count()
+        self.starts.partition_point(|start| *start <= offset)
     }
 
     pub fn add(

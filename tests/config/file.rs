@@ -131,6 +131,27 @@ t.toml:11: not TOML: key with no value; write it as key = value, with strings in
     );
 }
 
+/// Each of these once took minutes: every line was looked for from the beginning of the file.
+#[test]
+fn a_file_that_is_no_config_at_all_is_told_line_by_line() {
+    for (line, told) in [
+        (
+            "Nov 22 10:00:00 host sshd[1]: accepted",
+            "not TOML: key with no value",
+        ),
+        ("[x]", "not TOML: duplicate key"),
+    ] {
+        let text = format!("{line}\n").repeat(250 * 1024 / (line.len() + 1));
+        let problems = parse(&text).unwrap_err();
+        let lines = text.lines().count();
+        assert!(problems.iter().count() >= lines, "{line}");
+        let last = problems.iter().rfind(|problem| problem.line.is_some());
+        let last = last.expect("a problem of the last line");
+        assert_eq!(last.line, Some(lines), "{last}");
+        assert!(last.to_string().contains(told), "{last}");
+    }
+}
+
 #[test]
 fn a_key_that_is_not_known_is_told_what_was_meant() {
     for (text, line) in [

@@ -453,7 +453,11 @@ async fn an_agent_that_cannot_be_dialled_for_want_of_files_is_not_blamed() {
     let told = world.bridge.until_logged("no connection to the agent");
     let told = told.await.unwrap();
     assert!(told.contains("raise LimitNOFILE="), "{told}");
+    // The agent is called again, and there it is.
     let_open(&world, None, &before);
+    let connected = world.bridge.until_logged("connected to agent");
+    connected.await.unwrap();
+    call.hang_up().await;
     in_time(call.finish()).await;
     close(world).await;
 }

@@ -8,6 +8,8 @@ use crate::agent::Role;
 
 /// Enough for the last dozen turns; a context may have [`super::codec`]'s own limit besides.
 const MAX: usize = 3072;
+/// Who says a line, counted with it: many short lines are long, too.
+const SPEAKER: usize = "\nCaller: ".len();
 
 #[derive(Default)]
 pub(super) struct Recap {
@@ -24,14 +26,14 @@ impl Recap {
         }
         if replace && self.lines.back().is_some_and(|(last, _)| *last == role) {
             let (_, old) = self.lines.pop_back().expect("looked at just now");
-            self.bytes -= old.len();
+            self.bytes -= old.len() + SPEAKER;
         }
-        let text = &text[..text.floor_char_boundary(MAX)];
-        self.bytes += text.len();
+        let text = &text[..text.floor_char_boundary(MAX - SPEAKER)];
+        self.bytes += text.len() + SPEAKER;
         self.lines.push_back((role, text.to_owned()));
         while self.bytes > MAX {
             let (_, oldest) = self.lines.pop_front().expect("there are bytes");
-            self.bytes -= oldest.len();
+            self.bytes -= oldest.len() + SPEAKER;
         }
     }
 
@@ -86,5 +88,10 @@ mod tests {
         assert!(recap.told().contains("\nCaller: 499 "));
         recap.said(Role::Agent, &"ö".repeat(MAX), false);
         assert!(recap.bytes <= MAX && recap.lines.len() == 1);
+        for _ in 0..MAX {
+            recap.said(Role::Caller, "a", false);
+        }
+        let words = recap.told().lines().next().map_or(0, str::len);
+        assert!(recap.told().len() <= words + MAX);
     }
 }

@@ -29,7 +29,7 @@ mod tests;
 mod twiml;
 mod upgrade;
 mod webhook;
-mod wire;
+pub mod wire;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
