@@ -206,11 +206,25 @@ mod tests {
     }
 
     #[test]
-    fn a_new_agent_may_hear_the_last_words_again() {
-        let mut uplink = Uplink::default();
-        uplink.heard(&said(0, 800)).unwrap();
+    fn a_new_agent_hears_again_what_was_not_answered() {
+        let heard = || {
+            let mut uplink = Uplink::default();
+            uplink.heard(&said(0, 800)).unwrap();
+            uplink
+        };
+        let mut uplink = heard();
         uplink.connected();
-        uplink.heard(&said(160, 800)).unwrap();
+        uplink.heard(&said(0, 960)).unwrap();
         uplink.up_to_date(960).unwrap();
+
+        let mut forgetful = heard();
+        forgetful.connected();
+        assert!(forgetful.heard(&said(160, 800)).is_err());
+
+        let mut answered = heard();
+        answered.understood();
+        answered.answers();
+        answered.connected();
+        answered.heard(&said(800, 160)).unwrap();
     }
 }
