@@ -23,7 +23,8 @@
 //! - [`check`]: looks whether all is ready for calls, before the first one.
 //! - [`daemon`]: puts it all together; start, drain, exit.
 //! - `humebridgectl`: [`ctl`].
-//! - [`sim`]: a telephone, an EVI and a Twilio REST API, strict and faithful; demo and load.
+//! - [`sim`]: a telephone, an EVI and a Twilio REST API, strict and faithful; demo,
+//!   load and soak.
 
 mod accepting;
 pub mod admin;

@@ -59,6 +59,7 @@ fn line(call: &mut Call, bytes: &[u8]) {
         "c" => call.context(rest),
         // Cut: the newest utterance that was heard, or any number.
         "h" => call.cut(first.parse().ok()),
+        "m" => call.remind(),
         "p" => call.empty(Command::Pause, "pause_assistant_message"),
         "u" => call.empty(Command::Resume, "resume_assistant_message"),
         "x" => call.closed(first.parse().ok()),
@@ -199,6 +200,12 @@ impl Call {
         // The newest is there in full; what is kept of the older is bounded.
         assert!(sent.ends_with(text));
         assert!(sent.len() <= text.len().max(4096) + MOST_KNOWN);
+    }
+
+    fn remind(&mut self) {
+        let frame = self.command(Command::Remind).expect("settings");
+        let sent = frame["context"]["text"].as_str().expect("a text");
+        assert!(sent.len() <= MOST_KNOWN);
     }
 
     fn empty(&mut self, command: Command<'_>, kind: &str) {

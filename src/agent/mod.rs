@@ -32,6 +32,9 @@ pub enum Command<'a> {
     Say { text: &'a str },
     /// Give the agent something to know.
     AddContext { text: &'a str },
+    /// Tell the agent what was said so far: it was asked to take the conversation up and has begun
+    /// another.
+    Remind,
     /// What the caller heard of an utterance before it was cut off by a clear. Only after a real
     /// clear: from here on the codec drops what still arrives of this utterance and of older ones
     /// ([`Ignored::Stale`]), until a new utterance begins. Several cut at once: the newest suffices.

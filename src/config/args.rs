@@ -23,6 +23,7 @@ pub enum Invocation {
     Check(CheckArgs),
     Demo(DemoArgs),
     Load(LoadArgs),
+    Soak(SoakArgs),
     /// The text to print on stdout, with its last newline.
     Help(&'static str),
     Version,
@@ -70,6 +71,18 @@ pub struct LoadArgs {
     pub json: bool,
 }
 
+/// Many simulated calls for a long time, some over bad wires.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SoakArgs {
+    /// At the same time; at least one.
+    pub calls: usize,
+    /// A tenth at least.
+    pub minutes: f64,
+    /// Which calls and wires meet what; drawn when absent.
+    pub seed: Option<u64>,
+    pub json: bool,
+}
+
 /// A command line that cannot be followed, and why, on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
@@ -88,15 +101,23 @@ enum Command {
     Check,
     Demo,
     Load,
+    Soak,
 }
 
 impl Command {
-    const NAMED: [(&'static str, Command); 3] = [
+    const NAMED: [(&'static str, Command); 4] = [
         ("check", Command::Check),
         ("demo", Command::Demo),
         ("load", Command::Load),
+        ("soak", Command::Soak),
     ];
-    const ALL: [Command; 4] = [Command::Run, Command::Check, Command::Demo, Command::Load];
+    const ALL: [Command; 5] = [
+        Command::Run,
+        Command::Check,
+        Command::Demo,
+        Command::Load,
+        Command::Soak,
+    ];
 
     fn called(self) -> &'static str {
         match self {
@@ -104,6 +125,7 @@ impl Command {
             Command::Check => "hume-bridge check",
             Command::Demo => "hume-bridge demo",
             Command::Load => "hume-bridge load",
+            Command::Soak => "hume-bridge soak",
         }
     }
 
@@ -129,6 +151,7 @@ impl Command {
             ],
             Command::Demo => &["out", "caller", "agent", "fast", "help"],
             Command::Load => &["calls", "secs", "json", "help"],
+            Command::Soak => &["calls", "minutes", "seed", "json", "help"],
         }
     }
 
@@ -138,6 +161,7 @@ impl Command {
             Command::Check => CHECK_HELP,
             Command::Demo => DEMO_HELP,
             Command::Load => LOAD_HELP,
+            Command::Soak => SOAK_HELP,
         }
     }
 }
@@ -149,6 +173,7 @@ Usage: hume-bridge [OPTIONS]         take calls, in the foreground
        hume-bridge check [OPTIONS]   look whether all is ready for calls
        hume-bridge demo [OPTIONS]    show one simulated call
        hume-bridge load [OPTIONS]    measure many simulated calls
+       hume-bridge soak [OPTIONS]    hold simulated calls for long, over bad wires
 
 Options:
   --config FILE       the config [/etc/hume-bridge/hume-bridge.toml]
@@ -210,6 +235,23 @@ Options:
   -h, --help  print this
 ";
 
+const SOAK_HELP: &str = "\
+Starts a bridge on this machine and holds simulated calls that come and go,
+some of them over wires that break, stall or garble. Prints what was lost, what
+was left behind, and whether memory grew.
+
+Usage: hume-bridge soak --calls N --minutes M [--seed S] [--json]
+
+Options:
+  --calls N    calls at the same time
+  --minutes M  for how long; 0.5 is half a minute
+  --seed S     which calls and wires meet what; the same seed, the same again
+  --json       print JSON
+  -h, --help   print this
+
+Exit status: 0 nothing was lost or left behind, 1 something was
+";
+
 /// `args` without the program's name.
 pub fn parse<I>(args: I) -> Result<Invocation, UsageError>
 where
@@ -223,6 +265,7 @@ where
     let (mut run, mut demo) = (RunArgs::default(), DemoArgs::default());
     let mut offline = false;
     let (mut calls, mut secs, mut json) = (None, None, false);
+    let (mut minutes, mut seed) = (None, None);
 
     loop {
         let argument = match parser.next() {
@@ -282,9 +325,15 @@ where
             (Command::Demo, "caller") => demo.caller = Some(path(&mut parser, &option)?),
             (Command::Demo, "agent") => demo.agent = Some(agent(&mut parser)?),
             (Command::Demo, "fast") => demo.fast = true,
-            (Command::Load, "calls") => calls = Some(number(&mut parser, &option, 1..=100_000)?),
+            (Command::Load | Command::Soak, "calls") => {
+                calls = Some(number(&mut parser, &option, 1..=100_000)?);
+            }
             (Command::Load, "secs") => secs = Some(number(&mut parser, &option, 1..=86_400)?),
-            (Command::Check | Command::Load, "json") => json = true,
+            (Command::Soak, "minutes") => minutes = Some(span(&mut parser, &option)?),
+            (Command::Soak, "seed") => {
+                seed = Some(number(&mut parser, &option, 0..=u64::from(u32::MAX))?);
+            }
+            (Command::Check | Command::Load | Command::Soak, "json") => json = true,
             _ => return Err(unknown(&option, command)),
         }
         if command == Command::Run {
@@ -300,18 +349,35 @@ where
             (Some(calls), Some(secs)) => Invocation::Load(LoadArgs { calls, secs, json }),
             (calls, secs) => {
                 let missing = [("--calls N", calls.is_none()), ("--secs S", secs.is_none())];
-                let missing: Vec<_> = missing
-                    .iter()
-                    .filter(|(_, missing)| *missing)
-                    .map(|(name, _)| *name)
-                    .collect();
-                return Err(see_help(
-                    format!("load needs {}", missing.join(" and ")),
-                    command,
-                ));
+                return Err(needs("load", &missing, command));
+            }
+        },
+        Command::Soak => match (calls, minutes) {
+            (Some(calls), Some(minutes)) => Invocation::Soak(SoakArgs {
+                calls,
+                minutes,
+                seed,
+                json,
+            }),
+            (calls, minutes) => {
+                let missing = [
+                    ("--calls N", calls.is_none()),
+                    ("--minutes M", minutes.is_none()),
+                ];
+                return Err(needs("soak", &missing, command));
             }
         },
     })
+}
+
+/// Options without which a command cannot be, and whether they are missing.
+fn needs(name: &str, options: &[(&str, bool)], command: Command) -> UsageError {
+    let missing: Vec<_> = options
+        .iter()
+        .filter(|(_, missing)| *missing)
+        .map(|(option, _)| *option)
+        .collect();
+    see_help(format!("{name} needs {}", missing.join(" and ")), command)
 }
 
 fn see_help(what: String, command: Command) -> UsageError {
@@ -410,6 +476,17 @@ where
             "--{option} needs a whole number from {} to {}",
             range.start(),
             range.end()
+        ))),
+    }
+}
+
+/// Minutes, in tenths if need be.
+fn span(parser: &mut lexopt::Parser, option: &str) -> Result<f64, UsageError> {
+    match text(parser, option)?.parse() {
+        // A week; NaN is in no range.
+        Ok(minutes) if (0.1..=10_080.0).contains(&minutes) => Ok(minutes),
+        _ => Err(UsageError(format!(
+            "--{option} needs a number of minutes from 0.1 to 10080"
         ))),
     }
 }

@@ -61,6 +61,7 @@ pub fn main() -> ExitCode {
         Ok(Invocation::Check(args)) => check::main(&args),
         Ok(Invocation::Demo(demo)) => sim::demo::main(&demo),
         Ok(Invocation::Load(load)) => sim::load::main(&load),
+        Ok(Invocation::Soak(soak)) => sim::soak::main(&soak),
         Ok(Invocation::Help(text)) => print(text),
         Ok(Invocation::Version) => print(concat!("hume-bridge ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => {

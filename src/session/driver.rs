@@ -204,6 +204,8 @@ where
             && closing.as_mut().poll(cx).is_ready()
         {
             self.closing = None;
+            // Somebody may be dialled now.
+            cx.waker().wake_by_ref();
         }
         // Nothing more can be read now: what has been fed leaves, in one go.
         if self.carrier.poll_flush(cx).is_ready() {
@@ -271,6 +273,8 @@ where
     fn poll_agent(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         match &mut self.agent {
             AgentLeg::Idle => Poll::Pending,
+            // An agent may refuse to take up a conversation that it is still having.
+            AgentLeg::Connecting(_) if self.closing.is_some() => Poll::Pending,
             AgentLeg::Connecting(connecting) => connecting.as_mut().poll(cx).map(Wake::Connected),
             AgentLeg::Open(leg) => leg.poll_read(cx).map(Wake::Agent),
         }
@@ -441,12 +445,7 @@ where
                     let (request, tls, limit) =
                         (self.codec.request(), self.tls.clone(), self.connect_timeout);
                     let metrics = self.metrics.clone();
-                    let closing = self.closing.take();
                     self.agent = AgentLeg::Connecting(Box::pin(async move {
-                        // An agent may refuse to take up a conversation that it is still having.
-                        if let Some(closing) = closing {
-                            closing.await;
-                        }
                         let dialled = Instant::now();
                         let socket = link::connect(&request, &tls, limit).await?;
                         metrics.agent_connect.observe(dialled.elapsed());
@@ -476,6 +475,7 @@ where
                     heard_ms: cut.heard_ms,
                 }),
                 Action::Say(words) => self.command(Command::Say { text: &words.0 }),
+                Action::Remind => self.command(Command::Remind),
                 Action::AddContext(words) => self.command(Command::AddContext { text: &words.0 }),
                 Action::Pause => self.command(Command::Pause),
                 Action::Resume => self.command(Command::Resume),

@@ -8,7 +8,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{cause::Cause, order::After};
+use super::{
+    cause::Cause,
+    order::{After, Words},
+};
 
 /// After the answer to `hang_up`, how long a farewell may take to begin even though the turn that
 /// made the tool call is done: a language model thinks about a second.
@@ -27,8 +30,6 @@ const MARK_MARGIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Goodbye {
     cause: Cause,
-    /// What the caller meets after it, if not the end of the call.
-    after: Option<After>,
     asked: Instant,
     /// Firm goodbyes are not withdrawn when the caller speaks.
     firm: bool,
@@ -41,6 +42,11 @@ pub struct Goodbye {
     last_activity: Instant,
     /// Set when everything has been said: the deadline for hearing it.
     heard_by: Option<Instant>,
+    /// What follows the stream instead of a plain end.
+    after: Option<After>,
+    /// The words that the agent was given; once it says them, nothing need follow any more.
+    farewell: Option<Words>,
+    farewell_begun: bool,
 }
 
 impl Goodbye {
@@ -49,7 +55,6 @@ impl Goodbye {
     pub fn of_agent(now: Instant, turn_open: bool, spoke: bool) -> Self {
         Goodbye {
             cause: Cause::AgentHungUp,
-            after: None,
             asked: now,
             firm: false,
             turn_done: !turn_open,
@@ -63,6 +68,9 @@ impl Goodbye {
             agent_gone: false,
             last_activity: now,
             heard_by: None,
+            after: None,
+            farewell: None,
+            farewell_begun: false,
         }
     }
 
@@ -70,7 +78,6 @@ impl Goodbye {
     pub fn ordered(cause: Cause, now: Instant, turn_open: bool) -> Self {
         Goodbye {
             cause,
-            after: None,
             asked: now,
             firm: true,
             turn_done: !turn_open,
@@ -79,16 +86,27 @@ impl Goodbye {
             agent_gone: false,
             last_activity: now,
             heard_by: None,
+            after: None,
+            farewell: None,
+            farewell_begun: false,
         }
     }
 
-    /// The agent was given a farewell to say.
-    pub fn farewell(cause: Cause, now: Instant, firm: bool) -> Self {
+    /// The agent was given a farewell to say; `after` says it if the agent does not.
+    pub fn farewell(cause: Cause, now: Instant, firm: bool, words: Words, after: After) -> Self {
         Goodbye {
             firm,
             cause,
+            after: Some(after),
+            farewell: Some(words),
             ..Goodbye::of_agent(now, true, false)
         }
+    }
+
+    /// The end, but for what the caller meets then.
+    pub fn followed_by(mut self, after: After) -> Self {
+        self.after = Some(after);
+        self
     }
 
     /// There is no agent any more, and what it has said is still being heard.
@@ -99,16 +117,23 @@ impl Goodbye {
         }
     }
 
-    /// When everything has been heard, the stream is closed and the caller meets this.
-    pub fn followed_by(self, after: After) -> Self {
-        Goodbye {
-            after: Some(after),
-            ..self
+    /// What the caller meets after the stream, if not the end.
+    pub fn after(&self) -> Option<After> {
+        self.after
+    }
+
+    /// The agent says this: is it the farewell that it was given?
+    pub fn says(&mut self, text: &str) {
+        let is = |words: &mut Words| words.0.contains(text.trim());
+        if !text.trim().is_empty() && self.farewell.as_mut().is_some_and(is) {
+            self.farewell_begun = true;
+            self.after = None;
         }
     }
 
-    pub fn after(&self) -> Option<After> {
-        self.after
+    /// The agent is saying the words that it was given.
+    pub fn farewell_begun(&self) -> bool {
+        self.farewell_begun
     }
 
     pub fn cause(&self) -> Cause {
@@ -127,6 +152,7 @@ impl Goodbye {
             // Somebody wants the call ended, with or without its agent.
             if let Cause::AgentFailed(_) = self.cause {
                 self.cause = other.cause;
+                self.after = other.after;
             }
         }
     }

@@ -160,6 +160,8 @@ pub enum Action {
     /// Have the agent speak these words, or know them.
     Say(Words),
     AddContext(Words),
+    /// Have it know what was said before.
+    Remind,
     /// Have the agent stop answering, and answer again.
     Pause,
     Resume,
@@ -344,6 +346,8 @@ pub struct Machine {
     /// Since when nothing has been heard of the caller, and whether they have been asked.
     quiet_since: Instant,
     quiet_asked: bool,
+    /// They were, as far as that is up to us: nothing of it has come from the agent.
+    check_unheard: bool,
     uplink: Uplink,
     playback: Playback,
     /// The agent has begun a turn and not yet said that it is done.
@@ -384,6 +388,7 @@ impl Machine {
             carrier_asked: false,
             quiet_since: now,
             quiet_asked: false,
+            check_unheard: false,
             uplink: Uplink::default(),
             playback: Playback::default(),
             turn_open: false,
@@ -410,7 +415,18 @@ impl Machine {
             Event::AgentOpened => self.agent_opened(now),
             Event::AgentAlive => self.connection.alive(),
             Event::Agent(event) => {
-                if let AgentState::Opened { .. } | AgentState::Ready = self.agent {
+                // Before it is ready an agent has nothing to say but why not.
+                let taken = match self.agent {
+                    AgentState::Ready => true,
+                    AgentState::Opened { .. } => matches!(
+                        event,
+                        agent::Event::Ready { .. }
+                            | agent::Event::Error { .. }
+                            | agent::Event::Ignored { .. }
+                    ),
+                    _ => false,
+                };
+                if taken {
                     self.agent(now, event, out);
                 }
             }
@@ -509,7 +525,7 @@ impl Machine {
                 _ => {
                     let filled = self.uplink.gap(timestamp_ms, mulaw.len());
                     self.uplink.listen(now, mulaw);
-                    let dropped = self.uplink.hold(filled, mulaw);
+                    let dropped = self.uplink.hold(now, filled, mulaw);
                     if dropped > 0 {
                         out.note(Note::CallerAudioDropped { bytes: dropped });
                     }
@@ -558,13 +574,17 @@ impl Machine {
             }
             agent::Event::TurnDone => {
                 self.connection.talks();
+                if !self.reply_due {
+                    self.uplink.answered();
+                }
                 self.saying.clear();
                 self.turn_open = false;
                 self.turn_segment = None;
                 self.owed_turns = self.owed_turns.saturating_sub(1);
                 self.mark(out);
+                // A farewell has been said when its words have, whatever other turns there were.
                 if let Phase::Goodbye(goodbye) = &mut self.phase
-                    && self.owed_turns == 0
+                    && (self.owed_turns == 0 || goodbye.farewell_begun())
                 {
                     goodbye.turn_done();
                 }
@@ -576,15 +596,16 @@ impl Machine {
                 text,
                 ..
             } => {
-                self.connection.talks();
-                self.answers();
+                self.connection.speaks();
+                self.reply_due = false;
                 self.turn_open = true;
                 let words: usize = self.saying.iter().map(String::len).sum();
-                if words + text.len() <= MAX_WORDS {
+                if !text.trim().is_empty() && words + text.len() <= MAX_WORDS {
                     self.saying.push_back(text.to_owned());
                 }
                 if let Phase::Goodbye(goodbye) = &mut self.phase {
                     goodbye.agent_speaks(now);
+                    goodbye.says(text);
                 }
             }
             agent::Event::Transcript {
@@ -597,6 +618,9 @@ impl Machine {
                 // An improved transcript of what was said before is not speech over what is said now.
                 if !replace && !text.trim().is_empty() {
                     self.caller_words(now, interim, out);
+                } else if replace && !interim {
+                    self.caller_is_there(now);
+                    self.uplink.understood(now);
                 }
             }
             agent::Event::ToolCall {
@@ -626,8 +650,9 @@ impl Machine {
             out.note(Note::AudioDropped { bytes: mulaw.len() });
             return;
         }
-        self.connection.talks();
-        self.answers();
+        self.connection.speaks();
+        self.reply_due = false;
+        self.check_unheard = false;
         self.turn_open = true;
         self.turn_segment = Some(segment);
         self.spoke = true;
@@ -656,13 +681,7 @@ impl Machine {
     fn caller_is_there(&mut self, now: Instant) {
         self.quiet_since = now;
         self.quiet_asked = false;
-    }
-
-    /// The agent begins to answer what it has understood.
-    fn answers(&mut self) {
-        if std::mem::take(&mut self.reply_due) {
-            self.uplink.answered();
-        }
+        self.check_unheard = false;
     }
 
     /// What the agent was saying is over, in whatever way.
@@ -687,7 +706,7 @@ impl Machine {
         if !interim {
             self.spoke = false;
             self.reply_due = true;
-            self.uplink.understood();
+            self.uplink.understood(now);
             // Words whose transcript comes when the answer has begun tell nothing about its delay, and
             // a paused agent's answer does not come.
             if !self.turn_open && !self.paused {
@@ -719,6 +738,10 @@ impl Machine {
     /// Takes back what the caller has not heard.
     fn cut(&mut self, now: Instant, out: &mut Outbox) {
         let unheard = self.playback.queued(now);
+        // Nobody wants to hear the rest of that answer, so its question need not be repeated.
+        if !self.reply_due {
+            self.uplink.answered();
+        }
         out.push(Action::Clear);
         for cut in self.playback.clear(now) {
             out.push(Action::AgentHeard(cut));
@@ -754,6 +777,8 @@ impl Machine {
         }
         self.answered.push_back(call_id.to_owned());
         if expects_reply {
+            // The agent has something to say about it.
+            self.reply_due = true;
             out.push(Action::AnswerTool {
                 call_id: call_id.to_owned(),
                 answer,

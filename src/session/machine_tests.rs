@@ -140,6 +140,7 @@ impl Paper {
                 Action::Clear => "clear".into(),
                 Action::Say(words) => format!("say {}", words.0),
                 Action::AddContext(words) => format!("context {}", words.0),
+                Action::Remind => "remind".into(),
                 Action::Pause => "pause".into(),
                 Action::Resume => "resume".into(),
                 Action::Verdict(verdict) => {
@@ -220,12 +221,13 @@ impl Paper {
         });
     }
 
+    /// A quiet frame.
     fn frame(&mut self) {
         self.stamp += 20;
         let timestamp_ms = Some(self.stamp);
         self.event(Event::Carrier(Carrier::Media {
             timestamp_ms,
-            mulaw: &[0x55; 160],
+            mulaw: &[0xfe; 160],
         }));
     }
 

@@ -21,6 +21,8 @@ pub struct Outage {
     attempts: u32,
     /// Without an agent since.
     since: Option<Instant>,
+    /// Because we wanted it so: nothing has failed yet.
+    planned: bool,
     /// With one since.
     back: Option<Instant>,
     chance: u64,
@@ -33,16 +35,24 @@ impl Outage {
             spent: Duration::ZERO,
             attempts: 0,
             since: Some(now),
+            planned: false,
             back: None,
             chance: seed,
         }
     }
 
+    /// The agent is changed for another. That costs nothing unless it fails.
+    pub fn plan(&mut self, now: Instant) {
+        self.since = Some(now);
+        self.planned = true;
+    }
+
     /// The agent is lost. A loss during a loss changes nothing.
     pub fn begin(&mut self, now: Instant) {
-        if self.since.is_some() {
+        if self.since.is_some() && !self.planned {
             return;
         }
+        self.planned = false;
         if self.back.is_some_and(|back| now >= back + HEALED) {
             self.forgive();
         }
@@ -56,7 +66,9 @@ impl Outage {
             return Duration::ZERO;
         };
         let lasted = now.saturating_duration_since(since);
-        self.spent += lasted;
+        if !std::mem::take(&mut self.planned) {
+            self.spent += lasted;
+        }
         lasted
     }
 
@@ -73,7 +85,8 @@ impl Outage {
 
     /// When a budget of this much will be used up.
     pub fn gives_up_at(&self, budget: Duration) -> Option<Instant> {
-        Some(self.since? + budget.saturating_sub(self.spent))
+        let since = self.since.filter(|_| !self.planned)?;
+        Some(since + budget.saturating_sub(self.spent))
     }
 
     /// How long to wait before the next attempt.
@@ -127,6 +140,17 @@ mod tests {
         assert_eq!(outage.gives_up_at(30 * S), Some(start + 32 * S));
         outage.over(start + 9 * S);
 
+        // A change of agents has no budget and costs none, unless it fails.
+        outage.plan(start + 20 * S);
+        assert_eq!(outage.since(), Some(start + 20 * S));
+        assert_eq!(outage.gives_up_at(30 * S), None);
+        outage.over(start + 25 * S);
+        outage.plan(start + 30 * S);
+        outage.begin(start + 31 * S);
+        assert_eq!(outage.gives_up_at(30 * S), Some(start + 54 * S));
+        outage.over(start + 31 * S);
+
+        let start = start + 22 * S;
         outage.begin(start + 9 * S + HEALED);
         assert_eq!(outage.gives_up_at(30 * S), Some(start + 39 * S + HEALED));
     }

@@ -19,11 +19,13 @@ use crate::audio::g711;
 pub const FRAME: usize = 160;
 /// Ten seconds, held or sent in vain: as long as connecting and getting ready may reasonably take.
 const MAX_HELD: usize = 10 * 8000;
-const MAX_KEPT: Duration = Duration::from_secs(10);
+const MAX_KEPT: Duration = Duration::from_secs(60);
 /// The mean amplitude of a frame with a voice in it. A quiet line is below 100, speech beyond 1000.
 const VOICE: u32 = 300;
 /// Somebody who has not been heard for so long has stopped speaking, or is thinking.
 const PAUSE: Duration = Duration::from_millis(1500);
+/// Words that have not been understood by then were none.
+const UNDERSTOOD: Duration = Duration::from_secs(8);
 /// A jump smaller than this is jitter.
 const MIN_GAP_MS: u64 = 40;
 /// A jump is filled up to this; more would only delay the conversation.
@@ -37,6 +39,7 @@ pub struct Uplink {
     sent: VecDeque<u8>,
     /// So much of that is in the agent's own transcript.
     understood: usize,
+    understood_at: Option<Instant>,
     /// When the caller's voice was last heard.
     voice: Option<Instant>,
     /// When, on Twilio's clock, the next frame is due.
@@ -80,15 +83,28 @@ impl Uplink {
         self.voice.is_none_or(|voice| now >= voice + PAUSE)
     }
 
-    /// Audio goes to the agent.
+    /// When that will be so if nothing more is heard.
+    pub fn pauses_at(&self) -> Option<Instant> {
+        self.voice.map(|voice| voice + PAUSE)
+    }
+
+    /// The caller is not speaking, and nothing that they said is still to be understood.
+    pub fn rests(&self, now: Instant) -> bool {
+        self.voice.is_none_or(|voice| {
+            let understood = self.understood_at.is_some_and(|at| at >= voice);
+            now >= voice + if understood { PAUSE } else { UNDERSTOOD }
+        })
+    }
+
+    /// Audio goes to the agent. Of silence nothing is kept but the end of a sentence.
     pub fn sent(&mut self, now: Instant, mulaw: &[u8]) {
-        if self.sent.is_empty() && self.pauses(now) {
-            return;
-        }
         if self.voice.is_none_or(|voice| now >= voice + MAX_KEPT) {
             // Nothing but silence is left of it.
             self.sent = VecDeque::new();
             self.understood = 0;
+            return;
+        }
+        if self.pauses(now) {
             return;
         }
         self.sent.extend(mulaw);
@@ -98,8 +114,9 @@ impl Uplink {
     }
 
     /// What was sent so far stands in the agent's transcript.
-    pub fn understood(&mut self) {
+    pub fn understood(&mut self, now: Instant) {
         self.understood = self.sent.len();
+        self.understood_at = Some(now);
     }
 
     /// The agent answers what it has understood: nobody needs to hear that again.
@@ -135,8 +152,12 @@ impl Uplink {
         }
     }
 
-    /// Keeps silence and audio for later; returns how many of the oldest bytes were given up.
-    pub fn hold(&mut self, silence: usize, mulaw: &[u8]) -> usize {
+    /// Keeps silence and audio for later; returns how many bytes were given up: when there is no more
+    /// room, of somebody who does not speak the newest, of somebody who does the oldest.
+    pub fn hold(&mut self, now: Instant, silence: usize, mulaw: &[u8]) -> usize {
+        if self.pauses(now) && self.held.len() + silence + mulaw.len() > MAX_HELD {
+            return silence + mulaw.len();
+        }
         self.held
             .extend(std::iter::repeat_n(g711::SILENCE, silence));
         self.held.extend(mulaw);
@@ -184,8 +205,9 @@ mod tests {
     #[test]
     fn audio_is_held_in_order_and_released_once() {
         let mut uplink = Uplink::default();
-        assert_eq!(uplink.hold(0, &[1; FRAME]), 0);
-        assert_eq!(uplink.hold(2, &[2; 100]), 0);
+        let now = Instant::now();
+        assert_eq!(uplink.hold(now, 0, &[1; FRAME]), 0);
+        assert_eq!(uplink.hold(now, 2, &[2; 100]), 0);
         let mut expected = vec![1; FRAME];
         expected.extend([g711::SILENCE; 2]);
         expected.extend([2; 100]);
@@ -197,8 +219,10 @@ mod tests {
     fn the_oldest_audio_is_given_up_when_the_agent_takes_too_long() {
         let mut uplink = Uplink::default();
         let mut dropped = 0;
+        let now = Instant::now();
+        uplink.listen(now, &voice(1));
         for n in 0..600u32 {
-            dropped += uplink.hold(0, &[(n % 251) as u8; FRAME]);
+            dropped += uplink.hold(now, 0, &[(n % 251) as u8; FRAME]);
         }
         assert_eq!(dropped, 100 * FRAME);
         let kept = released(&mut uplink);
@@ -228,7 +252,7 @@ mod tests {
         }
         assert!(uplink.voice_since(start) && !uplink.pauses(start));
         assert!(uplink.pauses(start + PAUSE));
-        uplink.hold(0, &voice(3));
+        uplink.hold(start, 0, &voice(3));
         assert_eq!(uplink.take_back(), 2 * FRAME);
         let all = [voice(1), voice(2), voice(3)].concat();
         assert_eq!(released(&mut uplink), all);
@@ -245,7 +269,7 @@ mod tests {
             uplink.listen(start, &voice(n));
             uplink.sent(start, &voice(n));
             if n == 1 {
-                uplink.understood();
+                uplink.understood(start);
             }
         }
         uplink.answered();
@@ -262,7 +286,8 @@ mod tests {
             uplink.listen(now, &voice(1));
             uplink.sent(now, &voice(1));
         }
-        uplink.hold(0, &[9; 100 * FRAME]);
+        let now = start + Duration::from_secs(14);
+        uplink.hold(now, 0, &[9; 100 * FRAME]);
         assert_eq!(uplink.take_back(), MAX_HELD - 100 * FRAME);
         let all = released(&mut uplink);
         assert_eq!(all.len(), MAX_HELD);
@@ -275,8 +300,46 @@ mod tests {
         let mut uplink = Uplink::default();
         uplink.listen(start, &voice(1));
         uplink.sent(start, &voice(1));
+        // A quiet line does not push it out.
+        for n in 1..2900 {
+            let now = start + Duration::from_millis(20 * n);
+            uplink.sent(now, &[g711::SILENCE; FRAME]);
+        }
+        assert_eq!(uplink.sent.len(), FRAME + 74 * FRAME);
         uplink.sent(start + MAX_KEPT, &[g711::SILENCE; FRAME]);
         assert_eq!(uplink.take_back(), 0);
+    }
+
+    #[test]
+    fn silence_does_not_push_out_what_was_said() {
+        let start = Instant::now();
+        let mut uplink = Uplink::default();
+        uplink.listen(start, &voice(1));
+        uplink.hold(start, 0, &voice(1));
+        let mut dropped = 0;
+        for n in 1..1000 {
+            let now = start + Duration::from_millis(20 * n);
+            dropped += uplink.hold(now, 0, &[g711::SILENCE; FRAME]);
+        }
+        assert_eq!(dropped, 500 * FRAME);
+        // A voice does.
+        let now = start + Duration::from_secs(20);
+        uplink.listen(now, &voice(2));
+        assert_eq!(uplink.hold(now, 0, &voice(2)), FRAME);
+        let held = released(&mut uplink);
+        assert!(held.ends_with(&voice(2)) && held.len() == MAX_HELD);
+    }
+
+    #[test]
+    fn a_caller_rests_when_what_they_said_is_understood() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut uplink = Uplink::default();
+        assert!(uplink.rests(start));
+        uplink.listen(start, &voice(1));
+        assert!(!uplink.rests(at(7999)) && uplink.rests(at(8000)));
+        uplink.understood(at(1000));
+        assert!(!uplink.rests(at(1499)) && uplink.rests(at(1500)));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The simulated world: a telephone ([`phone`]), an EVI ([`evi`]) and Twilio's REST API ([`rest`]).
 //!
 //! Part of the product: `hume-bridge demo` ([`demo`]) carries a whole call without an account, and
-//! `hume-bridge load` ([`load`]) measures. The simulators are written from the vendors'
+//! `hume-bridge load` ([`load`]) and `hume-bridge soak` ([`soak`]) measure. The simulators are written from the vendors'
 //! documentation and share no codec with the bridge: strict about what they receive, faithful in
 //! what hurts. Stories ([`scenario`]) put them around a real daemon ([`bridge`]) and listen
-//! ([`ear`]) to what came of it; [`tape`] plays and makes recordings.
+//! ([`ear`]) to what came of it; [`tape`] plays and makes recordings, and [`faults`] does to the
+//! connections between them what networks do.
 //!
 //! [`chance`] is something else: calls as chance would have them around the call's state machine
 //! alone, in virtual time.
@@ -14,10 +15,13 @@ pub mod chance;
 pub mod demo;
 pub mod ear;
 pub mod evi;
+pub mod faults;
 pub mod load;
+mod measure;
 pub mod phone;
 pub mod rest;
 pub mod scenario;
+pub mod soak;
 pub mod speech;
 pub mod tape;
 

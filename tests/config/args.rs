@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hume_bridge::config::{
     LogLevel, Overrides,
-    args::{self, CheckArgs, DemoArgs, Invocation, LoadArgs, RunArgs},
+    args::{self, CheckArgs, DemoArgs, Invocation, LoadArgs, RunArgs, SoakArgs},
 };
 
 use super::MARK;
@@ -51,6 +51,19 @@ fn a_command_line_says_what_to_do() {
             json: true
         }))
     );
+    for (minutes, seed, args) in [
+        (20.0, None, "soak --calls 20 --minutes 20"),
+        (0.5, Some(7), "soak --seed 7 --minutes=0.5 --calls 20"),
+    ] {
+        let (calls, json) = (20, false);
+        let soak = Invocation::Soak(SoakArgs {
+            calls,
+            minutes,
+            seed,
+            json,
+        });
+        assert_eq!(line(args), Ok(soak), "{args}");
+    }
     let check = Invocation::Check(CheckArgs {
         run: RunArgs {
             config: Some("a.toml".into()),
@@ -85,8 +98,10 @@ fn help_is_there_for_each_command() {
     assert!(help("demo --help").contains("call.wav"));
     assert!(help("load --calls 1 -h").contains("--secs S"));
     assert!(help("check -h").contains("--offline"));
-    let all: BTreeSet<_> = ["-h", "check -h", "demo -h", "load -h"].map(help).into();
-    assert_eq!(all.len(), 4);
+    assert!(help("soak --help").contains("--seed S"));
+    let all = ["-h", "check -h", "demo -h", "load -h", "soak -h"].map(help);
+    let all: BTreeSet<_> = all.into();
+    assert_eq!(all.len(), 5);
     assert!(all.iter().all(|text| text.ends_with('\n')));
 }
 
@@ -163,6 +178,27 @@ fn a_slip_on_the_command_line_is_told_what_was_meant() {
             "load --calls 0 --secs 1",
             "--calls needs a whole number from 1 to 100000",
         ),
+        (
+            "soak --seed 1",
+            "soak needs --calls N and --minutes M; see hume-bridge soak --help",
+        ),
+        (
+            "soak --minutes 0.01",
+            "--minutes needs a number of minutes from 0.1 to 10080",
+        ),
+        (
+            "soak --minutes PLANTED",
+            "--minutes needs a number of minutes from 0.1 to 10080",
+        ),
+        (
+            "soak --minutes nan",
+            "--minutes needs a number of minutes from 0.1 to 10080",
+        ),
+        (
+            "soak --secs 5",
+            "there is no option --secs; see hume-bridge soak --help",
+        ),
+        ("saok", "there is no command saok; did you mean soak?"),
         (
             "--port PLANTED",
             "--port needs a whole number from 0 to 65535",

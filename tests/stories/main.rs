@@ -8,6 +8,7 @@ mod dial;
 mod drain;
 mod edges;
 mod ends;
+mod faults;
 mod instances;
 mod leaks;
 mod log;

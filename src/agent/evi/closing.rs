@@ -25,6 +25,11 @@ pub(super) fn meaning(code: &str, slug: &str) -> Option<Closed> {
     })
 }
 
+/// Of what counts as [`Closed::Quota`]: there is nothing left to pay with, whatever else ends.
+pub(super) fn no_credits(code: &str, slug: &str) -> bool {
+    code == "E0300" || slug.contains("zero_credits")
+}
+
 /// What a close means. `error` is the meaning of the last error, if nothing was said after it.
 pub(super) fn closed(code: Option<u16>, error: Option<Closed>) -> Closed {
     if let Some(error) = error {

@@ -46,6 +46,8 @@ pub struct Codec {
     group: Option<String>,
     /// This connection asks for that.
     resuming: bool,
+    /// It is not the first.
+    again: bool,
     recap: Recap,
     /// The utterance that the caller is at stands in the recap.
     noted: bool,
@@ -67,6 +69,7 @@ impl Codec {
             context: String::new(),
             group: None,
             resuming: false,
+            again: false,
             recap: Recap::default(),
             noted: false,
             preface: String::new(),
@@ -243,7 +246,13 @@ impl Codec {
         let error: ErrorMessage = parse(text)?;
         let slug = error.slug.as_ref().map_or("", |slug| &slug.0);
         let code = error.code.as_ref().map_or(slug, |code| &code.0);
-        let ends = closing::meaning(code, slug);
+        let ends = closing::meaning(code, slug).map(|ends| match ends {
+            // Too many chats: one of them may be the one that was lost just now.
+            Closed::Quota if self.again && !self.ready && !closing::no_credits(code, slug) => {
+                Closed::Lost
+            }
+            ends => ends,
+        });
         self.error = ends.or(self.error);
         let code = &code[..code.floor_char_boundary(64)];
         event(Event::Error { code, ends });
@@ -264,7 +273,7 @@ impl Codec {
         let all = joined(&self.preface, &added);
         let frame = Publish::SessionSettings {
             audio: None,
-            context: context(&all),
+            context: Some(persistent(&all)),
             tools: None,
         }
         .to_frame();
@@ -285,11 +294,11 @@ fn joined<'a>(first: &'a str, second: &'a str) -> Cow<'a, str> {
 
 /// A temporary context serves a single answer, a persistent one the rest of the chat (EVI docs);
 /// what an operator wants known stays true for the rest of the call.
-fn context(text: &str) -> Option<Context<'_>> {
-    (!text.is_empty()).then_some(Context {
+fn persistent(text: &str) -> Context<'_> {
+    Context {
         text,
         kind: "persistent",
-    })
+    }
 }
 
 impl crate::agent::Codec for Codec {
@@ -327,6 +336,7 @@ impl crate::agent::Codec for Codec {
     }
 
     fn reconnect(&mut self, resume: bool) {
+        self.again = true;
         self.ready = false;
         self.segments.reconnect();
         self.resampler = None;
@@ -348,7 +358,7 @@ impl crate::agent::Codec for Codec {
         send(
             Publish::SessionSettings {
                 audio: Some(AUDIO),
-                context: context(&known),
+                context: (!known.is_empty()).then(|| persistent(&known)),
                 tools,
             }
             .to_frame(),
@@ -383,6 +393,10 @@ impl crate::agent::Codec for Codec {
             }
             Command::Say { text } => send(Publish::AssistantInput { text }.to_frame()),
             Command::AddContext { text } => send(self.add_context(text)),
+            Command::Remind => {
+                self.preface = self.recap.told();
+                send(self.add_context(""));
+            }
             Command::Heard { segment, .. } => {
                 self.segments.cut(segment);
                 // A host may cut without an interruption from EVI, which sends none once it has

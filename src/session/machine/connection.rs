@@ -45,6 +45,10 @@ pub(super) struct Connection {
     failing_until: Option<Instant>,
     /// What the caller has heard only the beginning of.
     unsaid: Option<Words>,
+    /// The agent has refused to take up a conversation: it is not asked again.
+    never_resumes: bool,
+    /// Agents in a row that took in words and gave out nothing.
+    mute: u32,
     /// So much caller audio its predecessor has had in vain.
     repeated: usize,
 }
@@ -61,6 +65,8 @@ impl Connection {
             recycle_due: false,
             failing_until: None,
             unsaid: None,
+            never_resumes: false,
+            mute: 0,
             repeated: 0,
         }
     }
@@ -74,6 +80,18 @@ impl Connection {
     pub fn talks(&mut self) {
         self.talked = true;
         self.failing_until = None;
+    }
+
+    /// The agent speaks.
+    pub fn speaks(&mut self) {
+        self.talks();
+        self.mute = 0;
+        self.unsaid = None;
+    }
+
+    /// The agent was given words to say.
+    pub fn given(&mut self, words: &Words) {
+        self.unsaid = Some(words.clone());
     }
 
     /// The agent reports an error. Some come again and again while it is of no use any more; only
@@ -95,6 +113,9 @@ impl Connection {
             dial: self.dial,
             ever_ready: self.ever_ready,
             unsaid: self.unsaid.take(),
+            never_resumes: self.never_resumes,
+            mute: self.mute,
+            repeated: self.repeated,
             ..Connection::new(self.dial)
         };
     }
@@ -132,7 +153,10 @@ impl Machine {
             away: self.outage.over(now),
         });
         self.hold_stop(now, out);
-        self.quiet_since = now;
+        self.caller_is_there(now);
+        if again && !resumed && self.connection.dial == Dial::Resume {
+            out.push(Action::Remind);
+        }
         if self.paused {
             out.push(Action::Pause);
         }
@@ -145,9 +169,11 @@ impl Machine {
             out.note(Note::CallerAudioRepeated { bytes });
         }
         // Who has spoken meanwhile has something better to be answered.
-        let unsaid = self.connection.unsaid.take();
-        let spoken = lost.is_some_and(|lost| self.uplink.voice_since(lost));
-        if let Some(words) = unsaid.filter(|_| !spoken && !self.paused) {
+        if lost.is_some_and(|lost| self.uplink.voice_since(lost)) {
+            self.connection.unsaid = None;
+        }
+        // Kept until it is said: this agent may be lost as well.
+        if let Some(words) = self.connection.unsaid.clone().filter(|_| self.can_say()) {
             self.owed_turns = 1;
             out.push(Action::Say(words));
             out.note(Note::SaidAgain);
@@ -162,7 +188,7 @@ impl Machine {
         let was_ready = self.agent == AgentState::Ready;
         let (talked, too_old) = (self.connection.talked, self.connection.recycle_due);
         let dialled = self.connection.dial;
-        self.drop_connection(now, out);
+        self.drop_connection(out);
         out.note(Note::AgentClosed(closed));
         if let Phase::Goodbye(goodbye) = &mut self.phase {
             goodbye.agent_gone();
@@ -181,45 +207,56 @@ impl Machine {
             Closed::Auth | Closed::Quota => self.agent_failed(now, closed, out),
             // Perhaps it is only the old conversation that is not to be had.
             Closed::Rejected if dialled == Dial::Resume && !talked => {
-                self.look_for_agent(now, closed, Dial::Anew, out);
+                self.connection.never_resumes = true;
+                self.look_for_agent(now, closed, out);
             }
             Closed::Rejected => self.agent_failed(now, closed, out),
             Closed::Lost | Closed::HungUp | Closed::Inactive | Closed::Expired => {
-                let dial = match (self.connection.ever_ready, dialled) {
-                    (false, _) => Dial::First,
-                    (true, Dial::Anew) if !was_ready => Dial::Anew,
-                    (true, _) => Dial::Resume,
-                };
-                self.look_for_agent(now, closed, dial, out);
+                self.look_for_agent(now, closed, out);
             }
         }
     }
 
-    /// Nothing of the old connection is valid any more. Begins the time without an agent.
-    fn drop_connection(&mut self, now: Instant, out: &mut Outbox) {
+    /// The agent takes in and gives out nothing. Another one may be better; a third is not tried.
+    pub(super) fn agent_mute(&mut self, now: Instant, out: &mut Outbox) {
+        self.connection.mute += 1;
+        if self.connection.mute < 2 {
+            return self.agent_closed(now, Closed::Lost, out);
+        }
+        self.drop_connection(out);
+        out.note(Note::AgentClosed(Closed::Lost));
+        self.agent_failed(now, Closed::Lost, out);
+    }
+
+    /// Nothing of the old connection is valid any more.
+    fn drop_connection(&mut self, out: &mut Outbox) {
         // What was sent of a sentence is going to be heard, whether or not the rest ever comes.
         self.mark(out);
         out.push(Action::CloseAgent);
         if !self.saying.is_empty() && self.turn_open && self.settings.capabilities.exact_say {
             let words: Vec<_> = std::mem::take(&mut self.saying).into();
             self.connection.unsaid = Some(Words(words.join(" ")));
+            // The answer goes on, so its question need not be heard again.
+            if !self.reply_due {
+                self.uplink.answered();
+            }
         }
         self.connection.over();
-        self.outage.begin(now);
         // An answer that its predecessor may not have got is given to the next if it asks again.
         self.answered.clear();
         self.turn_over();
-        self.connection.repeated = self.uplink.take_back();
+        self.connection.repeated += self.uplink.take_back();
     }
 
     /// The agent will be tried again, if there is time.
-    fn look_for_agent(&mut self, now: Instant, closed: Closed, dial: Dial, out: &mut Outbox) {
+    fn look_for_agent(&mut self, now: Instant, closed: Closed, out: &mut Outbox) {
+        self.outage.begin(now);
         let wait = self.outage.wait();
         let until = now + wait;
         if self.gives_up_at().is_some_and(|limit| until >= limit) {
             return self.agent_failed(now, closed, out);
         }
-        self.connection.dial = dial;
+        self.connection.dial = self.next_dial();
         self.agent = AgentState::Waiting { until };
         out.note(Note::Retrying { wait });
     }
@@ -232,6 +269,13 @@ impl Machine {
         })
     }
 
+    fn next_dial(&self) -> Dial {
+        match self.connection.ever_ready && !self.connection.never_resumes {
+            true => Dial::Resume,
+            false => Dial::Anew,
+        }
+    }
+
     fn dial(&mut self, out: &mut Outbox) {
         self.agent = AgentState::Connecting;
         out.push(Action::ConnectAgent(self.connection.dial));
@@ -241,7 +285,11 @@ impl Machine {
     fn agent_ends(&mut self, now: Instant, cause: Cause, out: &mut Outbox) {
         self.agent = AgentState::Gone;
         self.uplink.forget();
-        self.say_goodbye(now, Goodbye::without_agent(cause, now), out);
+        let mut goodbye = Goodbye::without_agent(cause, now);
+        if let Cause::AgentFailed(_) = cause {
+            goodbye = goodbye.followed_by(After::Fallback);
+        }
+        self.say_goodbye(now, goodbye, out);
     }
 
     /// There will be no agent any more: what it has said is heard, then the caller meets the fallback.
@@ -258,10 +306,9 @@ impl Machine {
     /// The conversation will be too old soon.
     fn recycle(&mut self, now: Instant, forced: bool, out: &mut Outbox) {
         out.note(Note::Recycling { forced });
-        // An agent that has been there for so long owes nothing for earlier losses.
-        self.outage.forgive();
-        self.drop_connection(now, out);
-        self.connection.dial = Dial::Resume;
+        self.drop_connection(out);
+        self.outage.plan(now);
+        self.connection.dial = self.next_dial();
         self.dial(out);
     }
 
@@ -272,7 +319,7 @@ impl Machine {
             && self.owed_turns == 0
             && !answer_due
             && !self.playback.unheard(now)
-            && self.uplink.pauses(now)
+            && self.uplink.rests(now)
     }
 
     /// Until when the connection can be left alone.
@@ -303,18 +350,15 @@ impl Machine {
             .filter(|_| looking && self.connection.ever_ready)
     }
 
-    /// Without time for another connection, the old one is better than none.
     fn may_recycle(&self) -> bool {
-        self.agent == AgentState::Ready
-            && matches!(self.phase, Phase::Talking)
-            && !self.settings.reconnect_budget.is_zero()
+        self.agent == AgentState::Ready && matches!(self.phase, Phase::Talking)
     }
 
     pub(super) fn connection_step(&mut self, now: Instant, out: &mut Outbox) {
         let due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if due(self.patience_until()) {
             if !matches!(self.agent, AgentState::Waiting { .. }) {
-                self.drop_connection(now, out);
+                self.drop_connection(out);
             }
             return self.agent_failed(now, Closed::Lost, out);
         }

@@ -19,6 +19,8 @@ const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
 const STOP_LIMIT: Duration = Duration::from_millis(500);
 /// What a polite end may take beyond the longest duration of a call.
 const LAST_WORDS: Duration = Duration::from_secs(60);
+/// Somebody who speaks for so long without a word that the agent understands is a noise.
+const LONGEST_SENTENCE: Duration = Duration::from_secs(60);
 /// Who has been asked whether they are there has at most so long to answer.
 const CHECK_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -66,13 +68,9 @@ impl Machine {
             self.turn.marked(&name);
             out.push(Action::Mark(name));
         }
-        let (cause, after) = (goodbye.cause(), goodbye.after());
+        let cause = goodbye.cause();
         if self.playback.drained() || goodbye.all_heard_by(now, self.playback.queued(now)) {
-            let after = match cause {
-                Cause::AgentFailed(_) => Some(After::Fallback),
-                _ => after,
-            };
-            match after {
+            match goodbye.after() {
                 Some(after) => {
                     out.push(Action::Decide(after));
                     self.end(cause, 1000, out);
@@ -144,36 +142,37 @@ impl Machine {
         if !matches!(self.phase, Phase::Talking) {
             return self.hang_up(now, Cause::MaxDuration, out);
         }
-        let goodbye = Goodbye::farewell(Cause::MaxDuration, now, true);
         let words = self.settings.max_duration_farewell.clone();
-        self.farewell(now, goodbye, words, After::MaxDurationFarewell, out);
+        self.farewell(
+            now,
+            Cause::MaxDuration,
+            true,
+            words,
+            After::MaxDurationFarewell,
+            out,
+        );
     }
 
-    /// Ends the call with words of the operator's.
+    /// Ends the call with words of the operator's: the agent's to say, or Twilio's if it does not.
     fn farewell(
         &mut self,
         now: Instant,
-        goodbye: Goodbye,
+        cause: Cause,
+        firm: bool,
         words: Option<Words>,
         after: After,
         out: &mut Outbox,
     ) {
-        let Some(words) = words else {
-            let goodbye = Goodbye::ordered(goodbye.cause(), now, self.words_to_come());
-            return self.say_goodbye(now, goodbye, out);
+        let ordered = Goodbye::ordered(cause, now, self.words_to_come());
+        let goodbye = match words {
+            None => ordered,
+            Some(words) if self.can_say() => {
+                self.have_said(words.clone(), out);
+                Goodbye::farewell(cause, now, firm, words, after)
+            }
+            Some(_) => ordered.followed_by(after),
         };
-        if self.can_say() {
-            self.have_said(words, out);
-            return self.say_goodbye(now, goodbye, out);
-        }
-        if self.playback.unheard(now) {
-            // Twilio says it when the agent's words have been heard.
-            let goodbye = Goodbye::ordered(goodbye.cause(), now, self.words_to_come());
-            return self.say_goodbye(now, goodbye.followed_by(after), out);
-        }
-        out.note(Note::HangingUp(goodbye.cause()));
-        out.push(Action::Decide(after));
-        self.end(goodbye.cause(), 1000, out);
+        self.say_goodbye(now, goodbye, out);
     }
 
     /// There is an agent that speaks our words.
@@ -183,12 +182,13 @@ impl Machine {
     }
 
     pub(super) fn have_said(&mut self, words: Words, out: &mut Outbox) {
-        // The turn that is open now ends first; the words have one of their own. An agent that says
-        // them in the same turn is waited for in vain, for no longer than any quiet agent.
-        if self.owed_turns == 0 && self.turn_open {
+        // The turn that is open or due now ends first; the words have one of their own. An agent that
+        // says them in the same turn is waited for in vain, for no longer than any quiet agent.
+        if self.owed_turns == 0 && (self.turn_open || self.reply_due) {
             self.owed_turns = 1;
         }
         self.owed_turns = self.owed_turns.saturating_add(1);
+        self.connection.given(&words);
         out.push(Action::Say(words));
     }
 
@@ -200,10 +200,14 @@ impl Machine {
             return None;
         }
         let since = self.playback.plays_until().max(Some(self.quiet_since))?;
-        Some(match self.quiet_asked {
-            false => since + watch.timeout,
-            true => since + watch.timeout.min(CHECK_PATIENCE),
-        })
+        let until = since
+            + match self.quiet_asked {
+                false => watch.timeout,
+                true => watch.timeout.min(CHECK_PATIENCE),
+            };
+        // Nobody is interrupted who is speaking; a line that is never silent is not a caller.
+        let pause = self.uplink.pauses_at().filter(|pause| *pause > until);
+        Some(pause.map_or(until, |pause| pause.min(until + LONGEST_SENTENCE)))
     }
 
     pub(super) fn quiet_step(&mut self, now: Instant, out: &mut Outbox) {
@@ -216,11 +220,22 @@ impl Machine {
         let asked = std::mem::replace(&mut self.quiet_asked, true);
         if let Some(words) = watch.check.clone().filter(|_| !asked && self.can_say()) {
             self.quiet_since = now;
+            self.check_unheard = true;
             out.note(Note::NoInputCheck);
             return self.have_said(words, out);
         }
-        let goodbye = Goodbye::farewell(Cause::NoInput, now, false);
+        if self.check_unheard {
+            // Then it is the agent of whom nothing is heard, and the caller may have been speaking.
+            return self.agent_mute(now, out);
+        }
         let words = watch.farewell.clone();
-        self.farewell(now, goodbye, words, After::NoInputFarewell, out);
+        self.farewell(
+            now,
+            Cause::NoInput,
+            false,
+            words,
+            After::NoInputFarewell,
+            out,
+        );
     }
 }

@@ -109,8 +109,9 @@ impl Machine {
             return Ok(false);
         }
         self.paused = true;
-        // An answer that is not to be given takes no time.
+        // An answer that is not to be given takes no time, and is not given by a successor either.
         self.turn.cut();
+        self.saying.clear();
         out.push(Action::Pause);
         out.note(Note::Paused);
         Ok(true)
@@ -125,7 +126,7 @@ impl Machine {
             return Ok(false);
         }
         self.paused = false;
-        self.quiet_since = now;
+        self.caller_is_there(now);
         out.push(Action::Resume);
         out.note(Note::Resumed);
         Ok(true)

@@ -34,9 +34,9 @@ impl Paper {
 
 #[test]
 fn a_lost_agent_is_called_again_and_asked_to_go_on() {
-    for closed in [Closed::Lost, Closed::Lost] {
+    {
         let mut paper = Paper::greeted();
-        paper.lose(closed);
+        paper.lose(Closed::Lost);
         paper.until_dialled();
         paper.expect(&["close agent", "connect to resume"]);
         assert!(paper.now - paper.start < Duration::from_secs(2));
@@ -298,6 +298,119 @@ fn a_conversation_that_cannot_be_resumed_is_begun_anew_once() {
 }
 
 #[test]
+fn an_agent_that_never_resumes_is_asked_once() {
+    let mut paper = Paper::greeted();
+    paper.lose(Closed::Lost);
+    paper.until_dialled();
+    paper.lose(Closed::Rejected);
+    paper.taken();
+    paper.until_dialled();
+    paper.back(false);
+    paper.says(2, 100);
+    paper.agent(agent::Event::TurnDone);
+    paper.taken();
+    paper.lose(Closed::Lost);
+    paper.until_dialled();
+    paper.expect(&["close agent", "connect anew"]);
+}
+
+#[test]
+fn an_agent_that_begins_another_conversation_is_told_of_the_first() {
+    let mut paper = Paper::greeted();
+    paper.lose(Closed::Lost);
+    paper.until_dialled();
+    paper.taken();
+    paper.back(false);
+    paper.expect(&["remind"]);
+}
+
+#[test]
+fn words_that_were_to_be_said_survive_a_second_loss() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 500);
+    paper.lose(Closed::Lost);
+    paper.until_dialled();
+    paper.back(true);
+    paper.lose(Closed::Lost);
+    paper.taken();
+    paper.until_dialled();
+    paper.back(true);
+    paper.expect(&["connect to resume", "say words"]);
+    // Once they are being said they are no longer owed, but for what is cut off again.
+    paper.says(3, 100);
+    paper.agent(agent::Event::TurnDone);
+    paper.lose(Closed::Lost);
+    paper.taken();
+    paper.until_dialled();
+    paper.back(true);
+    paper.expect(&["connect to resume"]);
+
+    // So do an operator's.
+    let mut paper = Paper::greeted();
+    paper.order(Order::Say(Words("One moment.".into())));
+    paper.lose(Closed::Lost);
+    paper.taken();
+    paper.until_dialled();
+    paper.back(true);
+    paper.expect(&["connect to resume", "say One moment."]);
+}
+
+#[test]
+fn half_an_answer_is_asked_for_again_where_its_words_are_not_known() {
+    let mut paper = Paper::greeted();
+    paper.voice();
+    paper.caller_speaks();
+    paper.says(2, 500);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    // The next sentence has not come, nor the end of the turn.
+    paper.lose(Closed::Lost);
+    paper.until_dialled();
+    let before = paper.caller_bytes;
+    paper.back(true);
+    assert_eq!(paper.caller_bytes - before, 160);
+}
+
+#[test]
+fn a_question_is_not_forgotten_before_a_dead_agent_is_found_out() {
+    let mut paper = Paper::greeted();
+    for _ in 0..50 {
+        paper.voice();
+        paper.wait(20);
+    }
+    // Silence on the line until no pong comes, and in the gap.
+    for _ in 0..1400 {
+        paper.frame();
+        paper.tick_until(paper.now + Duration::from_millis(20));
+    }
+    paper.lose(Closed::Lost);
+    paper.taken();
+    for _ in 0..1000 {
+        if paper.done.iter().any(|done| done.starts_with("connect")) {
+            break;
+        }
+        paper.frame();
+        paper.tick_until(paper.now + Duration::from_millis(20));
+    }
+    let before = paper.caller_bytes;
+    paper.back(true);
+    let again = paper.caller_bytes - before;
+    assert!(again >= 50 * 160, "{again}");
+    assert!(again <= (50 + 75 + 20) * 160, "{again}: silence");
+}
+
+#[test]
+fn an_agent_that_is_not_ready_is_not_heard() {
+    let mut paper = Paper::new();
+    paper.event(Event::AgentOpened);
+    paper.taken();
+    paper.says(1, 100);
+    paper.calls_tool("t", "weather");
+    paper.expect(&[]);
+}
+
+#[test]
 fn a_conversation_that_is_refused_after_all_is_begun_anew() {
     let mut paper = Paper::greeted();
     paper.lose(Closed::Lost);
@@ -318,7 +431,7 @@ fn a_first_connection_is_tried_again_only_for_a_moment() {
         paper.lose(Closed::Lost);
         if !paper.machine.is_over() {
             paper.until_dialled();
-            paper.expect(&["close agent", "connect"]);
+            paper.expect(&["close agent", "connect anew"]);
             attempts += 1;
         }
     }
@@ -346,7 +459,7 @@ fn a_close_before_the_conversation_began_is_a_failure_not_a_hang_up() {
     paper.taken();
     paper.lose(Closed::HungUp);
     paper.until_dialled();
-    paper.expect(&["close agent", "connect"]);
+    paper.expect(&["close agent", "connect anew"]);
     paper.back(false);
     paper.lose(Closed::HungUp);
     paper.expect(&["close agent", "after: hang up", "hang up"]);
@@ -477,6 +590,53 @@ fn the_agents_own_limit_ends_the_call_and_the_one_that_nobody_set_does_not() {
     paper.lose(Closed::Expired);
     paper.until_dialled();
     paper.expect(&["mark", "close agent", "connect to resume"]);
+}
+
+#[test]
+fn recycling_has_no_budget_until_it_fails_and_costs_none() {
+    let mut paper = Paper::with(|settings| {
+        settings.recycle_after = Some(Duration::from_secs(30));
+        settings.ping_interval = Duration::from_secs(100_000);
+        settings.reconnect_budget = Duration::from_secs(1);
+    });
+    paper.ready();
+    for _ in 0..50 {
+        paper.taken();
+        paper.wait(30_000);
+        paper.expect(&["close agent", "connect to resume"]);
+        // Slower than the budget.
+        paper.wait(2000);
+        paper.back(true);
+    }
+    // When the new connection fails, the budget begins.
+    paper.wait(30_000);
+    paper.wait(5000);
+    paper.lose(Closed::Lost);
+    assert!(!paper.machine.is_over());
+    paper.wait(1000);
+    assert!(paper.machine.is_over());
+}
+
+#[test]
+fn nothing_is_recycled_between_a_question_and_its_answer() {
+    // The question is not transcribed yet.
+    let mut paper = recycling();
+    paper.voice();
+    paper.wait(3000);
+    paper.expect(&[]);
+    paper.caller_speaks();
+    // The agent says that it will look, calls a tool, and thinks about the answer.
+    paper.says(2, 100);
+    paper.calls_tool("t", "weather");
+    paper.agent(agent::Event::TurnDone);
+    paper.echo_all();
+    paper.taken();
+    paper.wait(3000);
+    paper.expect(&[]);
+    paper.says(3, 100);
+    paper.agent(agent::Event::TurnDone);
+    paper.echo_all();
+    paper.expect(&["play 100", "mark", "close agent", "connect to resume"]);
 }
 
 fn with_hold() -> Paper {

@@ -24,8 +24,17 @@ fn watched(change: impl FnOnce(&mut Settings)) -> Paper {
 
 impl Paper {
     /// The agent says what it was told to, and it is heard.
-    fn says_it(&mut self, segment: u32) {
-        self.says(segment, 1000);
+    fn says_it(&mut self, segment: u32, text: &str) {
+        self.agent(agent::Event::Transcript {
+            role: Role::Agent,
+            text,
+            interim: false,
+            replace: false,
+        });
+        self.agent(agent::Event::Audio {
+            segment: SegmentId(segment),
+            mulaw: &[0x20; 8000],
+        });
         self.agent(agent::Event::SegmentEnd {
             segment: SegmentId(segment),
         });
@@ -43,12 +52,12 @@ fn a_caller_of_whom_nothing_is_heard_is_asked_and_then_said_goodbye_to() {
     paper.expect(&[]);
     paper.wait(200);
     paper.expect(&["say Hello?"]);
-    paper.says_it(1);
+    paper.says_it(1, "Hello?");
     paper.wait(14_000);
     paper.expect(&[]);
     paper.wait(1100);
     paper.expect(&["say Goodbye."]);
-    paper.says_it(2);
+    paper.says_it(2, "Goodbye.");
     paper.wait(5000);
     paper.expect(&["end no-input 1000"]);
     assert!(paper.notes.contains(&Note::HangingUp(Cause::NoInput)));
@@ -74,7 +83,7 @@ fn words_and_keys_are_signs_of_the_caller_and_so_is_listening() {
     paper.wait(1100);
     paper.expect(&["say Hello?"]);
     // Who answers is asked again the next time, not sent away.
-    paper.says_it(2);
+    paper.says_it(2, "Hello?");
     paper.caller_speaks();
     paper.wait(59_000);
     paper.expect(&[]);
@@ -86,7 +95,7 @@ fn words_and_keys_are_signs_of_the_caller_and_so_is_listening() {
 fn a_caller_who_speaks_into_the_farewell_is_not_sent_away() {
     let mut paper = watched(|_| {});
     paper.wait(60_000);
-    paper.says_it(1);
+    paper.says_it(1, "Hello?");
     paper.wait(15_000);
     paper.expect(&["say Goodbye."]);
     paper.says(2, 1000);
@@ -106,6 +115,52 @@ fn nobody_is_asked_by_an_agent_that_cannot_and_twilio_says_the_farewell() {
         "after: no-input farewell",
         "close agent",
         "end no-input 1000",
+    ]);
+}
+
+#[test]
+fn a_caller_who_is_speaking_is_neither_asked_nor_sent_away() {
+    let mut paper = watched(|_| {});
+    paper.wait(59_000);
+    for _ in 0..10 {
+        paper.voice();
+        paper.wait(1000);
+    }
+    paper.expect(&[]);
+    paper.caller_speaks();
+    paper.wait(59_000);
+    paper.expect(&[]);
+    // A line that is never silent is no caller.
+    let mut paper = watched(|_| {});
+    for _ in 0..121 {
+        paper.voice();
+        paper.wait(1000);
+    }
+    paper.expect(&["say Hello?"]);
+}
+
+#[test]
+fn an_agent_that_does_not_ask_is_the_one_of_whom_nothing_is_heard() {
+    let mut paper = watched(|_| {});
+    paper.wait(60_000);
+    paper.expect(&["say Hello?"]);
+    paper.wait(17_000);
+    paper.expect(&["close agent", "connect to resume"]);
+    paper.event(Event::AgentOpened);
+    paper.agent(agent::Event::Ready {
+        chat: "chat",
+        resumed: true,
+    });
+    paper.expect(&["say Hello?"]);
+    // The caller is given all the time again; but for a mute agent there is only one other.
+    paper.wait(59_000);
+    paper.expect(&[]);
+    paper.wait(18_000);
+    paper.expect(&[
+        "say Hello?",
+        "close agent",
+        "after: fallback",
+        "end agent-lost 1000",
     ]);
 }
 
@@ -162,7 +217,16 @@ fn a_call_has_a_longest_duration_and_ends_with_a_farewell() {
         segment: SegmentId(1),
     });
     paper.agent(agent::Event::TurnDone);
-    paper.says(2, 1000);
+    paper.agent(agent::Event::Transcript {
+        role: Role::Agent,
+        text: "Time is up.",
+        interim: false,
+        replace: false,
+    });
+    paper.agent(agent::Event::Audio {
+        segment: SegmentId(2),
+        mulaw: &[0x20; 8000],
+    });
     paper.agent(agent::Event::SegmentEnd {
         segment: SegmentId(2),
     });
@@ -190,8 +254,8 @@ fn without_an_agent_twilio_says_the_last_farewell_and_without_words_nobody_does(
     assert_eq!(
         done,
         [
-            "after: last farewell",
             "close agent",
+            "after: last farewell",
             "end max-duration 1000"
         ]
     );
@@ -211,6 +275,99 @@ fn without_an_agent_twilio_says_the_last_farewell_and_without_words_nobody_does(
     paper.wait(3000);
     paper.echo_all();
     paper.expect(&["mark", "close agent", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn time_that_is_up_cuts_no_word() {
+    for lost in [true, false] {
+        let mut paper = Paper::with(|settings| {
+            settings.max_duration = Duration::from_secs(10);
+            settings.max_duration_farewell = words("Time is up.");
+            settings.reconnect_budget = Duration::from_secs(300);
+            if !lost {
+                settings.capabilities = &PLAIN;
+            }
+        });
+        paper.ready();
+        paper.wait(5000);
+        paper.says(1, 20_000);
+        if lost {
+            paper.event(Event::AgentClosed(Closed::Lost));
+        }
+        paper.wait(6000);
+        assert!(!paper.done.iter().any(|done| done.starts_with("end")));
+        paper.agent(agent::Event::TurnDone);
+        paper.wait(14_500);
+        assert!(!paper.done.iter().any(|done| done.starts_with("end")));
+        paper.echo_all();
+        let done = paper.taken();
+        assert!(
+            done.contains(&"after: last farewell".to_owned()),
+            "{done:?}"
+        );
+        assert_eq!(
+            done.last().map(String::as_str),
+            Some("end max-duration 1000")
+        );
+    }
+}
+
+#[test]
+fn a_farewell_that_the_agent_does_not_say_is_twilios() {
+    fn given() -> Paper {
+        let mut paper = Paper::with(|settings| {
+            settings.max_duration = Duration::from_secs(10);
+            settings.max_duration_farewell = words("Time is up.");
+        });
+        paper.ready();
+        paper.says(1, 12_000);
+        paper.wait(10_000);
+        assert_eq!(
+            paper.taken().last().map(String::as_str),
+            Some("say Time is up.")
+        );
+        paper
+    }
+    // Interrupted in the sentence before, lost, and mute.
+    let mut paper = given();
+    paper.agent(agent::Event::Interrupt);
+    paper.wait(5000);
+    assert!(paper.taken().contains(&"after: last farewell".to_owned()));
+    let mut paper = given();
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.wait(5000);
+    paper.echo_all();
+    assert!(paper.taken().contains(&"after: last farewell".to_owned()));
+    let mut paper = given();
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(2000);
+    paper.echo_all();
+    paper.wait(10_000);
+    assert!(paper.taken().contains(&"after: last farewell".to_owned()));
+    // One that is said is heard once, though a reply came before it.
+    let mut paper = given();
+    paper.caller_speaks();
+    paper.agent(agent::Event::TurnDone);
+    paper.agent(agent::Event::Transcript {
+        role: Role::Agent,
+        text: "Time is up.",
+        interim: false,
+        replace: false,
+    });
+    paper.agent(agent::Event::Audio {
+        segment: SegmentId(5),
+        mulaw: &[0x20; 8000],
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.echo_all();
+    paper.wait(3000);
+    paper.echo_all();
+    let done = paper.taken();
+    assert!(done.contains(&"hang up".to_owned()), "{done:?}");
+    assert!(
+        !done.contains(&"after: last farewell".to_owned()),
+        "{done:?}"
+    );
 }
 
 #[test]

@@ -415,6 +415,7 @@ impl<'a> World<'a> {
                 }),
                 Action::Say(words) => self.command(Command::Say { text: &words.0 }),
                 Action::AddContext(words) => self.command(Command::AddContext { text: &words.0 }),
+                Action::Remind => self.command(Command::Remind),
                 Action::Pause => self.command(Command::Pause),
                 Action::Resume => self.command(Command::Resume),
                 Action::CloseAgent => {
@@ -478,6 +479,7 @@ impl<'a> World<'a> {
             }),
             Command::Say { .. } => Some(Asked::Say),
             Command::AddContext { .. } => Some(Asked::Settings { first: false }),
+            Command::Remind => Some(Asked::Settings { first: false }),
             Command::Pause => Some(Asked::Pause),
             Command::Resume => Some(Asked::Resume),
         };

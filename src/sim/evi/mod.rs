@@ -47,11 +47,16 @@ pub type UplinkHook = Arc<dyn Fn(u32, &str, Instant) + Send + Sync>;
 /// kernel had taken it. Under [`Script::echo_load`] only.
 pub type SentHook = Arc<dyn Fn(u32, u64, Instant) + Send + Sync>;
 
+/// Asked with the connection's number before each message: whether the agent has enough, says
+/// goodbye and hangs up by the tool. Under [`Script::echo_load`] only.
+pub type LeavesHook = Arc<dyn Fn(u32) -> bool + Send + Sync>;
+
 /// Callbacks, called on the connections' tasks: they must not block.
 #[derive(Clone, Default)]
 pub struct Hooks {
     pub on_uplink: Option<UplinkHook>,
     pub on_sent: Option<SentHook>,
+    pub leaves: Option<LeavesHook>,
 }
 
 /// What does not belong to a story.

@@ -961,6 +961,7 @@ async fn the_load_agent_talks_without_pause_and_tells_when() {
             assert!(frame.contains("audio_input"));
             heard_.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         })),
+        ..Hooks::default()
     };
     let options = Options {
         pace: 100.0,
@@ -993,6 +994,48 @@ async fn the_load_agent_talks_without_pause_and_tells_when() {
     let sent = sent.lock().unwrap();
     assert!(sent.iter().enumerate().all(|(i, s)| *s == (0, i as u64)));
     assert!(sent.len() >= 100);
+}
+
+#[tokio::test]
+async fn a_load_agent_that_has_enough_says_goodbye_and_wants_an_answer() {
+    for answers in [true, false] {
+        let options = Options {
+            pace: 100.0,
+            hooks: Hooks {
+                leaves: Some(Arc::new(|connection| connection == 0)),
+                ..Hooks::default()
+            },
+            ..Options::default()
+        };
+        let evi = Evi::start(Script::echo_load(), options).await.unwrap();
+        let mut client = call(&evi).await;
+        let words = client.upto("tool_call").await;
+        assert_eq!(types(&words)[1..3], ["assistant_message", "audio_output"]);
+        let called = words.last().unwrap();
+        assert_eq!(called["name"], "hang_up");
+        if answers {
+            let id = &called["tool_call_id"];
+            let answer = json!({ "type": "tool_response", "tool_call_id": id, "content": "ok" });
+            client.send(answer).await;
+        }
+        let goodbye = client.upto("assistant_end").await;
+        assert_eq!(goodbye.len(), 11, "{:?}", types(&goodbye));
+        // In the segment that was under way, and nothing behind it.
+        assert!(
+            goodbye[..10]
+                .iter()
+                .all(|word| word["id"] == words[1]["id"])
+        );
+        client.ws.close(None).await.unwrap();
+        assert!(client.rest().await.0.is_empty());
+        until_event(&evi, |w| matches!(w, What::Closed { by: By::Bridge, .. })).await;
+        let record = evi.stop().await;
+        let violations = record.violations();
+        match answers {
+            true => assert!(violations.is_empty(), "{violations:?}"),
+            false => assert_eq!(violations, ["the bridge left without an answer to hang_up"]),
+        }
+    }
 }
 
 #[tokio::test]

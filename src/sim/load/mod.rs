@@ -10,15 +10,12 @@
 //! generator and everything else on the machine took is printed beside the figures, so that a reader
 //! can tell a slow bridge from a busy machine.
 
-mod ledger;
-mod process;
 mod report;
-mod stamp;
 
 use std::{
     process::ExitCode,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -31,14 +28,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    ledger::{Histogram, Ledger},
-    process::Process,
-    report::{Daemon, Generator, Others, Report, Way, rounded},
-};
+use self::report::{Daemon, Generator, Others, Report};
 use super::{
     bridge::{self, Bridge, Setup},
-    evi::{self, Evi, LOAD_MESSAGE_MS},
+    evi::{self, Evi},
+    measure::{
+        ARRIVAL_LIMIT, HANG_UP_LIMIT, PROBLEMS_TOLD, WHOLE_MESSAGE, Way,
+        ledger::{Histogram, Ledger},
+        lock, print,
+        process::{self, Process},
+        rounded, stamp, until,
+    },
     phone::{CallReport, CallSetup, Ended, Phone, Probe, Switchboard},
     rest::{Rest, RestScript},
     scenario,
@@ -54,15 +54,10 @@ const UP_LIMIT: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Calls last until they are hung up; this only has to be longer than any measuring.
 const FOREVER: Duration = Duration::from_secs(1_000_000_000);
-/// For the frames of the last moment to arrive; what has not come by then is lost.
-const ARRIVAL_LIMIT: Duration = Duration::from_secs(5);
-const HANG_UP_LIMIT: Duration = Duration::from_secs(30);
 /// For the daemon to have forgotten the calls.
 const CLEAN_LIMIT: Duration = Duration::from_secs(10);
-/// Shorter media messages are the tail of a segment: what the resampler held back.
-const WHOLE_MESSAGE: usize = LOAD_MESSAGE_MS as usize * 8 / 2;
-/// Problems that are told; of a thousand calls all may have the same.
-const PROBLEMS_TOLD: usize = 10;
+/// Sockets of a call, in the daemon and here.
+const SOCKETS: u64 = 2;
 
 /// Runs the command; the exit code is 1 if anything was lost or left behind.
 pub fn main(args: &LoadArgs) -> ExitCode {
@@ -86,12 +81,6 @@ pub fn main(args: &LoadArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn print(text: &str) {
-    use std::io::Write as _;
-    // A reader that has gone away has seen enough.
-    _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
 /// What the calls' probes and the agent's hooks share.
@@ -175,10 +164,6 @@ impl Floor {
     }
 }
 
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A telephone's ear and mouth.
 struct Ear {
     floor: Arc<Floor>,
@@ -210,7 +195,7 @@ impl Probe for Ear {
 }
 
 async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
-    process::room_for(args.calls)?;
+    process::room_for(args.calls, SOCKETS)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let floor = Arc::new(Floor::new(args.calls));
     let (up, down) = (floor.clone(), floor.clone());
@@ -225,6 +210,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
             on_sent: Some(Arc::new(move |connection, number, at| {
                 down.downlink(connection, number, at);
             })),
+            leaves: None,
         },
         ..evi::Options::default()
     };
@@ -393,16 +379,6 @@ async fn until_up(floor: &Floor, calls: &mut JoinSet<CallReport>) -> anyhow::Res
         }
     }
     Ok(())
-}
-
-/// Asks until it is so, or the time is up.
-async fn until(limit: Duration, so: impl AsyncFn() -> bool) -> bool {
-    let asked = async {
-        while !so().await {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(limit, asked).await.is_ok()
 }
 
 /// What was wrong with a call, as its telephone saw it.

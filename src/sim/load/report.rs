@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::ledger::Histogram;
+use crate::sim::measure::{HEADING, Way, row};
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -14,7 +14,8 @@ pub struct Report {
     pub secs: u64,
     /// Shared by the daemon and the generator.
     pub cores: usize,
-    /// From the caller to the agent.
+    /// From the caller to the agent: latency of the frames sent in the measured time; lost of all
+    /// since the calls began.
     pub up: Way,
     /// From the agent to the caller.
     pub down: Way,
@@ -23,30 +24,6 @@ pub struct Report {
     pub others: Others,
     /// Breaches of protocol and calls that ended by themselves; the first few.
     pub problems: Vec<String>,
-}
-
-/// One direction: added latency in ms, of the frames sent in the measured time.
-#[derive(Debug, Serialize)]
-pub struct Way {
-    pub frames: u64,
-    /// Of all frames since the calls began.
-    pub lost: u64,
-    pub p50_ms: f64,
-    pub p99_ms: f64,
-    pub max_ms: f64,
-}
-
-impl Way {
-    pub fn of(histogram: &Histogram, lost: u64) -> Way {
-        let ms = |duration: std::time::Duration| rounded(duration.as_secs_f64() * 1000.0, 3);
-        Way {
-            frames: histogram.count(),
-            lost,
-            p50_ms: ms(histogram.quantile(0.5)),
-            p99_ms: ms(histogram.quantile(0.99)),
-            max_ms: ms(histogram.max()),
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -74,12 +51,6 @@ pub struct Others {
     pub cpu_cores: f64,
 }
 
-/// Digits that were not measured are not printed.
-pub fn rounded(value: f64, digits: i32) -> f64 {
-    let scale = 10f64.powi(digits);
-    (value * scale).round() / scale
-}
-
 impl Report {
     /// One object on one line.
     pub fn json(&self) -> String {
@@ -97,18 +68,14 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "{calls} calls, {} s; {cores}, shared by daemon and generator\n\n\
-             added latency, ms     p50      p99      max     frames   lost",
+             {HEADING}",
             self.secs
         )?;
         for (name, way) in [
             ("caller to agent", &self.up),
             ("agent to caller", &self.down),
         ] {
-            writeln!(
-                f,
-                "{name:<16} {:>8.3} {:>8.3} {:>8.3} {:>10} {:>6}",
-                way.p50_ms, way.p99_ms, way.max_ms, way.frames, way.lost
-            )?;
+            writeln!(f, "{}", row(name, way))?;
         }
         let mib = |kib: u64| kib as f64 / 1024.0;
         writeln!(

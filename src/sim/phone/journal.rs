@@ -208,6 +208,7 @@ impl Journal {
                 Event::Violation { .. }
                     | Event::Ended { .. }
                     | Event::SocketClosed { .. }
+                    | Event::StreamOver { .. }
                     | Event::Fetched { .. }
             )
         {

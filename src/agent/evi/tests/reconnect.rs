@@ -81,6 +81,39 @@ fn a_new_chat_is_told_what_was_said_and_what_the_host_added() {
 }
 
 #[test]
+fn one_chat_too_many_may_be_the_one_that_was_lost() {
+    for (code, slug, meaning) in [
+        ("E0301", "subscription_limit", Closed::Lost),
+        ("E0300", "user_zero_credits", Closed::Quota),
+    ] {
+        let codec = &mut codec();
+        hear(codec, METADATA);
+        codec.reconnect(true);
+        let heard = hear(codec, &error(code, slug));
+        assert_eq!(heard, [Heard::Error(code.into(), Some(meaning))]);
+        assert_eq!(codec.closed(Some(1000)), meaning);
+        // In a chat that goes on it is what it says.
+        hear(codec, METADATA);
+        let heard = hear(codec, &error(code, slug));
+        assert_eq!(heard, [Heard::Error(code.into(), Some(Closed::Quota))]);
+    }
+}
+
+#[test]
+fn a_chat_that_was_to_be_resumed_and_is_another_can_be_reminded() {
+    let codec = &mut codec();
+    hear(codec, METADATA);
+    hear(codec, &assistant("a", "Hello."));
+    codec.reconnect(true);
+    opened(codec);
+    hear(codec, &METADATA.replace("g-1", "g-2"));
+    let reminded = say(codec, Command::Remind);
+    let reminded: Value = serde_json::from_str(&reminded[0]).unwrap();
+    let context = reminded["context"]["text"].as_str().unwrap();
+    assert!(context.ends_with("\nYou: Hello."), "{context}");
+}
+
+#[test]
 fn what_belonged_to_the_old_connection_is_forgotten() {
     let codec = &mut codec();
     hear(codec, METADATA);

@@ -81,6 +81,14 @@ impl Judge {
                 self.paused = false;
                 self.quiet = now;
             }
+            Action::Remind => {
+                let ready = self.line == Line::Ready;
+                self.holds(
+                    Rule::Connection,
+                    ready,
+                    "an agent that is not there is reminded",
+                );
+            }
             Action::Play(range) => self.play(now, seen, range, out, phone, led),
             Action::Mark(name) => {
                 let new = self.marks.insert(name.clone());
@@ -270,6 +278,7 @@ impl Judge {
             }
             Note::Recycling { forced } => {
                 led.recycled = true;
+                self.planned = true;
                 let pause = !self.turn_open && self.heard_all(now);
                 self.holds(Rule::Recycles, *forced || pause, "in the middle of words");
                 let old = self.settings.recycle_after.is_some_and(|after| {

@@ -90,6 +90,9 @@ impl Judge {
         }
         if let Some(away) = self.away {
             let budget = match self.ever_ready {
+                true if self.planned => {
+                    self.settings.reconnect_budget + CONNECTS + self.settings.ready_timeout
+                }
                 true => self.settings.reconnect_budget,
                 // An attempt that is under way has deadlines of its own.
                 false => self.settings.connect_budget + CONNECTS + self.settings.ready_timeout,

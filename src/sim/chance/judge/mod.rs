@@ -131,6 +131,8 @@ pub struct Judge {
     /// Since when there is no connection, nor an attempt.
     idle: Option<Instant>,
     ever_ready: bool,
+    /// It is away because its conversation was too old, which costs no budget.
+    planned: bool,
     opened: Instant,
     failing: Option<Instant>,
     /// When the caller, or the agent, was last heard or expected.
@@ -219,6 +221,7 @@ impl Judge {
             away: Some(now),
             idle: None,
             ever_ready: false,
+            planned: false,
             opened: now,
             failing: None,
             quiet: now,
@@ -365,7 +368,7 @@ impl Judge {
             Seen::Ready if matches!(self.line, Line::Open { .. }) => {
                 self.line = Line::Ready;
                 (self.quiet, self.talks_since) = (now, now);
-                (self.away, self.ever_ready) = (None, true);
+                (self.away, self.ever_ready, self.planned) = (None, true, false);
             }
             Seen::AgentWords if live => {
                 self.uplink.answers();

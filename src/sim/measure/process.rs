@@ -18,6 +18,7 @@ pub struct Look {
     pub cpu: Duration,
     pub rss_kib: u64,
     pub fds: usize,
+    pub threads: u64,
 }
 
 impl Process {
@@ -36,10 +37,12 @@ impl Process {
         };
         let fds = fs::read_dir(self.0.join("fd"))
             .with_context(|| format!("cannot read {}/fd", self.0.display()))?;
+        let status = read("status")?;
         Ok(Look {
             cpu: cpu(&read("stat")?).context("/proc/PID/stat is not as expected")?,
-            rss_kib: rss_kib(&read("status")?).context("no VmRSS in /proc/PID/status")?,
+            rss_kib: rss_kib(&status).context("no VmRSS in /proc/PID/status")?,
             fds: fds.count(),
+            threads: threads(&status).context("no Threads in /proc/PID/status")?,
         })
     }
 }
@@ -77,6 +80,13 @@ fn rss_kib(status: &str) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
+fn threads(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Threads:"))?;
+    line.trim().parse().ok()
+}
+
 fn most_fds(limits: &str) -> Option<u64> {
     let line = limits
         .lines()
@@ -87,12 +97,12 @@ fn most_fds(limits: &str) -> Option<u64> {
     }
 }
 
-/// Both processes have two sockets a call, and the daemon gets its limit from this one.
-pub fn room_for(calls: usize) -> anyhow::Result<()> {
+/// Whether a process may have `each` sockets a call; the daemon gets its limit from this one.
+pub fn room_for(calls: usize, each: u64) -> anyhow::Result<()> {
     let limits =
         fs::read_to_string("/proc/self/limits").context("cannot read /proc/self/limits")?;
     let most = most_fds(&limits).context("/proc/self/limits is not as expected")?;
-    let needed = 2 * calls as u64 + SPARE_FDS;
+    let needed = each * calls as u64 + SPARE_FDS;
     anyhow::ensure!(
         most >= needed,
         "{calls} calls need {needed} open files, and only {most} are allowed; run `ulimit -n {needed}` first"
@@ -110,6 +120,7 @@ mod tests {
         assert_eq!(cpu(stat), Some(Duration::from_millis(3810)));
         let status = "Name:\tx\nVmHWM:\t  9000 kB\nVmRSS:\t    2816 kB\nThreads:\t3\n";
         assert_eq!(rss_kib(status), Some(2816));
+        assert_eq!(threads(status), Some(3));
         let limits = "Limit   Soft  Hard  Units\nMax open files            1024                 4096      files\n";
         assert_eq!(most_fds(limits), Some(1024));
         let stat = "cpu  10 2 30 4000 50 6 7 8 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n";
@@ -117,18 +128,19 @@ mod tests {
         assert_eq!(busy("cpu 1 2"), None);
         assert_eq!(cpu(""), None);
         assert_eq!(rss_kib("VmRSS: many kB"), None);
+        assert_eq!(threads("Threads:\tsome\n"), None);
         assert_eq!(most_fds(""), None);
     }
 
     #[test]
     fn this_process_can_be_looked_at() {
         let look = Process::own().look().unwrap();
-        assert!(look.rss_kib > 0 && look.fds >= 3);
+        assert!(look.rss_kib > 0 && look.fds >= 3 && look.threads > 0);
     }
 
     #[test]
     fn too_small_a_limit_is_told_with_its_mend() {
-        let error = room_for(usize::MAX >> 2).unwrap_err().to_string();
+        let error = room_for(usize::MAX >> 2, 2).unwrap_err().to_string();
         assert!(error.contains("ulimit -n"), "{error}");
     }
 }
