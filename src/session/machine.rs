@@ -475,6 +475,19 @@ impl Machine {
         self.agent == AgentState::Ready
     }
 
+    /// What the call holds on the heap, in bytes: bounded, whatever its far ends do.
+    pub fn footprint(&self) -> usize {
+        let texts = |texts: &VecDeque<String>| -> usize {
+            let words: usize = texts.iter().map(String::capacity).sum();
+            words + texts.capacity() * size_of::<String>()
+        };
+        texts(&self.answered)
+            + texts(&self.saying)
+            + self.connection.footprint()
+            + self.uplink.footprint()
+            + self.playback.footprint()
+    }
+
     /// Twilio sends 50 frames a second, silence included; a media socket from which nothing comes
     /// is asked for a sign of life and then given up.
     fn carrier_deadline(&self) -> Instant {
@@ -706,8 +719,10 @@ impl Machine {
     /// The agent says that the caller interrupts.
     fn interrupt(&mut self, now: Instant, out: &mut Outbox) {
         if self.playback.unheard(now) {
+            self.caller_is_there(now);
             self.cut(now, out);
         } else if let Some(segment) = self.turn_segment.filter(|_| self.turn_open) {
+            self.caller_is_there(now);
             // Between two sentences: there is nothing to clear, but what is on its way of this
             // turn is stale.
             self.turn_over();

@@ -54,8 +54,7 @@ impl Outage {
         }
         self.planned = false;
         if self.back.is_some_and(|back| now >= back + HEALED) {
-            self.spent = Duration::ZERO;
-            self.attempts = 0;
+            self.forgive();
         }
         self.since = Some(now);
     }
@@ -71,6 +70,12 @@ impl Outage {
             self.spent += lasted;
         }
         lasted
+    }
+
+    /// What was spent on earlier losses does not count any more.
+    pub fn forgive(&mut self) {
+        self.spent = Duration::ZERO;
+        self.attempts = 0;
     }
 
     /// Since when there is no agent.

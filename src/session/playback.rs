@@ -40,6 +40,8 @@ pub struct Playback {
 #[derive(Debug)]
 struct Sent {
     segment: SegmentId,
+    /// Of the same segment, what was heard before this was sent.
+    before: Duration,
     duration: Duration,
     /// The mark that follows the segment's last sample so far.
     mark: Option<u32>,
@@ -77,11 +79,11 @@ impl Playback {
         let duration = duration(mulaw_bytes);
         let begins = self.plays_until.map_or(now, |until| until.max(now));
         self.plays_until = Some(begins + duration);
-        let before = self.newest.filter(|(newest, _)| *newest == segment);
-        self.newest = Some((
-            segment,
-            before.map_or(duration, |(_, sent)| sent + duration),
-        ));
+        let same = self.newest.filter(|(newest, _)| *newest == segment);
+        let sent = same.map_or(Duration::ZERO, |(_, sent)| sent);
+        self.newest = Some((segment, sent + duration));
+        let listed = self.unheard.iter().any(|sent| sent.segment == segment);
+        let before = if listed { Duration::ZERO } else { sent };
         let merge = self.unheard.len() >= MAX_SEGMENTS;
         match self.unheard.back_mut() {
             Some(last) if last.segment == segment || merge => {
@@ -91,6 +93,7 @@ impl Playback {
             }
             _ => self.unheard.push_back(Sent {
                 segment,
+                before,
                 duration,
                 mark: None,
             }),
@@ -138,6 +141,11 @@ impl Playback {
         self.unheard.is_empty()
     }
 
+    /// What is held on the heap, in bytes.
+    pub fn footprint(&self) -> usize {
+        self.unheard.capacity() * size_of::<Sent>()
+    }
+
     /// How much longer what has been sent will play, by added-up duration.
     pub fn queued(&self, now: Instant) -> Duration {
         self.plays_until
@@ -159,27 +167,35 @@ impl Playback {
         }
     }
 
-    /// A clear is being sent: a new generation begins. Returns what was cut, oldest first.
+    /// A clear is being sent: a new generation begins. Returns what was cut, segment by segment; of
+    /// one that came in pieces, with others in between, all that was heard.
     pub fn clear(&mut self, now: Instant) -> Vec<Cut> {
         let mut remaining = self.queued(now);
-        let mut cuts: Vec<Cut> = self
-            .unheard
-            .drain(..)
-            .rev()
-            .map(|sent| {
-                let lost = remaining.min(sent.duration);
-                remaining -= lost;
-                Cut {
-                    segment: sent.segment,
-                    heard_ms: (sent.duration - lost).as_millis() as u64,
-                }
-            })
-            .collect();
-        cuts.reverse();
-        self.cut = cuts.last().map(|cut| cut.segment).max(self.cut);
+        let mut heard: Vec<(SegmentId, Duration)> = Vec::new();
+        for sent in self.unheard.drain(..).rev() {
+            let lost = remaining.min(sent.duration);
+            remaining -= lost;
+            let more = sent.before + sent.duration - lost;
+            match heard
+                .iter_mut()
+                .find(|(segment, _)| *segment == sent.segment)
+            {
+                Some((_, heard)) => *heard += more,
+                None => heard.push((sent.segment, more)),
+            }
+        }
+        heard.sort_by_key(|(segment, _)| *segment);
+        // The newest of them: a piece of an older one may have come last.
+        self.cut = heard.last().map(|(segment, _)| *segment).max(self.cut);
         self.generation = self.generation.wrapping_add(1);
         self.plays_until = None;
-        cuts
+        heard
+            .into_iter()
+            .map(|(segment, heard)| Cut {
+                segment,
+                heard_ms: heard.as_millis() as u64,
+            })
+            .collect()
     }
 }
 
@@ -240,6 +256,22 @@ mod tests {
             "late audio of the interrupted reply"
         );
         assert!(playback.accepts(at(start, 1500), SegmentId(3)));
+    }
+
+    #[test]
+    fn a_segment_in_pieces_is_cut_as_one() {
+        let start = Instant::now();
+        let mut playback = Playback::default();
+        playback.sent(start, A, SECOND);
+        let mark = playback.mark().unwrap();
+        assert_eq!(playback.echoed(&mark), Echo::Heard);
+        // More of it, and a straggler of it behind the next one.
+        playback.sent(at(start, 1000), A, SECOND);
+        playback.sent(at(start, 1000), B, SECOND);
+        playback.sent(at(start, 1000), A, SECOND);
+        let cut = |segment, heard_ms| Cut { segment, heard_ms };
+        assert_eq!(playback.clear(at(start, 2500)), [cut(A, 2000), cut(B, 500)]);
+        assert!(!playback.accepts(at(start, 2500), B));
     }
 
     #[test]

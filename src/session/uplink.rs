@@ -179,6 +179,11 @@ impl Uplink {
         self.understood = 0;
     }
 
+    /// What is held on the heap, in bytes.
+    pub fn footprint(&self) -> usize {
+        self.held.capacity() + self.sent.capacity()
+    }
+
     /// Nobody will want it any more.
     pub fn forget(&mut self) {
         self.held = VecDeque::new();

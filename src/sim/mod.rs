@@ -6,8 +6,12 @@
 //! what hurts. Stories ([`scenario`]) put them around a real daemon ([`bridge`]) and listen
 //! ([`ear`]) to what came of it; [`tape`] plays and makes recordings, and [`faults`] does to the
 //! connections between them what networks do.
+//!
+//! [`chance`] is something else: calls as chance would have them around the call's state machine
+//! alone, in virtual time.
 
 pub mod bridge;
+pub mod chance;
 pub mod demo;
 pub mod ear;
 pub mod evi;

@@ -102,6 +102,11 @@ impl Connection {
         }
     }
 
+    /// What is held on the heap, in bytes.
+    pub fn footprint(&self) -> usize {
+        self.unsaid.as_ref().map_or(0, |words| words.0.capacity())
+    }
+
     /// There is no connection any more.
     fn over(&mut self) {
         *self = Connection {

@@ -1,0 +1,146 @@
+//! What kind of call this is: drawn once, at its beginning.
+//!
+//! A call in which everything can go wrong at every moment ends before anything subtle can. So each
+//! call leaves some kinds of trouble out (as TigerBeetle's simulator does), and some have none at all.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{agent::Manner, draw::Draws, sound::Tongue};
+use crate::{
+    agent::{Capabilities, evi},
+    session::{
+        hold::{Sound, Waiting},
+        machine::{NoInput, Settings},
+        order::Words,
+        playback::duration,
+    },
+};
+
+/// Records that say what kind of call it is.
+pub const HEAD: usize = 3;
+/// What the hold sound sounds like: nobody else does.
+pub const HOLD: u8 = 0x81;
+
+const PLAIN: Capabilities = Capabilities {
+    name: "plain",
+    heard: true,
+    exact_say: false,
+    mid_context: false,
+    pause: false,
+    turn_events: true,
+};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub struct Temper {
+    /// The real codec stands between the agent and the machine.
+    pub wire: bool,
+    pub settings: Settings,
+    pub manner: Manner,
+    pub frame_bytes: usize,
+    /// When the caller's voice is heard.
+    pub tongue: Tongue,
+    /// From our socket to the caller's ear.
+    pub latency: Duration,
+    /// The way back of a mark.
+    pub echo: Duration,
+    pub forgets: Option<u32>,
+    /// Ticks come so late.
+    pub busy: Duration,
+    /// Of two things at one time, the timer is first.
+    pub timer_first: bool,
+    /// The carrier gets no beat: it answers pings and that is all.
+    pub no_frames: bool,
+    /// When nothing more is drawn, the caller stays on the line for so long.
+    pub patience: Duration,
+    /// The kinds of trouble that may come.
+    pub trouble: Trouble,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble {
+    pub agent: bool,
+    pub orders: bool,
+    pub carrier: bool,
+    pub tools: bool,
+    pub time: bool,
+}
+
+impl Temper {
+    /// Takes the first [`HEAD`] records.
+    pub fn draw(draws: &mut Draws<'_>) -> Option<Temper> {
+        let [mut one, mut two, mut three] = [draws.next()?, draws.next()?, draws.next()?];
+        let words = || Words("Are you still there?".into());
+        let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
+        let choose = |byte: u8, bit: u8, of: [u64; 4]| of[usize::from(byte >> bit & 3)];
+        let wire = one.what & 3 == 3;
+        // EVI can do all of it.
+        let plain = !wire && one.what >> 2 & 3 == 3;
+        let settings = Settings {
+            ready_timeout: ms(choose(one.when, 0, [10_000, 10_000, 3000, 500])),
+            ping_interval: ms(choose(one.when, 2, [20_000, 20_000, 5000, 700])),
+            pong_timeout: ms(choose(one.when, 4, [10_000, 10_000, 5000, 300])),
+            max_duration: ms(choose(one.when, 6, [7_200_000, 300_000, 60_000, 10_000])),
+            connect_budget: ms(choose(three.what, 0, [3000, 3000, 0, 10_000])),
+            reconnect_budget: ms(choose(three.what, 2, [30_000, 30_000, 5000, 0])),
+            recycle_after: match choose(three.what, 4, [0, 1_680_000, 20_000, 2000]) {
+                0 => None,
+                after => Some(ms(after)),
+            },
+            seed: u64::from(three.when),
+            hold: bit(three.what, 6).then(|| Waiting {
+                after: ms(choose(three.when, 6, [3000, 3000, 1000, 10_000])),
+                sound: Sound::new(Arc::from([HOLD; 12_345])).expect("it is not empty"),
+            }),
+            max_duration_farewell: bit(three.when, 0).then(words),
+            no_input: bit(three.what, 7).then(|| NoInput {
+                timeout: ms(choose(three.when, 1, [20_000, 20_000, 5000, 60_000])),
+                check: bit(three.when, 3).then(words),
+                farewell: bit(three.when, 4).then(words),
+            }),
+            words_interrupt: !bit(one.what, 4),
+            drain_goodbye: bit(one.what, 5),
+            capabilities: if plain { &PLAIN } else { &evi::CAPABILITIES },
+        };
+        let manner = Manner {
+            no_segment_ends: bit(one.what, 6),
+            no_turn_ends: bit(one.what, 7),
+            no_greeting: one.one_in(4),
+            slow_ms: one.of(&[300, 300, 20, 3000]),
+        };
+        let frame = choose(two.what, 0, [20, 40, 100, 200]);
+        let echo = choose(two.what, 2, [0, 60, 250, 900]);
+        let busy = choose(two.what, 6, [0, 0, 5, 1500]);
+        Some(Temper {
+            wire,
+            settings,
+            manner,
+            frame_bytes: frame as usize * 8,
+            // Loud for three seconds or twelve, quiet for as long.
+            tongue: Tongue {
+                turn: three.of(&[0, 0, 1500, 6000]),
+                never_loud: three.one_in(4),
+            },
+            latency: ms(choose(two.what, 4, [0, 0, 40, 400])),
+            echo: ms(echo),
+            forgets: two.one_in(8).then(|| 1 + two.below(4)),
+            busy: ms(busy),
+            timer_first: two.one_in(2),
+            no_frames: two.one_in(24),
+            patience: ms(choose(two.when, 5, [1000, 1000, 20_000, 90_000])),
+            trouble: Trouble {
+                agent: bit(two.when, 0),
+                orders: bit(two.when, 1),
+                carrier: bit(two.when, 2),
+                tools: bit(two.when, 3),
+                time: bit(two.when, 4),
+            },
+        })
+    }
+
+    pub fn frame(&self) -> Duration {
+        duration(self.frame_bytes)
+    }
+}

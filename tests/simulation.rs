@@ -1,0 +1,191 @@
+//! Thousands of whole calls as chance would have them, each from a seed and each in no time.
+//!
+//! `cargo test --test simulation` plays the same calls every time. More, and others:
+//!
+//!     HUME_BRIDGE_CALLS=1000000 cargo test --release --test simulation -- --nocapture
+//!
+//! A call that breaks a promise is printed with its seed, and once more made as small as it can be,
+//! with all that happened in it. To see it again:
+//!
+//!     HUME_BRIDGE_SEED=123 cargo test --test simulation -- --nocapture
+//!     HUME_BRIDGE_CALL=00ff... cargo test --test simulation -- --nocapture
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use hume_bridge::sim::chance::{self, Broken, Outcome, Rule};
+
+/// How many calls unless somebody asks for more; some seconds of work without optimisation.
+const CALLS: u64 = 6000;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{name}={text}: a number is needed")))
+}
+
+fn play(bytes: &[u8], start: Instant, wanted: bool) -> Outcome {
+    let panicked = |_| Outcome {
+        broken: Some(Broken {
+            rule: Rule::Panic,
+            what: "see above".into(),
+        }),
+        tally: Default::default(),
+        most_held: 0,
+        script: Vec::new(),
+    };
+    catch_unwind(AssertUnwindSafe(|| chance::play(bytes, start, wanted))).unwrap_or_else(panicked)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.as_bytes().chunks(2);
+    digits
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok())
+        .collect()
+}
+
+/// Everything that somebody needs who wants to mend it.
+fn tell(bytes: &[u8], broken: &Broken, start: Instant) -> String {
+    let mut same = |bytes: &[u8]| {
+        let found = play(bytes, start, false).broken;
+        found.is_some_and(|found| found.rule == broken.rule)
+    };
+    let small = chance::shrink(bytes, &mut same);
+    let told = play(&small, start, true);
+    let broken = told.broken.as_ref().unwrap_or(broken);
+    format!(
+        "{broken}\n\nat its smallest:\n{}\n\nHUME_BRIDGE_CALL={}\n",
+        told.script.join("\n"),
+        hex(&small)
+    )
+}
+
+#[test]
+fn calls_as_chance_would_have_them() {
+    let start = Instant::now();
+    if let Ok(call) = std::env::var("HUME_BRIDGE_CALL") {
+        let bytes = bytes(&call).expect("HUME_BRIDGE_CALL: hexadecimal digits are needed");
+        return alone(&bytes, start);
+    }
+    let (seed, calls) = (number("HUME_BRIDGE_SEED"), number("HUME_BRIDGE_CALLS"));
+    if let (Some(seed), None) = (seed, calls) {
+        return alone(&chance::bytes_of(seed), start);
+    }
+    let first = seed.unwrap_or(1);
+    let calls = calls.unwrap_or(CALLS);
+    let mut met: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut steps, mut lasted, mut most_held) = (0u64, Duration::ZERO, 0);
+    for seed in first..first + calls {
+        let bytes = chance::bytes_of(seed);
+        let outcome = play(&bytes, start, false);
+        if let Some(broken) = outcome.broken {
+            let told = tell(&bytes, &broken, start);
+            panic!("HUME_BRIDGE_SEED={seed} breaks a promise: {told}");
+        }
+        steps += u64::from(outcome.tally.steps);
+        lasted += outcome.tally.lasted;
+        most_held = most_held.max(outcome.most_held);
+        for (what, times) in outcome.tally.met {
+            *met.entry(what).or_default() += u64::from(times);
+        }
+    }
+    let took = start.elapsed();
+    println!(
+        "{calls} calls from seed {first}, {steps} events, {} hours of talk in {:.1} s: {:.0} calls a second; \
+         none held more than {most_held} bytes",
+        lasted.as_secs() / 3600,
+        took.as_secs_f64(),
+        calls as f64 / took.as_secs_f64(),
+    );
+    println!("{met:#?}");
+    if calls >= CALLS {
+        everything_was_met(&met);
+    }
+}
+
+/// One call, and what happened in it.
+fn alone(bytes: &[u8], start: Instant) {
+    let outcome = play(bytes, start, true);
+    println!("{}", outcome.script.join("\n"));
+    if let Some(broken) = outcome.broken {
+        panic!("{}", tell(bytes, &broken, start));
+    }
+}
+
+/// A simulation in which nothing happens would find nothing.
+fn everything_was_met(met: &BTreeMap<&str, u64>) {
+    let expected = [
+        "caller-hung-up",
+        "carrier-lost",
+        "carrier-failed",
+        "agent-hung-up",
+        "agent-inactive",
+        "agent-expired",
+        "agent-auth",
+        "agent-quota",
+        "agent-rejected",
+        "agent-lost",
+        "operator",
+        "max-duration",
+        "drain",
+        "after: hang up",
+        "after: fallback",
+        "after: drain goodbye",
+        "agent ready",
+        "agent ready again",
+        "retrying",
+        "recycling",
+        "recycling, forced",
+        "caller audio repeated",
+        "said again",
+        "holding",
+        "no-input check",
+        "no-input",
+        "after: no-input farewell",
+        "after: max-duration farewell",
+        "agent error",
+        "agent ignored",
+        "agent closed",
+        "tool call",
+        "barge-in",
+        "spurious interruption",
+        "answered",
+        "answer heard",
+        "hanging up",
+        "goodbye withdrawn",
+        "paused",
+        "resumed",
+        "audio dropped",
+        "caller audio dropped",
+        "silence filled",
+        "rest failed",
+        "clear",
+        "done",
+        "already",
+        "refused",
+    ];
+    for what in expected {
+        let times = met.get(what).copied().unwrap_or_default();
+        assert!(times >= 10, "{what}: {times} times in all calls");
+    }
+}
+
+#[test]
+fn a_call_is_the_same_whenever_it_is_played() {
+    for seed in 1..50 {
+        let bytes = chance::bytes_of(seed);
+        let now = Instant::now();
+        let once = play(&bytes, now, true);
+        let again = play(&bytes, now + Duration::from_secs(12_345), true);
+        assert_eq!(once.script, again.script);
+        assert!(once.script.len() > 2, "{:?}", once.script);
+        assert_eq!(chance::bytes_of(seed), bytes);
+    }
+}
