@@ -440,8 +440,11 @@ where
         for action in out.actions.drain(..) {
             match action {
                 Action::ConnectAgent(dial) => {
-                    // A first connection may be the second try at one.
-                    self.codec.reconnect(dial == Dial::Resume);
+                    match dial {
+                        Dial::First => {}
+                        Dial::Resume => self.codec.reconnect(true),
+                        Dial::Anew => self.codec.reconnect(false),
+                    }
                     let (request, tls, limit) =
                         (self.codec.request(), self.tls.clone(), self.connect_timeout);
                     let metrics = self.metrics.clone();

@@ -21,8 +21,8 @@ pub struct Outage {
     attempts: u32,
     /// Without an agent since.
     since: Option<Instant>,
-    /// Because we wanted it so: nothing has failed yet.
-    planned: bool,
+    /// Not because we wanted it so, since.
+    failing: Option<Instant>,
     /// With one since.
     back: Option<Instant>,
     chance: u64,
@@ -35,7 +35,7 @@ impl Outage {
             spent: Duration::ZERO,
             attempts: 0,
             since: Some(now),
-            planned: false,
+            failing: Some(now),
             back: None,
             chance: seed,
         }
@@ -44,19 +44,20 @@ impl Outage {
     /// The agent is changed for another. That costs nothing unless it fails.
     pub fn plan(&mut self, now: Instant) {
         self.since = Some(now);
-        self.planned = true;
+        self.failing = None;
     }
 
     /// The agent is lost. A loss during a loss changes nothing.
     pub fn begin(&mut self, now: Instant) {
-        if self.since.is_some() && !self.planned {
+        if self.failing.is_some() {
             return;
         }
-        self.planned = false;
         if self.back.is_some_and(|back| now >= back + HEALED) {
-            self.forgive();
+            self.spent = Duration::ZERO;
+            self.attempts = 0;
         }
-        self.since = Some(now);
+        self.since.get_or_insert(now);
+        self.failing = Some(now);
     }
 
     /// The agent is there; returns how long it was not.
@@ -65,17 +66,10 @@ impl Outage {
         let Some(since) = self.since.take() else {
             return Duration::ZERO;
         };
-        let lasted = now.saturating_duration_since(since);
-        if !std::mem::take(&mut self.planned) {
-            self.spent += lasted;
+        if let Some(failing) = self.failing.take() {
+            self.spent += now.saturating_duration_since(failing);
         }
-        lasted
-    }
-
-    /// What was spent on earlier losses does not count any more.
-    pub fn forgive(&mut self) {
-        self.spent = Duration::ZERO;
-        self.attempts = 0;
+        now.saturating_duration_since(since)
     }
 
     /// Since when there is no agent.
@@ -85,8 +79,7 @@ impl Outage {
 
     /// When a budget of this much will be used up.
     pub fn gives_up_at(&self, budget: Duration) -> Option<Instant> {
-        let since = self.since.filter(|_| !self.planned)?;
-        Some(since + budget.saturating_sub(self.spent))
+        Some(self.failing? + budget.saturating_sub(self.spent))
     }
 
     /// How long to wait before the next attempt.
@@ -147,8 +140,9 @@ mod tests {
         outage.over(start + 25 * S);
         outage.plan(start + 30 * S);
         outage.begin(start + 31 * S);
+        assert_eq!(outage.since(), Some(start + 30 * S));
         assert_eq!(outage.gives_up_at(30 * S), Some(start + 54 * S));
-        outage.over(start + 31 * S);
+        assert_eq!(outage.over(start + 31 * S), S);
 
         let start = start + 22 * S;
         outage.begin(start + 9 * S + HEALED);

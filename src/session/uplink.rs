@@ -128,6 +128,12 @@ impl Uplink {
         }
     }
 
+    /// The agent has heard all and owes nothing.
+    pub fn settled(&mut self) {
+        self.sent = VecDeque::new();
+        self.understood = 0;
+    }
+
     /// The agent is lost: what it has heard and not answered is held for the next. Returns how many bytes.
     pub fn take_back(&mut self) -> usize {
         let mut all = std::mem::take(&mut self.sent);

@@ -306,6 +306,10 @@ impl Machine {
     /// The conversation will be too old soon.
     fn recycle(&mut self, now: Instant, forced: bool, out: &mut Outbox) {
         out.note(Note::Recycling { forced });
+        if !forced {
+            // What was not understood by now was no speech.
+            self.uplink.settled();
+        }
         self.drop_connection(out);
         self.outage.plan(now);
         self.connection.dial = self.next_dial();

@@ -389,7 +389,9 @@ impl<'a> World<'a> {
             match action {
                 Action::ConnectAgent(dial) => {
                     if let Some(Translation::Wire(_, codec)) = &mut self.translation {
-                        codec.reconnect(dial == Dial::Resume);
+                        if dial != Dial::First {
+                            codec.reconnect(dial == Dial::Resume);
+                        }
                     }
                     let (at, outcome) = self.dial();
                     self.line = Line::Connecting { at, outcome };

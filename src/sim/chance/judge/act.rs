@@ -120,7 +120,11 @@ impl Judge {
         led.dialled = true;
         let none = self.line == Line::None;
         self.holds(Rule::Connection, none, "a second connection");
-        let fits = (dial == Dial::First) != self.ever_ready;
+        let fits = match dial {
+            Dial::First => !self.ever_ready,
+            Dial::Resume => self.ever_ready,
+            Dial::Anew => true,
+        };
         self.holds(
             Rule::Reconnects,
             fits,

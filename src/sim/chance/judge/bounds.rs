@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     BACK_OFF, CARRIER_GONE, CONNECTS, FAILING, FAREWELL, HANGING_UP, Judge, LAST_MARK, LAST_WORDS,
-    LINGERS, Line, MOST_HELD, Phone, RECYCLING, Rule,
+    LINGERS, LONGEST_SENTENCE, Line, MOST_HELD, Phone, RECYCLING, Rule,
 };
 use crate::session::machine::Machine;
 
@@ -102,7 +102,9 @@ impl Judge {
         }
         if let (Line::Ready, false, Some(watch)) = (self.line, self.paused, &self.settings.no_input)
         {
-            let silent = late(self.quiet.max(self.sums), watch.timeout + slack);
+            // Somebody who is speaking is let speak, within bounds.
+            let patience = watch.timeout + LONGEST_SENTENCE + slack;
+            let silent = late(self.quiet.max(self.sums), patience);
             self.holds(Rule::Quiet, !silent, "nobody says anything for ever");
         }
         let may = !self.settings.reconnect_budget.is_zero();

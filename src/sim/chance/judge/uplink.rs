@@ -7,6 +7,8 @@ const JITTER_MS: u64 = 40;
 const FILLED_MS: u64 = 2000;
 /// What a new agent may be told again: ten seconds.
 const AGAIN: u64 = 80_000;
+/// None of it older than a minute and its own length.
+const REMEMBERED: u64 = 60 * 8000 + AGAIN;
 
 /// What the agent has been given of the caller's voice.
 #[derive(Default)]
@@ -16,6 +18,10 @@ pub struct Uplink {
     understood: u64,
     answered: u64,
     reply_due: bool,
+    /// Below this, the agent at hand hears what one before it has heard: not all of that is worth
+    /// repeating. So much has been repeated.
+    fresh: u64,
+    again: u64,
     /// The next sample that the agent at hand has to hear; `None` until it has heard one.
     next: Option<u64>,
     /// The newest sample that any agent has heard, and one more.
@@ -68,6 +74,8 @@ impl Uplink {
     pub fn connected(&mut self) {
         self.next = None;
         self.understood = self.answered;
+        self.fresh = self.reached;
+        self.again = 0;
     }
 
     /// So much of it, silence included.
@@ -88,7 +96,11 @@ impl Uplink {
                 bytes = &bytes[silent..];
                 continue;
             }
-            let expected = self.next.unwrap_or(self.reached);
+            let expected = match self.next {
+                // A hole in what is repeated ends with it at the latest.
+                Some(next) if self.tongue.agrees(next, bytes) == 0 => next.max(self.fresh),
+                next => next.unwrap_or(self.reached),
+            };
             let mut from = expected;
             let mut agree = self.tongue.agrees(from, bytes);
             let stretch = bytes.iter().take(16).take_while(|byte| **byte != SILENCE);
@@ -106,9 +118,13 @@ impl Uplink {
                 Some(next) if from < next => {
                     return Err(format!("sample {from} again, {next} was due"));
                 }
-                _ => self.skipped += from.saturating_sub(expected),
+                _ => self.skipped += from.saturating_sub(expected.max(self.fresh)),
             }
             let end = from + agree as u64;
+            self.again += end.min(self.fresh).saturating_sub(from);
+            if self.again > AGAIN {
+                return Err(format!("{} samples again", self.again));
+            }
             self.next = Some(end);
             self.reached = self.reached.max(end);
             bytes = &bytes[agree..];
@@ -122,7 +138,7 @@ impl Uplink {
 
     /// A new agent begins to hear with this sample.
     fn again(&self, from: u64) -> Result<(), String> {
-        if from + AGAIN < self.reached {
+        if from + REMEMBERED < self.reached {
             return Err(format!("sample {from} again, of {}", self.reached));
         }
         // Somebody who never stops speaking has said something that was not answered, and there is
@@ -151,7 +167,9 @@ impl Uplink {
 
     /// The agent listens, and has heard all of `sent` and of the silence before it.
     pub fn up_to_date(&self, sent: u64) -> Result<(), String> {
-        match self.reached == sent {
+        let short = sent.saturating_sub(self.reached);
+        // The newest may have been dropped.
+        match self.reached <= sent && short <= self.dropped.saturating_sub(self.skipped) {
             true => Ok(()),
             false => Err(format!(
                 "the agent has heard up to sample {}, the caller has said {sent}",
