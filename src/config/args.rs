@@ -173,7 +173,7 @@ Usage: hume-bridge [OPTIONS]         take calls, in the foreground
        hume-bridge check [OPTIONS]   look whether all is ready for calls
        hume-bridge demo [OPTIONS]    show one simulated call
        hume-bridge load [OPTIONS]    measure many simulated calls
-       hume-bridge soak [OPTIONS]    hold simulated calls for long, over bad wires
+       hume-bridge soak [OPTIONS]    hold simulated calls for long, some badly
 
 Options:
   --config FILE       the config [/etc/hume-bridge/hume-bridge.toml]
