@@ -98,19 +98,17 @@ impl Uplink {
                 bytes = &bytes[silent..];
                 continue;
             }
-            let expected = match self.next {
-                // A hole in what is repeated ends with it at the latest.
-                Some(next) if self.tongue.agrees(next, bytes) == 0 => next.max(self.fresh),
-                next => next.unwrap_or(self.reached),
-            };
+            let expected = self.next.unwrap_or(self.reached);
             let mut from = expected;
             let mut agree = self.tongue.agrees(from, bytes);
             let stretch = bytes.iter().take(16).take_while(|byte| **byte != SILENCE);
+            let stretch = stretch.count();
             // What is repeated may have holes, and one may begin or end anywhere.
             let repeats = self.next.is_some_and(|next| next < self.fresh);
-            if agree == 0 || agree < stretch.count() && !repeats {
+            if agree == 0 || agree < stretch && !repeats {
                 from = match sound::locate(bytes) {
                     Some(from) => from,
+                    None if self.tongue.agrees(self.fresh, bytes) >= stretch => self.fresh,
                     // Too few to tell; the next ones will.
                     None if repeats && bytes.len() < SHORT => return Ok(()),
                     None => return Err("a sample that the caller never sent".into()),
@@ -131,14 +129,17 @@ impl Uplink {
             }
             let end = from + agree as u64;
             self.again += end.min(self.fresh).saturating_sub(from);
-            if self.again > AGAIN {
+            // A sample beside a hole may look like the one that belongs there.
+            if self.again > AGAIN + SHORT as u64 {
                 return Err(format!("{} samples again", self.again));
             }
             self.next = Some(end);
             self.reached = self.reached.max(end);
             bytes = &bytes[agree..];
         }
-        if self.skipped > self.dropped {
+        // The same holds here; a frame is five times as much.
+        let alike = if self.fresh > 0 { SHORT as u64 } else { 0 };
+        if self.skipped > self.dropped + alike {
             let (skipped, dropped) = (self.skipped, self.dropped);
             return Err(format!("{skipped} samples are lost, {dropped} are counted"));
         }
@@ -178,7 +179,9 @@ impl Uplink {
     pub fn up_to_date(&self, sent: u64) -> Result<(), String> {
         let short = sent.saturating_sub(self.reached);
         // The newest may have been dropped.
-        match self.reached <= sent && short <= self.dropped.saturating_sub(self.skipped) {
+        match self.reached <= sent
+            && short <= (self.dropped + SHORT as u64).saturating_sub(self.skipped)
+        {
             true => Ok(()),
             false => Err(format!(
                 "the agent has heard up to sample {}, the caller has said {sent}",
