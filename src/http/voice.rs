@@ -214,7 +214,9 @@ pub async fn stream(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
     };
     let call = form.get("CallSid").unwrap_or_default();
     let (event, stream) = (form.get("StreamEvent"), form.get("StreamSid"));
-    if let (Some("stream-stopped" | "stream-error"), Some(stream)) = (event, stream)
+    // An error may be one that the stream survives; of one that it does not, its stop and
+    // `/voice/after` tell.
+    if let (Some("stream-stopped"), Some(stream)) = (event, stream)
         && let Ok(call) = call.parse::<CallSid>()
     {
         front.registry.call_over(&call, Some(stream), false);

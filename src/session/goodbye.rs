@@ -44,9 +44,15 @@ pub struct Goodbye {
     heard_by: Option<Instant>,
     /// What follows the stream instead of a plain end.
     after: Option<After>,
-    /// The words that the agent was given; once it says them, nothing need follow any more.
+    /// The words that the agent was given and has not said yet; once they are heard, nothing need
+    /// follow any more.
     farewell: Option<Words>,
     farewell_begun: bool,
+}
+
+/// Words with one blank between them.
+fn collapsed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Goodbye {
@@ -98,7 +104,9 @@ impl Goodbye {
             firm,
             cause,
             after: Some(after),
-            farewell: Some(words),
+            // Only these words are; what comes before them is the rest of something else.
+            next_is_farewell: false,
+            farewell: Some(Words(collapsed(&words.0))),
             ..Goodbye::of_agent(now, true, false)
         }
     }
@@ -123,10 +131,27 @@ impl Goodbye {
     }
 
     /// The agent says this: is it the farewell that it was given?
-    pub fn says(&mut self, text: &str) {
-        let is = |words: &mut Words| words.0.contains(text.trim());
-        if !text.trim().is_empty() && self.farewell.as_mut().is_some_and(is) {
+    pub fn says(&mut self, now: Instant, text: &str) {
+        let said = collapsed(text);
+        let Some(rest) = self.farewell.as_mut().filter(|_| !said.is_empty()) else {
+            return;
+        };
+        let Some(more) = rest.0.strip_prefix(&*said) else {
+            return;
+        };
+        let more = more.trim_start().to_owned();
+        rest.0 = more;
+        if now < self.asked + CAP {
             self.farewell_begun = true;
+            self.may_begin_until = now;
+            self.turn_done = false;
+            self.heard_by = None;
+        }
+    }
+
+    /// Audio of the agent's goes to the caller: if it is the farewell, nobody else need say it.
+    pub fn sounds(&mut self) {
+        if self.farewell_begun {
             self.after = None;
         }
     }

@@ -605,7 +605,7 @@ impl Machine {
                 }
                 if let Phase::Goodbye(goodbye) = &mut self.phase {
                     goodbye.agent_speaks(now);
-                    goodbye.says(text);
+                    goodbye.says(now, text);
                 }
             }
             agent::Event::Transcript {
@@ -667,6 +667,7 @@ impl Machine {
         }
         if let Phase::Goodbye(goodbye) = &mut self.phase {
             goodbye.agent_speaks(now);
+            goodbye.sounds();
         }
     }
 
@@ -681,7 +682,9 @@ impl Machine {
     fn caller_is_there(&mut self, now: Instant) {
         self.quiet_since = now;
         self.quiet_asked = false;
-        self.check_unheard = false;
+        if std::mem::take(&mut self.check_unheard) {
+            self.connection.unsay();
+        }
     }
 
     /// What the agent was saying is over, in whatever way.

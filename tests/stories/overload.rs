@@ -495,7 +495,6 @@ async fn a_media_socket_that_outlasts_its_call_is_closed() {
             "StreamEvent=stream-stopped",
             "carrier-lost",
         ),
-        ("/voice/stream", "StreamEvent=stream-error", "carrier-lost"),
     ];
     for (connection, (path, words, _)) in (0..).zip(cases) {
         let call = start(&world.phone, vec![]);

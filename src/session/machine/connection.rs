@@ -107,6 +107,11 @@ impl Connection {
         self.unsaid.as_ref().map_or(0, |words| words.0.capacity())
     }
 
+    /// What was to be said is out of date.
+    pub fn unsay(&mut self) {
+        self.unsaid = None;
+    }
+
     /// There is no connection any more.
     fn over(&mut self) {
         *self = Connection {
@@ -153,7 +158,7 @@ impl Machine {
             away: self.outage.over(now),
         });
         self.hold_stop(now, out);
-        self.caller_is_there(now);
+        (self.quiet_since, self.quiet_asked, self.check_unheard) = (now, false, false);
         if again && !resumed && self.connection.dial == Dial::Resume {
             out.push(Action::Remind);
         }

@@ -52,6 +52,7 @@ impl Machine {
             && self.agent != AgentState::Gone
         {
             self.phase = Phase::Talking;
+            self.connection.unsay();
             out.note(Note::GoodbyeWithdrawn);
         }
     }

@@ -112,6 +112,7 @@ impl Machine {
         // An answer that is not to be given takes no time, and is not given by a successor either.
         self.turn.cut();
         self.saying.clear();
+        self.connection.unsay();
         out.push(Action::Pause);
         out.note(Note::Paused);
         Ok(true)

@@ -371,6 +371,89 @@ fn a_farewell_that_the_agent_does_not_say_is_twilios() {
 }
 
 #[test]
+fn a_farewell_is_heard_though_something_else_was_cut_or_answered_first() {
+    fn farewell(paper: &mut Paper) {
+        // As it stands in a config with line breaks, and in two pieces.
+        for text in ["Time is", "up."] {
+            paper.agent(agent::Event::Transcript {
+                role: Role::Agent,
+                text,
+                interim: false,
+                replace: false,
+            });
+        }
+        paper.agent(agent::Event::Audio {
+            segment: SegmentId(9),
+            mulaw: &[0x20; 8000],
+        });
+        paper.agent(agent::Event::TurnDone);
+        paper.expect(&["play 1000", "mark"]);
+        paper.wait(1000);
+        paper.echo_all();
+        paper.wait(3000);
+        paper.echo_all();
+        let done = paper.taken();
+        assert!(done.contains(&"hang up".to_owned()), "{done:?}");
+        assert!(!done.contains(&"after: last farewell".to_owned()));
+    }
+    let given = || {
+        let mut paper = Paper::with(|settings| {
+            settings.max_duration = Duration::from_secs(10);
+            settings.max_duration_farewell = words("Time\n  is up.");
+        });
+        paper.ready();
+        paper.says(1, 12_000);
+        paper.agent(agent::Event::TurnDone);
+        paper.wait(10_000);
+        paper.taken();
+        paper
+    };
+    let mut paper = given();
+    paper.agent(agent::Event::Interrupt);
+    paper.wait(500);
+    paper.taken();
+    farewell(&mut paper);
+
+    let mut paper = given();
+    paper.says(2, 3000);
+    paper.agent(agent::Event::TurnDone);
+    paper.wait(1000);
+    paper.taken();
+    farewell(&mut paper);
+
+    // Its words alone are not the farewell.
+    let mut paper = given();
+    paper.agent(agent::Event::Transcript {
+        role: Role::Agent,
+        text: "Time is up.",
+        interim: false,
+        replace: false,
+    });
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.echo_all();
+    assert!(paper.taken().contains(&"after: last farewell".to_owned()));
+}
+
+#[test]
+fn a_farewell_that_was_withdrawn_is_not_said_by_the_next_agent() {
+    let mut paper = watched(|_| {});
+    paper.wait(60_000);
+    paper.says_it(1, "Hello?");
+    paper.wait(15_000);
+    paper.expect(&["say Goodbye."]);
+    paper.caller_speaks();
+    assert!(!paper.machine.is_ending());
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.wait(1000);
+    paper.event(Event::AgentOpened);
+    paper.agent(agent::Event::Ready {
+        chat: "chat",
+        resumed: true,
+    });
+    assert!(!paper.taken().iter().any(|done| done.starts_with("say")));
+}
+
+#[test]
 fn no_goodbye_outlasts_the_longest_duration_by_much() {
     let mut paper = Paper::with(|settings| settings.max_duration = Duration::from_secs(20));
     paper.ready();

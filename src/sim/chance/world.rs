@@ -388,10 +388,10 @@ impl<'a> World<'a> {
         for action in out.actions.drain(..) {
             match action {
                 Action::ConnectAgent(dial) => {
-                    if let Some(Translation::Wire(_, codec)) = &mut self.translation {
-                        if dial != Dial::First {
-                            codec.reconnect(dial == Dial::Resume);
-                        }
+                    if dial != Dial::First
+                        && let Some(Translation::Wire(_, codec)) = &mut self.translation
+                    {
+                        codec.reconnect(dial == Dial::Resume);
                     }
                     let (at, outcome) = self.dial();
                     self.line = Line::Connecting { at, outcome };

@@ -386,6 +386,10 @@ impl Judge {
                 self.failing = None;
                 if !interim {
                     self.uplink.understood();
+                    if self.turn_open {
+                        // It may be a better version of what is being answered.
+                        self.uplink.answers();
+                    }
                 }
             }
             Seen::OtherWords if live => self.failing = None,
