@@ -929,6 +929,22 @@ async fn a_resumed_chat_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_second_chat_of_a_group_can_be_refused_until_the_first_is_closed() {
+    let evi = evi("one_chat_a_group = true").await;
+    let mut first = call(&evi).await;
+    let metadata = first.next().await;
+    let group = metadata["chat_group_id"].as_str().unwrap();
+    let query = format!("&resumed_chat_group_id={group}");
+    let mut second = call_with(&evi, &query).await;
+    assert_eq!(second.next().await["code"], "E0301");
+    assert_eq!(second.rest().await.1, End::Closed(1000));
+    first.ws.close(None).await.unwrap();
+    first.rest().await;
+    let mut third = call_with(&evi, &query).await;
+    assert_eq!(third.next().await["chat_group_id"], group);
+}
+
+#[tokio::test]
 async fn a_bridge_that_leaves_is_known_by_its_code() {
     use tokio_tungstenite::tungstenite::protocol::CloseFrame;
     let evi = evi("").await;
