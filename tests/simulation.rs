@@ -13,6 +13,10 @@
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -80,21 +84,39 @@ fn calls_as_chance_would_have_them() {
     }
     let first = seed.unwrap_or(1);
     let calls = calls.unwrap_or(CALLS);
-    let mut met: BTreeMap<&str, u64> = BTreeMap::new();
-    let (mut steps, mut lasted, mut most_held) = (0u64, Duration::ZERO, 0);
-    for seed in first..first + calls {
-        let bytes = chance::bytes_of(seed);
-        let outcome = play(&bytes, start, false);
-        if let Some(broken) = outcome.broken {
-            let told = tell(&bytes, &broken, start);
-            panic!("HUME_BRIDGE_SEED={seed} breaks a promise: {told}");
+    let next = AtomicU64::new(first);
+    let all = Mutex::new(Sum::default());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                let mut sum = Sum::default();
+                while sum.broken.is_none() {
+                    let seed = next.fetch_add(1, Relaxed);
+                    if seed >= first + calls {
+                        break;
+                    }
+                    let bytes = chance::bytes_of(seed);
+                    sum.add(seed, play(&bytes, start, false));
+                    if sum.broken.is_some() {
+                        // Nobody begins another; those that have begun are smaller.
+                        next.store(u64::MAX / 2, Relaxed);
+                    }
+                }
+                all.lock().expect("no panic in a sum").join(sum);
+            });
         }
-        steps += u64::from(outcome.tally.steps);
-        lasted += outcome.tally.lasted;
-        most_held = most_held.max(outcome.most_held);
-        for (what, times) in outcome.tally.met {
-            *met.entry(what).or_default() += u64::from(times);
-        }
+    });
+    let Sum {
+        broken,
+        met,
+        steps,
+        lasted,
+        most_held,
+    } = all.into_inner().expect("no panic in a sum");
+    if let Some((seed, broken)) = broken {
+        let told = tell(&chance::bytes_of(seed), &broken, start);
+        panic!("HUME_BRIDGE_SEED={seed} breaks a promise: {told}");
     }
     let took = start.elapsed();
     println!(
@@ -107,6 +129,45 @@ fn calls_as_chance_would_have_them() {
     println!("{met:#?}");
     if calls >= CALLS {
         everything_was_met(&met);
+    }
+}
+
+/// What many calls came to.
+#[derive(Default)]
+struct Sum {
+    /// The first of them.
+    broken: Option<(u64, Broken)>,
+    met: BTreeMap<&'static str, u64>,
+    steps: u64,
+    lasted: Duration,
+    most_held: usize,
+}
+
+impl Sum {
+    fn add(&mut self, seed: u64, outcome: Outcome) {
+        self.join(Sum {
+            broken: outcome.broken.map(|broken| (seed, broken)),
+            met: outcome
+                .tally
+                .met
+                .into_iter()
+                .map(|(what, times)| (what, u64::from(times)))
+                .collect(),
+            steps: u64::from(outcome.tally.steps),
+            lasted: outcome.tally.lasted,
+            most_held: outcome.most_held,
+        });
+    }
+
+    fn join(&mut self, other: Sum) {
+        let broken = self.broken.take().into_iter().chain(other.broken);
+        self.broken = broken.min_by_key(|(seed, _)| *seed);
+        self.steps += other.steps;
+        self.lasted += other.lasted;
+        self.most_held = self.most_held.max(other.most_held);
+        for (what, times) in other.met {
+            *self.met.entry(what).or_default() += times;
+        }
     }
 }
 
