@@ -58,6 +58,16 @@ impl Call {
         });
         self.stream_callback(noun, &stream_sid, "stream-started", None);
         if self.phone.has(Fault::SecondSocket) {
+            // Otherwise it might be the first: who answers this has read the start before it.
+            let _ = socket.send(Message::Ping(Vec::new().into())).await;
+            let answered = async {
+                while let Some(Ok(message)) = socket.next().await {
+                    if message.is_pong() {
+                        break;
+                    }
+                }
+            };
+            let _ = timeout(WATCHED, answered).await;
             self.second_socket(noun);
         }
 
