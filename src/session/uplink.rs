@@ -107,10 +107,14 @@ impl Uplink {
         if self.pauses(now) {
             return;
         }
-        self.sent.extend(mulaw);
-        let excess = self.sent.len().saturating_sub(MAX_HELD);
-        self.sent.drain(..excess);
+        let excess = (self.sent.len() + mulaw.len()).saturating_sub(MAX_HELD);
+        self.sent.drain(..excess.min(self.sent.len()));
         self.understood = self.understood.saturating_sub(excess);
+        // By the second: doubling would be most of a call's memory.
+        if self.sent.capacity() - self.sent.len() < mulaw.len() {
+            self.sent.reserve_exact(mulaw.len().max(8000));
+        }
+        self.sent.extend(mulaw);
     }
 
     /// What was sent so far stands in the agent's transcript.
