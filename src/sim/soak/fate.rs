@@ -105,8 +105,8 @@ mod tests {
         let share = |end: End| fates.iter().filter(|fate| fate.end == end).count();
         assert!((900..1100).contains(&share(End::Caller)));
         assert!((500..700).contains(&share(End::Agent)));
-        for now in [false, true] {
-            assert!((150..250).contains(&share(End::Operator { now })));
+        for end in [false, true].map(|now| End::Operator { now }) {
+            assert!((150..250).contains(&share(end)));
         }
         assert!(fates.iter().all(|fate| LASTS.contains(&fate.lasts)));
         let faults: Vec<Fault> = fates.iter().filter_map(|fate| fate.fault).collect();
