@@ -5,7 +5,7 @@
 
 use divan::{Bencher, black_box, counter::BytesCount};
 use hume_bridge::agent::evi::{Codec, Settings};
-use hume_bridge::agent::{Codec as _, Command, Event};
+use hume_bridge::agent::{Codec as _, Command, Event, Persona};
 use hume_bridge::config::Secret;
 
 fn main() {
@@ -17,7 +17,7 @@ fn codec() -> Codec {
         url: "ws://127.0.0.1/".into(),
         api_key: Secret::new("key"),
         config_id: None,
-        declare_hang_up: false,
+        persona: Persona::default(),
     })
 }
 

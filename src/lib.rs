@@ -16,6 +16,7 @@
 //! - [`twilio`]: Twilio's wires: signatures, webhooks, TwiML, Media Streams, REST.
 //! - [`agent`]: the neutral seam to a speech-to-speech agent, and the agents behind it.
 //! - [`session`]: one call: the state machine, its driver, the register of all calls.
+//! - [`tools`]: what an agent can have done, and how it is done.
 //! - [`http`]: the two listeners and what they serve.
 //! - [`metrics`]: what the house counts, for Prometheus.
 //! - [`admin`]: the control socket: its protocol, server and client.
@@ -41,4 +42,5 @@ mod pinned;
 mod printable;
 pub mod session;
 pub mod sim;
+pub mod tools;
 pub mod twilio;

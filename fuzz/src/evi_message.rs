@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use hume_bridge::{
     agent::{
-        Closed, Codec as _, Command, Event, Role, SegmentId, ToolResult,
+        Closed, Codec as _, Command, Declared, Event, Persona, Role, SegmentId, ToolResult,
         evi::{Codec, Settings},
     },
     audio::{g711, wav},
@@ -97,13 +97,25 @@ struct Call {
 /// How many calls the codec tells apart at a time.
 const CALLS: usize = 8;
 
+fn hang_up() -> Declared {
+    Declared {
+        name: "hang_up".into(),
+        description: "End the phone call.".into(),
+        parameters: r#"{"type":"object","properties":{}}"#.into(),
+        fallback: None,
+    }
+}
+
 impl Call {
     fn new(declare_hang_up: bool) -> Call {
         let mut codec = Codec::new(Settings {
             url: "wss://api.hume.ai/v0/evi/chat".into(),
             api_key: Secret::new("key"),
             config_id: None,
-            declare_hang_up,
+            persona: Persona {
+                tools: declare_hang_up.then(hang_up).into_iter().collect(),
+                ..Persona::default()
+            },
         });
         let settings = opened(&mut codec);
         assert_eq!(settings.get("tools").is_some(), declare_hang_up);

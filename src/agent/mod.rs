@@ -11,9 +11,9 @@
 pub mod evi;
 pub mod link;
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::config::{self, Secret};
+use crate::config::{self, Secret, Variable};
 
 /// One utterance of the agent. Opaque to the host; later utterances compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +30,8 @@ pub enum Command<'a> {
     },
     /// Have the agent speak this text.
     Say { text: &'a str },
+    /// Text that the agent answers as if the caller had typed it.
+    Prompt { text: &'a str },
     /// Give the agent something to know.
     AddContext { text: &'a str },
     /// Tell the agent what was said so far: it was asked to take the conversation up and has begun
@@ -177,6 +179,35 @@ pub struct Request {
     pub max_message: usize,
 }
 
+/// What an agent is to know before its first word.
+#[derive(Clone, Default, PartialEq)]
+pub struct Briefing {
+    /// What its prompt may name. Of these, `fixed` are the operator's own words and may stand where the
+    /// agent wants them earliest, in a URL; the others are the caller's affair.
+    pub fixed: BTreeMap<String, Variable>,
+    pub variables: BTreeMap<String, Variable>,
+    pub context: String,
+}
+
+/// A tool that the agent may call, as it is declared.
+#[derive(Clone)]
+pub struct Declared {
+    pub name: String,
+    pub description: String,
+    /// A JSON Schema, as text.
+    pub parameters: String,
+    /// What the agent may say when the tool gives no answer.
+    pub fallback: Option<String>,
+}
+
+/// How one call's agent is to be.
+#[derive(Clone, Default)]
+pub struct Persona {
+    pub voice: Option<String>,
+    pub tools: Vec<Declared>,
+    pub briefing: Briefing,
+}
+
 /// The translation for one conversation with one agent, over one connection after another. No I/O,
 /// no clock.
 pub trait Codec: Send {
@@ -189,6 +220,8 @@ pub trait Codec: Send {
     /// utterances goes on. With `resume` the agent is asked to take the conversation up where it was,
     /// if it ever named one; without, a new one is begun that is told what was said before.
     fn reconnect(&mut self, resume: bool);
+    /// What has become known since; before [`opened`](Codec::opened) it is part of the beginning.
+    fn brief(&mut self, more: Briefing);
     /// The frames to send as soon as the WebSocket is open.
     fn opened(&mut self, send: &mut dyn FnMut(String));
     /// Translates a command into frames.
@@ -233,12 +266,19 @@ impl Agents {
     }
 
     /// A codec for one new call.
-    pub fn codec(&self) -> Box<dyn Codec> {
+    ///
+    /// `config_id` is the vendor's name for a prepared configuration, where a route has one.
+    pub fn codec(&self, config_id: Option<&str>, mut persona: Persona) -> Box<dyn Codec> {
+        if !self.hume.declare_hang_up {
+            persona.tools.retain(|tool| tool.name != "hang_up");
+        }
         Box::new(evi::Codec::new(evi::Settings {
             url: self.hume.url.clone(),
             api_key: self.hume_api_key.clone(),
-            config_id: self.hume.config_id.clone(),
-            declare_hang_up: self.hume.declare_hang_up,
+            config_id: config_id
+                .map(str::to_owned)
+                .or_else(|| self.hume.config_id.clone()),
+            persona,
         }))
     }
 

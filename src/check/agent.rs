@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{
 use super::report::Finding;
 use crate::{
     agent::{
-        Agents, Closed, Codec, Event,
+        Agents, Closed, Codec, Event, Persona,
         link::{self, ConnectError, Socket, Tls},
     },
     printable::Printable,
@@ -26,10 +26,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Ours is 1000; after an error the agent's follows at once or not at all.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
-pub async fn look(agents: &Agents, tls: &Tls) -> Finding {
+pub async fn look(agents: &Agents, persona: Persona, tls: &Tls) -> Finding {
     let name = agents.capabilities().name;
     let manner = agents.manner();
-    let mut codec = agents.codec();
+    let mut codec = agents.codec(None, persona);
     let began = Instant::now();
     let mut socket = match link::connect(&codec.request(), tls, manner.connect_timeout).await {
         Ok(socket) => socket,

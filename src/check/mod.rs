@@ -26,13 +26,14 @@ use std::{
 
 use self::report::{Finding, Report};
 use crate::{
-    agent::{Agents, link::Tls},
+    agent::{Agents, Persona, link::Tls},
     config::{
         self, Config, Credentials, DEFAULT_PATH, Problem, Problems,
         args::CheckArgs,
         certificate::Certificate,
         credentials::{self, Place},
     },
+    tools::Catalogue,
 };
 
 const EX_CONFIG: u8 = 78;
@@ -122,6 +123,14 @@ pub fn main(args: &CheckArgs) -> ExitCode {
     }
 }
 
+/// With the tools that calls of no route's own are given.
+fn persona(config: &Config) -> Persona {
+    Persona {
+        tools: Catalogue::of(config, config.agent.tools.as_deref()).declared(),
+        ..Persona::default()
+    }
+}
+
 async fn look(
     report: &mut Report,
     args: &CheckArgs,
@@ -145,7 +154,7 @@ async fn look(
     let agent = async {
         match credentials {
             Some(credentials) => {
-                vec![agent::look(&Agents::new(config, credentials), &tls).await]
+                vec![agent::look(&Agents::new(config, credentials), persona(config), &tls).await]
             }
             None => unaccredited(&["agent"]),
         }

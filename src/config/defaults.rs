@@ -1,6 +1,6 @@
 //! Every default, and nothing else. The shipped example is held against this by a test.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::*;
 
@@ -15,6 +15,12 @@ impl Config {
             agent: Agent::default(),
             hume: Hume::default(),
             calls: Calls::default(),
+            keys: Keys::default(),
+            transfer: Transfer::default(),
+            sms: Sms::default(),
+            lookup: None,
+            routes: Vec::new(),
+            tools: Vec::new(),
             log: Log::default(),
             credentials_file: None,
         }
@@ -57,6 +63,17 @@ impl Default for Agent {
     fn default() -> Self {
         Agent {
             default: AgentKind::Hume,
+            tools: None,
+            variables: ["from", "to", "city", "country"]
+                .map(|fact| {
+                    let name = match fact {
+                        "from" => "caller_number".to_owned(),
+                        "to" => "called_number".to_owned(),
+                        other => format!("caller_{other}"),
+                    };
+                    (name, Variable::Text(format!("{{{fact}}}")))
+                })
+                .into(),
         }
     }
 }
@@ -99,6 +116,7 @@ impl Default for Calls {
             drain_answer: DrainAnswer::default(),
             drain_goodbye: String::new(),
             fallback: Fallback::default(),
+            record: None,
         }
     }
 }
@@ -108,6 +126,33 @@ impl Default for Fallback {
         Fallback::Say(
             "We are sorry, the call cannot be continued just now. Please try again later.".into(),
         )
+    }
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Keys {
+            words: "The caller pressed {keys} on the telephone's keypad.".into(),
+            end: Some('#'),
+            count: 0,
+            timeout: Duration::from_secs(3),
+            actions: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Transfer {
+            numbers: Vec::new(),
+            warm: false,
+            ring: Duration::from_secs(30),
+            no_answer: NoAnswer::Agent(
+                "The transfer did not succeed: {reason}. Tell the caller so and go on helping them."
+                    .into(),
+            ),
+            caller_id: None,
+        }
     }
 }
 

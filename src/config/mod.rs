@@ -17,10 +17,13 @@ mod file;
 mod hold_sound;
 mod problem;
 mod reader;
+mod routes;
 mod secret;
 mod suggest;
+mod tools;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -33,7 +36,11 @@ pub use certificate::Certificate;
 pub use credentials::Credentials;
 pub use file::{known_keys, load, parse};
 pub use problem::{Problem, Problems};
+pub use routes::{Hours, KeyAction, Keys, Lookup, Route, Span, Variable};
 pub use secret::Secret;
+pub use tools::{
+    Destination, HeaderValue, HttpTool, Method, NoAnswer, Sms, Tool, ToolKind, Transfer,
+};
 
 /// Where the config is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/hume-bridge/hume-bridge.toml";
@@ -49,6 +56,13 @@ pub struct Config {
     pub agent: Agent,
     pub hume: Hume,
     pub calls: Calls,
+    pub keys: Keys,
+    pub transfer: Transfer,
+    pub sms: Sms,
+    pub lookup: Option<Lookup>,
+    /// In the order of the file: the first that fits is a call's.
+    pub routes: Vec<Route>,
+    pub tools: Vec<Tool>,
     pub log: Log,
     /// `[credentials] file`
     pub credentials_file: Option<PathBuf>,
@@ -188,6 +202,10 @@ impl AgentKind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Agent {
     pub default: AgentKind,
+    /// The tools that it has, by name; `None` for all that there are.
+    pub tools: Option<Vec<String>>,
+    /// What its prompt may name.
+    pub variables: BTreeMap<String, Variable>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -248,6 +266,8 @@ pub struct Calls {
     /// Spoken by Twilio to calls that outlast `drain_limit`; `""` for none.
     pub drain_goodbye: String,
     pub fallback: Fallback,
+    /// A line of JSON a call; `None` for none.
+    pub record: Option<PathBuf>,
 }
 
 /// What a new call meets while the daemon drains.

@@ -161,7 +161,7 @@ fn call(
         claim,
         peer,
         carrier,
-        codec: front.agents.codec(),
+        codec: front.agents.codec(None, front.persona()),
         tls: front.tls.clone(),
         connect_timeout: front.agents.manner().connect_timeout,
         rest,
@@ -294,6 +294,8 @@ async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal
         from: from.to_owned(),
         to: to.to_owned(),
         agent: front.agents.capabilities().name,
+        route: None,
+        known: Default::default(),
         token_expires_unix,
     };
     let claimed = front.registry.claim(facts, Instant::now());

@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    agent::{Agents, link::Tls},
+    agent::{Agents, Persona, link::Tls},
     config::{Config, Credentials, HoldSound},
     metrics::Metrics,
     session::{
@@ -37,6 +37,7 @@ use crate::{
         order::Words,
         registry::Registry,
     },
+    tools::Catalogue,
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
 
@@ -110,6 +111,13 @@ impl Front {
             metrics: shared.metrics.clone(),
             unclaimed: shared.unclaimed.clone(),
             unsigned: shared.unsigned.clone(),
+        }
+    }
+
+    fn persona(&self) -> Persona {
+        Persona {
+            tools: Catalogue::of(&self.config, self.config.agent.tools.as_deref()).declared(),
+            ..Persona::default()
         }
     }
 

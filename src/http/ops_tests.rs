@@ -35,6 +35,8 @@ fn facts(agent: &'static str) -> CallFacts {
         from: "+61400000001".into(),
         to: "+61200000002".into(),
         agent,
+        route: None,
+        known: Default::default(),
         token_expires_unix: 0,
     }
 }

@@ -126,8 +126,8 @@ impl Goodbye {
     }
 
     /// What the caller meets after the stream, if not the end.
-    pub fn after(&self) -> Option<After> {
-        self.after
+    pub fn after(&self) -> Option<&After> {
+        self.after.as_ref()
     }
 
     /// The agent says this: is it the farewell that it was given?
@@ -177,7 +177,7 @@ impl Goodbye {
             // Somebody wants the call ended, with or without its agent.
             if let Cause::AgentFailed(_) = self.cause {
                 self.cause = other.cause;
-                self.after = other.after;
+                self.after = other.after.clone();
             }
         }
     }

@@ -153,6 +153,7 @@ impl Paper {
                 Action::Decide(After::NoInputFarewell) => "after: no-input farewell".into(),
                 Action::Decide(After::MaxDurationFarewell) => "after: last farewell".into(),
                 Action::Decide(After::DrainGoodbye) => "after: drain goodbye".into(),
+                Action::Decide(After::Errand(errand)) => format!("after: {errand:?}"),
                 Action::End { cause, close_code } => format!("end {} {close_code}", cause.as_str()),
                 Action::Note(note) => {
                     self.notes.push(note);

@@ -12,6 +12,7 @@ pub mod caller;
 pub mod cause;
 mod counting;
 pub mod driver;
+pub mod errand;
 pub mod goodbye;
 pub mod hold;
 pub mod leg;

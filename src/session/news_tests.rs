@@ -24,6 +24,8 @@ fn claim(registry: &Arc<Registry>, number: usize, token: u64) -> Claim {
         from: "+1".into(),
         to: "+2".into(),
         agent: "able",
+        route: None,
+        known: Default::default(),
         token_expires_unix: token,
     };
     registry.claim(facts, Instant::now()).unwrap()

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use super::errand::{Errand, Transferred};
+use crate::tools::Transfer;
+
 /// What an operator, or the daemon itself, tells a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -21,6 +24,10 @@ pub enum Order {
     Pause,
     /// Have it answer again.
     Resume,
+    /// Put the caller through, once the agent has said what it is saying.
+    Transfer(Transfer),
+    /// What has become of a transfer.
+    Transferred(Transferred),
 }
 
 /// What somebody says or is told. It belongs to a conversation, so it is never printed.
@@ -62,7 +69,7 @@ pub enum Refusal {
 }
 
 /// What happens to the caller after the media stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum After {
     HangUp,
     /// The configured fallback: a sentence or another number.
@@ -73,4 +80,6 @@ pub enum After {
     /// then the end.
     NoInputFarewell,
     MaxDurationFarewell,
+    /// They are away for this.
+    Errand(Errand),
 }

@@ -8,7 +8,7 @@
 //! and every change is told to those who follow ([`news`](super::news)) in the step that makes it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -110,6 +110,10 @@ pub struct CallFacts {
     pub from: String,
     pub to: String,
     pub agent: &'static str,
+    /// The route that it took, by name.
+    pub route: Option<String>,
+    /// What else the webhook said that the config asks for: `city`, `country`, `param.NAME`.
+    pub known: BTreeMap<String, String>,
     /// Of the token that opened the stream: a later webhook of the same call mints a later one.
     pub token_expires_unix: u64,
 }
@@ -406,8 +410,8 @@ impl Registry {
     pub fn after(&self, call: &CallSid) -> Option<After> {
         let inner = self.lock();
         match inner.live.get(call) {
-            Some(live) => live.after,
-            None => inner.ended.get(call).map(|ended| ended.after),
+            Some(live) => live.after.clone(),
+            None => inner.ended.get(call).map(|ended| ended.after.clone()),
         }
     }
 

@@ -37,6 +37,8 @@ fn a_test_call_is_known_until_it_is_over_and_done_with() {
         from: String::new(),
         to: String::new(),
         agent: "x",
+        route: None,
+        known: Default::default(),
         token_expires_unix: 1,
     };
     let claim = registry.claim(facts, began).unwrap();
@@ -84,6 +86,8 @@ impl Desk {
             from: from.to_owned(),
             to: SHOP.to_owned(),
             agent: "test",
+            route: None,
+            known: Default::default(),
             token_expires_unix: 1,
         };
         self.registry.claim(facts, self.now)
@@ -270,6 +274,8 @@ fn operators_leave_room_for_the_end_of_a_drain() {
         from: String::new(),
         to: String::new(),
         agent: "x",
+        route: None,
+        known: Default::default(),
         token_expires_unix: 1,
     };
     let mut claim = registry.claim(facts, Instant::now()).unwrap();

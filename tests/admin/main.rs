@@ -130,6 +130,8 @@ impl Daemon {
             from: "+61400000001".into(),
             to: "+61200000002".into(),
             agent: "hume",
+            route: None,
+            known: Default::default(),
             token_expires_unix: 0,
         };
         self.registry.claim(facts, Instant::now()).unwrap()

@@ -14,14 +14,17 @@ use std::cell::Cell;
 use super::closing;
 use super::memory::{Calls, Placed, Segments, Utterance};
 use super::messages::{
-    AUDIO, AssistantMessage, ChatMetadata, Context, Envelope, ErrorMessage, HANG_UP, Publish,
-    ToolCall, ToolSettled, UserMessage, audio_input,
+    AUDIO, AssistantMessage, ChatMetadata, Context, Envelope, ErrorMessage, Publish, Tool,
+    ToolCall, ToolSettled, UserMessage, Value, Variables, audio_input,
 };
 use super::recap::Recap;
 use super::{CAPABILITIES, Settings};
-use crate::agent::{Capabilities, Closed, Command, Event, Ignored, Request, Role, ToolResult};
+use crate::agent::{
+    Briefing, Capabilities, Closed, Command, Event, Ignored, Persona, Request, Role, ToolResult,
+};
 use crate::audio::resample::Downsampler;
 use crate::audio::{g711, wav};
+use crate::config::Variable;
 
 /// One message may have 16 MB (EVI docs).
 const MAX_MESSAGE: usize = 16 << 20;
@@ -270,11 +273,14 @@ impl Codec {
             self.context.drain(..oldest);
         }
         let added = joined(&self.context, text);
-        let all = joined(&self.preface, &added);
+        let earlier = joined(&self.settings.persona.briefing.context, &self.preface);
+        let all = joined(&earlier, &added);
         let frame = Publish::SessionSettings {
             audio: None,
             context: Some(persistent(&all)),
-            tools: None,
+            tools: Vec::new(),
+            variables: Variables::new(),
+            voice_id: None,
         }
         .to_frame();
         if added.len() <= MAX_CONTEXT {
@@ -325,6 +331,16 @@ impl crate::agent::Codec for Codec {
             "session_settings[audio][channels]",
             &AUDIO.channels.to_string(),
         );
+        // A greeting that EVI begins at once knows only these. What is the caller's affair never stands in
+        // a URL.
+        for (name, value) in &self.settings.persona.briefing.fixed {
+            let value = match value {
+                Variable::Text(text) => text.clone(),
+                Variable::Number(number) => number.to_string(),
+                Variable::Flag(flag) => flag.to_string(),
+            };
+            query.append_pair(&format!("session_settings[variables][{name}]"), &value);
+        }
         let url = self.settings.url.trim_end_matches(['?', '&']);
         let joint = if url.contains('?') { '&' } else { '?' };
         Request {
@@ -351,15 +367,37 @@ impl crate::agent::Codec for Codec {
         }
     }
 
+    fn brief(&mut self, more: Briefing) {
+        let Briefing {
+            fixed,
+            variables,
+            context,
+        } = more;
+        let briefing = &mut self.settings.persona.briefing;
+        briefing.fixed.extend(fixed);
+        briefing.variables.extend(variables);
+        briefing.context = joined(&briefing.context, &context).into_owned();
+    }
+
     fn opened(&mut self, send: &mut dyn FnMut(String)) {
-        let tools = self.settings.declare_hang_up.then_some([HANG_UP]);
+        let Persona {
+            voice,
+            tools,
+            briefing,
+        } = &self.settings.persona;
         // A resumed chat knows its messages but not its settings.
-        let known = joined(&self.preface, &self.context);
+        let added = joined(&self.preface, &self.context);
+        let known = joined(&briefing.context, &added);
+        let variables = briefing.fixed.iter().chain(&briefing.variables);
         send(
             Publish::SessionSettings {
                 audio: Some(AUDIO),
                 context: (!known.is_empty()).then(|| persistent(&known)),
-                tools,
+                tools: tools.iter().map(Tool::of).collect(),
+                variables: variables
+                    .map(|(name, value)| (name.as_str(), Value::of(value)))
+                    .collect(),
+                voice_id: voice.as_deref(),
             }
             .to_frame(),
         );
@@ -391,6 +429,7 @@ impl crate::agent::Codec for Codec {
                     .to_frame(),
                 );
             }
+            Command::Prompt { text } => send(Publish::UserInput { text }.to_frame()),
             Command::Say { text } => send(Publish::AssistantInput { text }.to_frame()),
             Command::AddContext { text } => send(self.add_context(text)),
             Command::Remind => {

@@ -9,10 +9,14 @@
 //! EVI answers an unknown or misspelt field with E0101 and closes (seen in the field).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+
+use crate::agent::Declared;
+use crate::config::Variable;
 
 /// A string, borrowed where it has no escapes. (`Option<Cow<str>>` would always be copied.)
 pub(super) struct Text<'a>(pub Cow<'a, str>);
@@ -182,10 +186,17 @@ pub(super) enum Publish<'a> {
         audio: Option<AudioSettings>,
         #[serde(skip_serializing_if = "Option::is_none")]
         context: Option<Context<'a>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        tools: Vec<Tool<'a>>,
+        #[serde(skip_serializing_if = "Variables::is_empty")]
+        variables: Variables<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        tools: Option<[Tool; 1]>,
+        voice_id: Option<&'a str>,
     },
     AssistantInput {
+        text: &'a str,
+    },
+    UserInput {
         text: &'a str,
     },
     ToolResponse {
@@ -220,13 +231,48 @@ pub(super) struct Context<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Tool {
+pub(super) struct Tool<'a> {
     #[serde(rename = "type")]
     pub kind: &'static str,
-    pub name: &'static str,
-    pub description: &'static str,
+    pub name: &'a str,
+    pub description: &'a str,
     /// A JSON Schema, serialised as a string.
-    pub parameters: &'static str,
+    pub parameters: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback_content: Option<&'a str>,
+}
+
+impl<'a> Tool<'a> {
+    pub fn of(declared: &'a Declared) -> Tool<'a> {
+        Tool {
+            kind: "function",
+            name: &declared.name,
+            description: &declared.description,
+            parameters: &declared.parameters,
+            fallback_content: declared.fallback.as_deref(),
+        }
+    }
+}
+
+/// By name.
+pub(super) type Variables<'a> = BTreeMap<&'a str, Value<'a>>;
+
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Value<'a> {
+    Text(&'a str),
+    Number(f64),
+    Flag(bool),
+}
+
+impl<'a> Value<'a> {
+    pub fn of(variable: &'a Variable) -> Value<'a> {
+        match variable {
+            Variable::Text(text) => Value::Text(text),
+            Variable::Number(number) => Value::Number(*number),
+            Variable::Flag(flag) => Value::Flag(*flag),
+        }
+    }
 }
 
 /// What the bridge sends: 16-bit, because EVI takes nothing else; 8 kHz, because the telephone has
@@ -235,15 +281,6 @@ pub(super) const AUDIO: AudioSettings = AudioSettings {
     encoding: "linear16",
     sample_rate: 8000,
     channels: 1,
-};
-
-/// The function tool that ends a call.
-pub(super) const HANG_UP: Tool = Tool {
-    kind: "function",
-    name: "hang_up",
-    description: "End the phone call. Use it when the conversation is over: the caller has said \
-                  goodbye, or asks to end the call. Say goodbye first.",
-    parameters: r#"{"type":"object","properties":{"reason":{"type":"string","description":"Why the call ends, in a few words."}},"required":[]}"#,
 };
 
 impl Publish<'_> {

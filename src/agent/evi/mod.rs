@@ -26,20 +26,19 @@ mod tests;
 
 pub use codec::Codec;
 
-use super::Capabilities;
+use super::{Capabilities, Persona};
 use crate::config::Secret;
 
 /// How to reach EVI, and as whom.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The chat endpoint, `wss://api.hume.ai/v0/evi/chat` unless it is elsewhere.
     pub url: String,
     pub api_key: Secret,
     /// Which EVI configuration answers; `None` is Hume's default one.
     pub config_id: Option<String>,
-    /// Offer the agent a function tool `hang_up`. For configurations without the built-in one:
-    /// a function is announced and answered, the built-in simply closes.
-    pub declare_hang_up: bool,
+    /// How the agent is to be in this call.
+    pub persona: Persona,
 }
 
 /// What EVI can do.

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use super::codec::scratch_kept;
 use super::{Codec, Settings};
-use crate::agent::{Closed, Codec as _, Command, Event, Ignored, Role, SegmentId, ToolResult};
+use crate::agent::{
+    Closed, Codec as _, Command, Declared, Event, Ignored, Persona, Role, SegmentId, ToolResult,
+};
 use crate::config::Secret;
 
 /// An [`Event`] that outlives its message.
@@ -70,7 +72,7 @@ fn settings() -> Settings {
         url: "wss://api.hume.ai/v0/evi/chat".into(),
         api_key: Secret::new("the-key"),
         config_id: None,
-        declare_hang_up: false,
+        persona: Persona::default(),
     }
 }
 
@@ -233,11 +235,23 @@ fn the_first_frame_settles_the_audio_format() {
     );
 }
 
+fn hang_up() -> Declared {
+    Declared {
+        name: "hang_up".into(),
+        description: "End the phone call.".into(),
+        parameters: r#"{"type":"object","properties":{}}"#.into(),
+        fallback: None,
+    }
+}
+
 #[test]
 fn a_hang_up_tool_is_declared_with_its_schema_as_a_string() {
     let mut frames = Vec::new();
     Codec::new(Settings {
-        declare_hang_up: true,
+        persona: Persona {
+            tools: vec![hang_up()],
+            ..Persona::default()
+        },
         ..settings()
     })
     .opened(&mut |frame| frames.push(frame));

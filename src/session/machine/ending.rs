@@ -73,7 +73,7 @@ impl Machine {
         if self.playback.drained() || goodbye.all_heard_by(now, self.playback.queued(now)) {
             match goodbye.after() {
                 Some(after) => {
-                    out.push(Action::Decide(after));
+                    out.push(Action::Decide(after.clone()));
                     self.end(cause, 1000, out);
                 }
                 None => self.hang_up(now, cause, out),

@@ -38,6 +38,7 @@ impl Machine {
             Order::AddContext(words) => self.add_context(words, out),
             Order::Pause => self.pause(out),
             Order::Resume => self.resume(now, out),
+            Order::Transfer(_) | Order::Transferred(_) => Err(Refusal::Ending),
         };
         out.push(Action::Verdict(match verdict {
             Ok(true) => Verdict::Done,

@@ -127,6 +127,7 @@ pub enum Asked {
         first: bool,
     },
     Say,
+    Prompt,
     ToolAnswer {
         call_id: String,
     },
@@ -141,8 +142,11 @@ pub fn read(frame: &str) -> Result<Asked, String> {
     let kind = value["type"].as_str().ok_or("no type")?;
     let (known, needed): (&[&str], &[&str]) = match kind {
         "audio_input" => (&["type", "data"], &["data"]),
-        "session_settings" => (&["type", "audio", "context", "tools"], &[]),
-        "assistant_input" => (&["type", "text"], &["text"]),
+        "session_settings" => (
+            &["type", "audio", "context", "tools", "variables", "voice_id"],
+            &[],
+        ),
+        "assistant_input" | "user_input" => (&["type", "text"], &["text"]),
         "tool_response" => (
             &["type", "tool_call_id", "content"],
             &["tool_call_id", "content"],
@@ -187,6 +191,7 @@ pub fn read(frame: &str) -> Result<Asked, String> {
             Asked::Settings { first }
         }
         "assistant_input" => Asked::Say,
+        "user_input" => Asked::Prompt,
         "tool_response" | "tool_error" => Asked::ToolAnswer {
             call_id: text("tool_call_id"),
         },

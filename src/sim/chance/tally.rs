@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::session::{
+    errand::Errand,
     machine::Note,
     order::{After, Verdict},
 };
@@ -37,6 +38,8 @@ pub fn after(after: After) -> &'static str {
         After::DrainGoodbye => "after: drain goodbye",
         After::NoInputFarewell => "after: no-input farewell",
         After::MaxDurationFarewell => "after: max-duration farewell",
+        After::Errand(Errand::Digits(_)) => "after: digits",
+        After::Errand(Errand::Transfer(_)) => "after: transfer",
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     temper::Temper,
 };
 use crate::{
-    agent::{self, Closed, Codec, Command, ToolResult, evi as real},
+    agent::{self, Closed, Codec, Command, Persona, ToolResult, evi as real},
     config::Secret,
     session::machine::{Action, Answer, Carrier, Dial, Event, Machine, Outbox},
 };
@@ -119,7 +119,7 @@ impl<'a> World<'a> {
                     url: "ws://127.0.0.1/".into(),
                     api_key: Secret::new("key"),
                     config_id: None,
-                    declare_hang_up: true,
+                    persona: Persona::default(),
                 })),
             ),
             false => Translation::Seam(Seam::new(temper.manner)),
@@ -480,6 +480,7 @@ impl<'a> World<'a> {
                 call_id: (*call_id).to_owned(),
             }),
             Command::Say { .. } => Some(Asked::Say),
+            Command::Prompt { .. } => Some(Asked::Prompt),
             Command::AddContext { .. } => Some(Asked::Settings { first: false }),
             Command::Remind => Some(Asked::Settings { first: false }),
             Command::Pause => Some(Asked::Pause),

@@ -106,7 +106,7 @@ impl Judge {
                 self.farewell_cut();
             }
             Action::HangUp => self.hang_up(now, phone, led),
-            Action::Decide(after) => self.decided = Some(*after),
+            Action::Decide(after) => self.decided = Some(after.clone()),
             Action::End { cause, .. } => self.ended(now, *cause, phone),
             Action::Note(note) => self.noted(now, seen, note, led),
             Action::Verdict(verdict) => {
@@ -404,7 +404,7 @@ impl Judge {
         if polite && hung_up.mid_turn {
             self.fail(Rule::Goodbye, "the agent is cut off");
         }
-        let told = self.decided;
+        let told = self.decided.clone();
         let fits = match (self.hung_up, cause) {
             (Some(_), _) => told == Some(After::HangUp),
             (None, Cause::AgentFailed(_)) => told == Some(After::Fallback),

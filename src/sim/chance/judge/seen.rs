@@ -110,6 +110,8 @@ impl<'a> Seen<'a> {
                 Order::AddContext(_) => "context",
                 Order::Pause => "pause",
                 Order::Resume => "resume",
+                Order::Transfer(_) => "transfer",
+                Order::Transferred(_) => "transferred",
             }),
             Event::Tick => Seen::Tick,
         }
