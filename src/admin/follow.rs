@@ -130,7 +130,7 @@ fn line(told: &Told) -> Event {
     let what = match &told.news {
         News::Started(view) => What::CallStarted {
             call_sid,
-            stream_sid: view.facts.stream.as_str().to_owned(),
+            stream_sid: view.stream().as_str().to_owned(),
             agent: view.facts.agent.to_owned(),
             from: view.facts.from.clone(),
             to: view.facts.to.clone(),

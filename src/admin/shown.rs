@@ -10,7 +10,7 @@ pub(super) fn session(view: &View) -> Session {
     let facts = &view.facts;
     Session {
         call_sid: facts.call.as_str().into(),
-        stream_sid: facts.stream.as_str().into(),
+        stream_sid: view.stream().as_str().into(),
         agent: facts.agent.into(),
         agent_connected: view.agent_connected(),
         from: facts.from.clone(),

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     agent::{Agents, Persona, link::Tls},
-    config::{Config, Credentials, HoldSound},
+    config::{Config, Credentials, HoldSound, NoAnswer},
     metrics::Metrics,
     session::{
         hold::{Sound, Waiting},
@@ -37,7 +37,7 @@ use crate::{
         order::Words,
         registry::Registry,
     },
-    tools::Catalogue,
+    tools::{Catalogue, Runner},
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
 
@@ -76,6 +76,8 @@ pub struct Front {
     /// Every call's task: what a stopping daemon waits for.
     pub calls: TaskTracker,
     agents: Agents,
+    catalogue: Arc<Catalogue>,
+    tools: Arc<Runner>,
     verifier: Verifier,
     minter: Minter,
     hold: Option<Sound>,
@@ -95,6 +97,8 @@ impl Front {
     ) -> Self {
         Front {
             agents: Agents::new(&config, credentials),
+            catalogue: Arc::new(Catalogue::of(&config, config.agent.tools.as_deref())),
+            tools: Arc::new(Runner {}),
             verifier: Verifier::new(&credentials.twilio_auth_token)
                 .with_shared_key(credentials.twilio_shared_key.as_ref()),
             minter: Minter::new(&credentials.twilio_auth_token),
@@ -116,7 +120,7 @@ impl Front {
 
     fn persona(&self) -> Persona {
         Persona {
-            tools: Catalogue::of(&self.config, self.config.agent.tools.as_deref()).declared(),
+            tools: self.catalogue.declared(),
             ..Persona::default()
         }
     }
@@ -148,6 +152,14 @@ impl Front {
             words_interrupt: manner.words_interrupt,
             drain_goodbye: !calls.drain_goodbye.is_empty(),
             capabilities: self.agents.capabilities(),
+            tools: self.catalogue.clone(),
+            keys: Arc::new(self.config.keys.clone()),
+            ring: self.config.transfer.ring,
+            warm: self.config.transfer.warm,
+            no_answer: match &self.config.transfer.no_answer {
+                NoAnswer::Agent(words) => Some(Words(words.clone())),
+                NoAnswer::Say(_) => None,
+            },
         }
     }
 }

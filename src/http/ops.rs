@@ -157,7 +157,7 @@ struct Status<'a> {
 #[serde(rename_all = "camelCase")]
 struct SessionStatus<'a> {
     call_sid: &'a str,
-    stream_sid: &'a str,
+    stream_sid: String,
     /// Nobody has begun to end it.
     is_active: bool,
     agent: &'static str,
@@ -184,7 +184,7 @@ impl<'a> SessionStatus<'a> {
         let (agent_connected, ending) = (view.agent_connected(), view.ending.load(Relaxed));
         SessionStatus {
             call_sid: facts.call.as_str(),
-            stream_sid: facts.stream.as_str(),
+            stream_sid: view.stream().as_str().to_owned(),
             is_active: !ending,
             agent: facts.agent,
             agent_connected,

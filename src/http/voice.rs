@@ -182,7 +182,6 @@ pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Res
             &front.config.calls.max_duration_farewell,
         )),
         Some(After::DrainGoodbye) => xml(twiml::say_and_hang_up(&front.config.calls.drain_goodbye)),
-        // Nobody goes on an errand yet.
         Some(After::Errand(_)) => xml(twiml::hang_up()),
         Some(After::Fallback) | None => xml(fallback(front)),
     }

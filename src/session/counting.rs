@@ -71,6 +71,12 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         Note::Lingered => metrics.sockets_lingered.inc(),
         Note::SilenceFilled { bytes } => metrics.caller_silence.add(*bytes as u64),
         Note::AgentError { .. }
+        | Note::ToolReplaced
+        | Note::Filler
+        | Note::KeysTold { .. }
+        | Note::KeyActed
+        | Note::Away { .. }
+        | Note::Back { .. }
         | Note::AgentClosed(_)
         | Note::HangingUp(_)
         | Note::SaidAgain
@@ -120,10 +126,10 @@ pub fn rest(metrics: &Metrics, took: Duration, outcome: &Result<Completed, RestE
 }
 
 /// The tool whose answer this is.
-pub fn tool(answer: Answer) -> Tool {
+pub fn tool(answer: &Answer) -> Tool {
     match answer {
         Answer::HangingUp => Tool::HangUp,
-        Answer::UnknownTool => Tool::Other,
+        _ => Tool::Other,
     }
 }
 

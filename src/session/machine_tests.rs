@@ -1,17 +1,27 @@
 //! Calls as lists of events: what the machine does is written down in words and compared.
 
+mod away;
 mod connection;
+mod keypad;
 mod quiet;
 mod reaper;
+mod tools;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     cause::Cause,
     machine::{Action, Answer, Carrier, Dial, Event, Garbage, Machine, Note, Outbox, Settings},
     order::{After, Order, Refusal, Verdict, Words},
 };
-use crate::agent::{self, Capabilities, Closed, Role, SegmentId};
+use crate::{
+    agent::{self, Capabilities, Closed, Role, SegmentId},
+    config::{KeyAction, Keys},
+    tools::{Builtin, Catalogue, Filler, Offer, Use},
+};
 
 /// An agent that can do everything, and one that can do nothing beyond talking.
 const ABLE: Capabilities = Capabilities {
@@ -20,6 +30,7 @@ const ABLE: Capabilities = Capabilities {
     exact_say: true,
     mid_context: true,
     pause: true,
+    parallel_tools: false,
     turn_events: true,
 };
 const PLAIN: Capabilities = Capabilities {
@@ -29,6 +40,22 @@ const PLAIN: Capabilities = Capabilities {
     pause: false,
     ..ABLE
 };
+
+/// `filler`: what is said when it takes two seconds.
+fn offer(name: &str, timeout_ms: u64, filler: Option<&str>) -> Offer {
+    Offer {
+        name: name.into(),
+        description: String::new(),
+        parameters: "{}".into(),
+        fallback: None,
+        timeout: Duration::from_millis(timeout_ms),
+        filler: filler.map(|words| Filler {
+            after: Duration::from_secs(2),
+            words: Words(words.into()),
+        }),
+        what: Use::Builtin(Builtin::GetCallInfo),
+    }
+}
 
 fn settings() -> Settings {
     Settings {
@@ -46,6 +73,23 @@ fn settings() -> Settings {
         words_interrupt: true,
         drain_goodbye: false,
         capabilities: &ABLE,
+        tools: Arc::new(Catalogue::new(vec![
+            offer("hang_up", 0, None),
+            offer("stock", 5000, None),
+            offer("slow", 10_000, Some("One moment, please.")),
+        ])),
+        keys: Arc::new(Keys {
+            actions: [
+                ('0', KeyAction::Transfer("+15550001111".into())),
+                ('9', KeyAction::HangUp),
+                ('8', KeyAction::Say("We open at nine.".into())),
+            ]
+            .into(),
+            ..Keys::default()
+        }),
+        ring: Duration::from_secs(30),
+        warm: false,
+        no_answer: Some(Words("The transfer failed: {reason}.".into())),
     }
 }
 
@@ -130,6 +174,18 @@ impl Paper {
                     call_id,
                     answer: Answer::UnknownTool,
                 } => format!("refuse {call_id}"),
+                Action::AnswerTool { call_id, answer } => format!("answer {call_id}: {answer:?}"),
+                Action::RunTool {
+                    ticket,
+                    tool,
+                    call_id,
+                    ..
+                } => format!("run {call_id} ({tool}) as {ticket}"),
+                Action::StopTool(ticket) => format!("stop {ticket}"),
+                Action::KeepNote(words) => format!("note {}", words.0),
+                Action::Prompt(words) => format!("prompt {}", words.0),
+                Action::Redirect(errand) => format!("redirect: {errand:?}"),
+                Action::CloseCarrier => "close carrier".into(),
                 Action::AgentHeard(cut) => format!("heard {}:{}", cut.segment.0, cut.heard_ms),
                 Action::CloseAgent => "close agent".into(),
                 Action::Play(range) => format!("play {}", range.len() / 8),

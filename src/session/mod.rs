@@ -15,6 +15,7 @@ pub mod driver;
 pub mod errand;
 pub mod goodbye;
 pub mod hold;
+pub mod keys;
 pub mod leg;
 pub mod machine;
 #[cfg(test)]

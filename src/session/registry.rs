@@ -4,7 +4,8 @@
 //! *ended* when that claim is dropped. One socket a call: a second claim for a live call is
 //! refused, and so is a token that has already opened a stream. Everything here is bounded: by
 //! `max_concurrent`, and by the lifetime of what is remembered. Locks are short and never held
-//! across an await. The register knows no socket; orders reach a call through its mailbox,
+//! across an await. The register holds no socket; it hands on the one with which a call comes back
+//! that was away. Orders reach a call through its mailbox,
 //! and every change is told to those who follow ([`news`](super::news)) in the step that makes it.
 
 use std::{
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use super::{
     caller::{Caller, Screen, Screened, canonical},
     cause::Cause,
+    leg::Telephone,
     news::{Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
 };
@@ -121,6 +123,8 @@ pub struct CallFacts {
 /// A live call as others may see it. Written by the call's own task only.
 pub struct View {
     pub facts: CallFacts,
+    /// The newest one.
+    stream: Mutex<StreamSid>,
     pub started: Instant,
     pub started_at: SystemTime,
     pub agent_connected: AtomicBool,
@@ -182,6 +186,30 @@ struct Live {
     orders: mpsc::Sender<Letter>,
     /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
     after: Option<After>,
+    /// Open while the call is away: where a new media socket is handed in.
+    door: Option<oneshot::Sender<Arrival>>,
+    /// Of the newest token that opened a stream.
+    token_expires_unix: u64,
+}
+
+/// The media socket with which a call comes back.
+pub struct Arrival {
+    pub socket: Telephone,
+    pub stream: StreamSid,
+}
+
+/// The way to a call that is away.
+pub struct Return {
+    pub view: Arc<View>,
+    door: oneshot::Sender<Arrival>,
+}
+
+impl Return {
+    /// Hands the socket to its call; gives it back when that has ended meanwhile.
+    pub fn bring(self, socket: Telephone, stream: StreamSid) -> Result<(), Telephone> {
+        let arrival = Arrival { socket, stream };
+        self.door.send(arrival).map_err(|arrival| arrival.socket)
+    }
 }
 
 #[derive(Default)]
@@ -370,7 +398,9 @@ impl Registry {
             .map(|until| *until = now)
             .is_some();
         let (orders, mailbox) = mpsc::channel(MAILBOX + RESERVED);
+        let token_expires_unix = facts.token_expires_unix;
         let view = Arc::new(View {
+            stream: Mutex::new(facts.stream.clone()),
             facts,
             started: now,
             started_at: SystemTime::now(),
@@ -394,6 +424,8 @@ impl Registry {
                 view: view.clone(),
                 orders,
                 after: None,
+                door: None,
+                token_expires_unix,
             },
         );
         self.publish(&inner, Some(call), || News::Started(view.clone()));
@@ -403,6 +435,23 @@ impl Registry {
             view,
             mailbox,
             cause: None,
+        })
+    }
+
+    /// A media socket with a valid token for a call that is away: the way to it. Whoever comes with the
+    /// token of an earlier stream is not it.
+    pub fn come_back(&self, facts: &CallFacts) -> Option<Return> {
+        let mut inner = self.lock();
+        let live = inner.live.get_mut(&facts.call)?;
+        // Two tokens of one second are told apart by nobody.
+        if facts.token_expires_unix < live.token_expires_unix {
+            return None;
+        }
+        let door = live.door.take()?;
+        live.token_expires_unix = facts.token_expires_unix;
+        Some(Return {
+            view: live.view.clone(),
+            door,
         })
     }
 
@@ -570,7 +619,7 @@ impl Registry {
         let Some(live) = inner.live.get(call) else {
             return;
         };
-        let theirs = |stream: &str| stream == live.view.facts.stream.as_str();
+        let theirs = |stream: &str| stream == live.view.stream().as_str();
         if stream.is_none_or(theirs) && live.orders.capacity() > LAST {
             // What does not fit now has been said twice already; a call that ends has no use for it.
             _ = live.orders.try_send(Letter {
@@ -639,6 +688,15 @@ impl Claim {
 }
 
 impl Claim {
+    /// From now on another media socket may come for this call, once.
+    pub fn open_door(&self) -> oneshot::Receiver<Arrival> {
+        let (door, arrival) = oneshot::channel();
+        if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
+            live.door = Some(door);
+        }
+        arrival
+    }
+
     /// Enters a change in the view and tells those who follow.
     pub fn tell(&self, news: News) {
         let inner = self.registry.lock();
@@ -658,16 +716,14 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let call = self.view.facts.call;
         let mut inner = self.registry.lock();
-        let after = inner
-            .live
-            .remove(&call)
-            .and_then(|live| live.after)
-            .unwrap_or(After::Fallback);
+        let live = inner.live.remove(&call);
+        let token_expires_unix = live.as_ref().map_or(0, |live| live.token_expires_unix);
+        let after = live.and_then(|live| live.after).unwrap_or(After::Fallback);
         let lifetime = self.registry.limits().admission_lifetime + ENDED_MARGIN;
         let ended = Ended {
             until: Instant::now() + lifetime,
             after,
-            token_expires_unix: self.view.facts.token_expires_unix,
+            token_expires_unix,
         };
         inner.ended.insert(call, ended);
         self.registry.publish(&inner, Some(call), || News::Ended {
@@ -680,6 +736,22 @@ impl Drop for Claim {
 }
 
 impl View {
+    /// The media stream that carries it, or carried it last.
+    pub fn stream(&self) -> StreamSid {
+        let stream = self.stream.lock();
+        stream
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
+    }
+
+    pub(super) fn set_stream(&self, stream: StreamSid) {
+        let mut held = self
+            .stream
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        *held = stream;
+    }
+
     pub fn agent_connected(&self) -> bool {
         self.agent_connected.load(Relaxed)
     }

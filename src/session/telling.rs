@@ -31,7 +31,7 @@ macro_rules! say {
         tracing::$level!(
             target: $target,
             CALL_SID = $teller.view.facts.call.as_str(),
-            STREAM_SID = $teller.view.facts.stream.as_str(),
+            STREAM_SID = $teller.view.stream().as_str(),
             AGENT = $teller.view.facts.agent,
             $($rest)*
         )
@@ -39,7 +39,7 @@ macro_rules! say {
     ($teller:ident, $level:ident, $($rest:tt)*) => {
         tracing::$level!(
             CALL_SID = $teller.view.facts.call.as_str(),
-            STREAM_SID = $teller.view.facts.stream.as_str(),
+            STREAM_SID = $teller.view.stream().as_str(),
             AGENT = $teller.view.facts.agent,
             $($rest)*
         )
@@ -157,6 +157,46 @@ impl Teller {
             Note::ToolCall { name, answered } => {
                 if self.may(Line::ToolCall, Level::INFO) {
                     say!(self, info, tool = %Printable(name), answered, "tool call");
+                }
+            }
+            Note::ToolReplaced => {
+                if self.may(Line::ToolCall, Level::DEBUG) {
+                    say!(self, debug, "tool call replaced by a newer one");
+                }
+            }
+            Note::Filler => {
+                if self.may(Line::ToolCall, Level::DEBUG) {
+                    say!(self, debug, "a tool takes long, the agent says so");
+                }
+            }
+            Note::KeysTold { count } => {
+                if self.may(Line::Keys, Level::INFO) {
+                    say!(
+                        self,
+                        info,
+                        count,
+                        "agent is told the keys that the caller pressed"
+                    );
+                }
+            }
+            Note::KeyActed => {
+                if self.may(Line::Keys, Level::INFO) {
+                    say!(self, info, "caller pressed a key with an action");
+                }
+            }
+            Note::Away { transfer } => {
+                if self.may(Line::Away, Level::INFO) {
+                    let why = match transfer {
+                        true => "transfer",
+                        false => "digits",
+                    };
+                    say!(self, info, why, "call leaves the agent");
+                }
+            }
+            Note::Back { failed } => {
+                if self.may(Line::Away, Level::INFO) {
+                    let failed = failed.map(|failed| failed.words());
+                    say!(self, info, failed, "call is back with the agent");
                 }
             }
             Note::BargeIn { unheard } => {

@@ -67,7 +67,7 @@ fn a_caller_of_whom_nothing_is_heard_is_asked_and_then_said_goodbye_to() {
 fn words_and_keys_are_signs_of_the_caller_and_so_is_listening() {
     let mut paper = watched(|_| {});
     paper.wait(50_000);
-    paper.event(Event::Carrier(Carrier::Key));
+    paper.event(Event::Carrier(Carrier::Key { key: '1' }));
     paper.wait(50_000);
     paper.caller_speaks();
     paper.wait(50_000);
