@@ -677,6 +677,7 @@ pub fn ended_word(ended: &Ended) -> &'static str {
         Ended::NothingLeft => "nothing-left",
         Ended::ApplicationError { .. } => "application-error",
         Ended::StepTimedOut { .. } => "step-timed-out",
+        Ended::PutThrough => "put-through",
         Ended::Lingered => "lingered",
     }
 }
