@@ -289,7 +289,11 @@ async fn write(tcp: &mut TcpStream, answer: &Answer) -> io::Result<()> {
     }
     head += "\r\n";
     tcp.write_all(head.as_bytes()).await?;
-    let length = if answer.cut { body.len() / 2 } else { body.len() };
+    let length = if answer.cut {
+        body.len() / 2
+    } else {
+        body.len()
+    };
     tcp.write_all(&body[..length]).await?;
     tcp.shutdown().await
 }
@@ -374,21 +378,38 @@ mod tests {
         let first = ask(&web, post).await;
         assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
         assert!(first.contains("x-more: 1\r\n"));
-        assert!(first.ends_with(r#"{"n":2,"open":true}"#) || first.ends_with(r#"{"open":true,"n":2}"#));
+        assert!(
+            first.ends_with(r#"{"n":2,"open":true}"#) || first.ends_with(r#"{"open":true,"n":2}"#)
+        );
         assert!(ask(&web, post).await.starts_with("HTTP/1.1 503 "));
-        assert!(ask(&web, post).await.starts_with("HTTP/1.1 404 "), "used up");
+        assert!(
+            ask(&web, post).await.starts_with("HTTP/1.1 404 "),
+            "used up"
+        );
         let moved = ask(&web, "GET /moved HTTP/1.1\r\n\r\n").await;
-        assert!(moved.starts_with("HTTP/1.1 302 ") && moved.contains("location: http://127.0.0.1:1/"));
+        assert!(
+            moved.starts_with("HTTP/1.1 302 ") && moved.contains("location: http://127.0.0.1:1/")
+        );
         for _ in 0..2 {
-            assert!(ask(&web, "GET /always HTTP/1.1\r\n\r\n").await.ends_with("yes"));
+            assert!(
+                ask(&web, "GET /always HTTP/1.1\r\n\r\n")
+                    .await
+                    .ends_with("yes")
+            );
         }
         let requests = web.requests();
         assert_eq!(requests.len(), 6);
-        assert_eq!((requests[0].method.as_str(), requests[0].path.as_str()), ("POST", "/orders?x=1"));
+        assert_eq!(
+            (requests[0].method.as_str(), requests[0].path.as_str()),
+            ("POST", "/orders?x=1")
+        );
         assert_eq!(requests[0].header("x-sig"), Some("abc"));
         assert_eq!(requests[0].json().unwrap()["a"], 1);
-        web.until(|seen| seen.iter().all(|seen| matches!(seen.fate, Fate::Answered(_))))
-            .await;
+        web.until(|seen| {
+            seen.iter()
+                .all(|seen| matches!(seen.fate, Fate::Answered(_)))
+        })
+        .await;
     }
 
     #[tokio::test]
@@ -401,7 +422,10 @@ mod tests {
         ]"#)
         .await;
         let cut = ask(&web, "GET /cut HTTP/1.1\r\n\r\n").await;
-        assert!(cut.contains("content-length: 8\r\n") && cut.ends_with("\r\n\r\n1234"), "{cut}");
+        assert!(
+            cut.contains("content-length: 8\r\n") && cut.ends_with("\r\n\r\n1234"),
+            "{cut}"
+        );
         assert!(ask(&web, "GET /huge HTTP/1.1\r\n\r\n").await.len() > 300_000);
         for path in ["/slow", "/silent"] {
             let mut tcp = TcpStream::connect(web.addr).await.unwrap();
@@ -411,7 +435,8 @@ mod tests {
             web.until(arrived).await;
             assert_eq!(web.requests().last().unwrap().fate, Fate::Waiting);
             drop(tcp);
-            let left = |seen: &[WebRequest]| seen.last().is_some_and(|seen| seen.fate == Fate::Abandoned);
+            let left =
+                |seen: &[WebRequest]| seen.last().is_some_and(|seen| seen.fate == Fate::Abandoned);
             web.until(left).await;
         }
         assert!(toml::from_str::<Script>("answers = [{ stauts = 200 }]").is_err());

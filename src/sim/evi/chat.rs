@@ -111,12 +111,7 @@ impl World {
         self.reply_that(group, take, |reply| reply.on == on)
     }
 
-    fn reply_that(
-        &self,
-        group: &str,
-        take: bool,
-        fits: impl Fn(&Reply) -> bool,
-    ) -> Option<&Reply> {
+    fn reply_that(&self, group: &str, take: bool, fits: impl Fn(&Reply) -> bool) -> Option<&Reply> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let used = groups.get_mut(group)?;
         let at = (0..used.len()).find(|&i| !used[i] && fits(&self.script.replies[i]))?;

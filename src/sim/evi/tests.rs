@@ -826,13 +826,30 @@ async fn what_a_chat_is_told_of_its_call_is_on_record() {
             "tools": [{ "type": "function", "name": "book", "parameters": "{\"type\":\"object\"}", "description": "Books." }],
         }))
         .await;
-    let told = |w: &What| matches!(w, What::Settings { in_query: false, .. });
+    let told = |w: &What| {
+        matches!(
+            w,
+            What::Settings {
+                in_query: false,
+                ..
+            }
+        )
+    };
     until_event(&evi, told).await;
     let record = evi.stop().await;
     let told = record.events.iter().filter_map(|e| match &e.what {
-        What::Settings { voice_id, context, declared, variables, .. } => {
-            Some((voice_id.clone(), context.clone(), declared.clone(), variables.clone()))
-        }
+        What::Settings {
+            voice_id,
+            context,
+            declared,
+            variables,
+            ..
+        } => Some((
+            voice_id.clone(),
+            context.clone(),
+            declared.clone(),
+            variables.clone(),
+        )),
         _ => None,
     });
     let told: Vec<_> = told.collect();

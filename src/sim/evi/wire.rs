@@ -297,7 +297,10 @@ fn settings(fields: &mut Fields, violations: &mut Vec<String>) -> Result<Setting
             }
         };
         if parameters.get("type").is_some_and(|of| of != "object") {
-            violations.push(format!("{}: not the schema of an object", tool.at("parameters")));
+            violations.push(format!(
+                "{}: not the schema of an object",
+                tool.at("parameters")
+            ));
         }
         if name.is_empty() || settings.tools.iter().any(|known| known.name == name) {
             violations.push(format!("{}: empty, or there twice", tool.at("name")));

@@ -102,3 +102,84 @@ fn a_document_that_cannot_be_executed_is_an_error() {
     assert!(of(b"<response/>").starts_with("12100"));
     assert!(of(&vec![b' '; LARGEST + 1]).starts_with("11750"));
 }
+
+#[test]
+fn reads_whom_to_call_and_what_to_ask() {
+    let (verbs, violations) = connect(
+        "<Play digits='ww12#'/><Dial action='/voice/transferred' timeout='20' timeLimit='600' \
+         callerId='+15557654321' answerOnBridge='true'><Number url='/voice/announce' \
+         statusCallback='https://bridge.example.com/voice/status' statusCallbackEvent='answered completed' \
+         statusCallbackMethod='POST'>+61255501234</Number></Dial>\
+         <Gather numDigits='1' timeout='8' action='/voice/accept' finishOnKey=''><Say>Press a key.</Say></Gather>",
+    );
+    assert_eq!(violations, Vec::<String>::new());
+    let ours = |path: &str| {
+        Some(Request {
+            url: format!("https://bridge.example.com{path}"),
+            get: false,
+        })
+    };
+    let dial = Dial {
+        number: "+61255501234".into(),
+        action: ours("/voice/transferred"),
+        timeout: Duration::from_secs(20),
+        time_limit: Duration::from_secs(600),
+        caller_id: Some("+15557654321".into()),
+        answer_on_bridge: true,
+        url: ours("/voice/announce"),
+        status_callback: ours("/voice/status"),
+        events: vec![Progress::Answered, Progress::Completed],
+    };
+    let gather = Gather {
+        action: ours("/voice/accept"),
+        count: Some(1),
+        timeout: Duration::from_secs(8),
+        end: None,
+        on_empty: false,
+        meanwhile: vec![Verb::Say("Press a key.".into())],
+    };
+    assert_eq!(
+        verbs,
+        [
+            Verb::PlayDigits("ww12#".into()),
+            Verb::Dial(dial),
+            Verb::Gather(gather)
+        ]
+    );
+}
+
+#[test]
+fn complains_of_errands_that_twilio_would_not_run() {
+    assert!(complaint("<Play>https://example.com/a.mp3</Play>").contains("no files"));
+    assert!(complaint("<Play digits='12x'/>").starts_with("12200"));
+    assert!(complaint("<Gather finishOnKey='12' action='/a'/>").starts_with("13310"));
+    assert!(complaint("<Gather numDigits='0' action='/a'/>").starts_with("13314"));
+    assert!(complaint("<Gather action='/a'><Hangup/></Gather>").starts_with("13320"));
+    assert!(complaint("<Gather action='/a' input='speech'/>").contains("keys only"));
+    let number = "<Number>+61255501234</Number>";
+    assert!(complaint(&format!("<Dial>{number}{number}</Dial>")).contains("one number"));
+    assert!(complaint("<Dial><Sip>sip:a@b</Sip></Dial>").starts_with("13215"));
+    let event = "<Dial><Number statusCallback='https://x/' statusCallbackEvent='rang'>+1555</Number></Dial>";
+    assert!(complaint(event).contains("rang"));
+    assert!(complaint("<Dial answerOnBridge='yes'>+1555</Dial>").contains("answerOnBridge"));
+}
+
+#[test]
+fn a_document_without_an_address_has_nothing_relative() {
+    let given = |inner: &str| {
+        let document = format!("<Response>{inner}</Response>");
+        read_given(document.as_bytes(), "https://bridge.example.com").unwrap()
+    };
+    let (verbs, violations) = given(
+        "<Connect action='https://bridge.example.com/a'><Stream url='wss://bridge.example.com/m'/></Connect>",
+    );
+    assert_eq!((verbs.len(), violations), (1, Vec::new()));
+    for relative in [
+        "<Redirect>/a</Redirect>",
+        "<Dial action='/a'>+1555</Dial>",
+        "<Connect><Stream url='/m'/></Connect>",
+        "<Gather/>",
+    ] {
+        assert_eq!(given(relative).1.len(), 1, "{relative}");
+    }
+}
