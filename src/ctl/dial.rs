@@ -308,6 +308,7 @@ fn ended(how: &Ended) -> &'static str {
         Ended::Rejected { busy: false } => "rejected",
         Ended::NothingLeft => "nothing-left",
         Ended::ApplicationError { .. } => "application-error",
+        Ended::PutThrough => "put-through",
         Ended::StepTimedOut { .. } | Ended::Lingered => "too-long",
     }
 }
