@@ -42,5 +42,6 @@ mod pinned;
 mod printable;
 pub mod session;
 pub mod sim;
+mod timestamp;
 pub mod tools;
 pub mod twilio;

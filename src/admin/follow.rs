@@ -12,13 +12,14 @@ use tokio::sync::broadcast::{
 
 use super::{
     event::{Event, What},
-    shown::{rfc3339, seen},
+    shown::seen,
 };
 use crate::{
     session::{
         news::{Followed, News, Told},
         registry::Refused,
     },
+    timestamp::rfc3339,
     twilio::CallSid,
 };
 

@@ -1,9 +1,12 @@
 //! A call as operators are shown it.
 
-use std::{sync::atomic::Ordering::Relaxed, time::SystemTime};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::protocol::Session;
-use crate::session::{news::Seen, registry::View};
+use crate::{
+    session::{news::Seen, registry::View},
+    timestamp::rfc3339,
+};
 
 /// A live call as it is now.
 pub(super) fn session(view: &View) -> Session {
@@ -36,10 +39,4 @@ pub(super) fn seen(seen: &Seen) -> Session {
         barge_ins: seen.barge_ins,
         ..session(&seen.view)
     }
-}
-
-/// UTC with milliseconds.
-pub(super) fn rfc3339(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
 }

@@ -18,6 +18,7 @@ use super::listener::{Body, method_not_allowed, not_found, respond};
 use crate::{
     metrics::{Metrics, Now, process::Process, text::CONTENT_TYPE},
     session::registry::{Registry, View},
+    timestamp::rfc3339,
 };
 
 const ALLOWED: &str = "GET, HEAD";
@@ -270,13 +271,6 @@ fn json(code: StatusCode, body: &impl Serialize) -> Response<Body> {
 
 fn now() -> String {
     rfc3339(SystemTime::now())
-}
-
-/// UTC with milliseconds.
-fn rfc3339(time: SystemTime) -> String {
-    // A clock outside the years that RFC 3339 can write is shown as its beginning.
-    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
 }
 
 #[cfg(test)]
