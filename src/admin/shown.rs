@@ -27,6 +27,8 @@ pub(super) fn session(view: &View) -> Session {
         frames_dropped: view.frames_dropped.load(Relaxed),
         barge_ins: view.barge_ins.load(Relaxed),
         test: view.test,
+        route: facts.route.clone(),
+        away: view.away().map(|why| why.as_str().to_owned()),
     }
 }
 
@@ -37,6 +39,7 @@ pub(super) fn seen(seen: &Seen) -> Session {
         ending: seen.ending,
         paused: seen.paused,
         barge_ins: seen.barge_ins,
+        away: seen.away.map(|why| why.as_str().to_owned()),
         ..session(&seen.view)
     }
 }

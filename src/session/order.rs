@@ -66,6 +66,10 @@ pub enum Refusal {
     Paused,
     #[error("the agent's connection takes nothing at the moment; try again")]
     Stuck,
+    #[error(
+        "the call is being transferred, or its keys are being sounded; try again when it is back"
+    )]
+    Away,
 }
 
 /// What happens to the caller after the media stream.

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -21,7 +21,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use super::{
     caller::{Caller, Screen, Screened, canonical},
     cause::Cause,
-    news::{Followed, News, RING, Seen, Told},
+    news::{Away, Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
 };
 use crate::twilio::{CallSid, StreamSid};
@@ -127,6 +127,8 @@ pub struct View {
     pub ending: AtomicBool,
     /// Its agent listens and does not answer.
     pub paused: AtomicBool,
+    /// What it has left its agent for ([`View::away`]).
+    pub away: AtomicU8,
     /// Caller frames received and agent audio messages forwarded.
     pub frames_in: AtomicU64,
     pub audio_out: AtomicU64,
@@ -377,6 +379,7 @@ impl Registry {
             agent_connected: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            away: AtomicU8::new(0),
             carrier_waits: AtomicBool::new(false),
             agent_waits: AtomicBool::new(false),
             carrier_queued: AtomicUsize::new(0),
@@ -682,6 +685,11 @@ impl Drop for Claim {
 impl View {
     pub fn agent_connected(&self) -> bool {
         self.agent_connected.load(Relaxed)
+    }
+
+    /// What it has left its agent for.
+    pub fn away(&self) -> Option<Away> {
+        Away::of(self.away.load(Relaxed))
     }
 }
 

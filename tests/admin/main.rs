@@ -130,7 +130,7 @@ impl Daemon {
             from: "+61400000001".into(),
             to: "+61200000002".into(),
             agent: "hume",
-            route: None,
+            route: Some("night".into()),
             known: Default::default(),
             token_expires_unix: 0,
         };
@@ -307,6 +307,7 @@ async fn an_operator_looks_around() {
         "agentConnected": true, "from": "+61400000001", "to": "+61200000002",
         "startedAt": shown["startedAt"], "durationSeconds": shown["durationSeconds"],
         "ending": false, "paused": false, "framesIn": 0, "audioOut": 0, "framesDropped": 0, "bargeIns": 3, "test": false,
+        "route": "night", "away": null,
     });
     assert_eq!(shown, expected);
     let table = daemon.ctl(&["sessions"]).await.out;
