@@ -167,6 +167,7 @@ fn call(
         rest,
         settings: front.call_settings(),
         metrics: front.metrics.clone(),
+        recorder: Some(front.recorder.clone()),
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
     },
     news::News,
     order::{Order, Refusal, Verdict},
+    record::{Record, Recorder},
     registry::{Claim, Letter, View},
     telling::Teller,
 };
@@ -63,6 +64,8 @@ pub struct Call<S> {
     pub rest: Option<Rest>,
     pub settings: Settings,
     pub metrics: Arc<Metrics>,
+    /// Where the call's record goes.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Carries a call from its stream's start to its end. Returns when nothing of it is left.
@@ -70,7 +73,7 @@ pub async fn run<S>(call: Call<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let peer = call.peer;
+    let (peer, recorder) = (call.peer, call.recorder.clone());
     let mut driver = Driver::new(call);
     driver.teller.created();
     let (cause, close_code) = loop {
@@ -93,6 +96,9 @@ where
         driver.teller.broke(peer, close_code);
     }
     driver.teller.ended(cause);
+    if let Some(recorder) = recorder {
+        recorder.write(Record::of(view, cause));
+    }
 }
 
 /// What connecting to the agent comes to.
