@@ -546,7 +546,7 @@ async fn what_is_not_a_request_is_refused_and_the_next_one_served() {
     for (line, code) in [
         ("hello", "bad-request"),
         (r#"{"protocol":1,"op":"status","x":1}"#, "bad-request"),
-        (r#"{"protocol":1,"op":"transfer"}"#, "unknown-op"),
+        (r#"{"protocol":1,"op":"fly"}"#, "unknown-op"),
         (r#"{"protocol":2,"op":"status"}"#, "protocol-mismatch"),
         (r#"{"protocol":1,"op":"show","call":"CA"}"#, "no-such-call"),
     ] {
@@ -554,7 +554,7 @@ async fn what_is_not_a_request_is_refused_and_the_next_one_served() {
         assert_eq!(reply["error"]["code"], code, "{reply}");
         assert!(!reply["error"]["message"].as_str().unwrap().is_empty());
     }
-    let unknown = raw.ask(r#"{"protocol":1,"op":"transfer"}"#).await;
+    let unknown = raw.ask(r#"{"protocol":1,"op":"fly"}"#).await;
     let words = unknown["error"]["message"].as_str().unwrap();
     assert!(words.contains(env!("CARGO_PKG_VERSION")), "{words}");
     // Two at once, in pieces, with a blank line between, the last without a newline.
