@@ -42,5 +42,7 @@ mod pinned;
 mod printable;
 pub mod session;
 pub mod sim;
+mod stream;
+mod timestamp;
 pub mod tools;
 pub mod twilio;

@@ -108,6 +108,7 @@ impl Office {
         set_level: SetLevel,
     ) -> anyhow::Result<Self> {
         let mut desk = desk(&config, &credentials, &shared, address.port())?;
+        shared.recorder.reopen(config.calls.record.as_deref());
         if let Some(door) = &door {
             told(&door.certificate);
             desk.certificate_expires = Some(door.certificate.expires);
@@ -156,6 +157,9 @@ impl Office {
         }
         self.shared.registry.set_limits(limits(&config));
         (self.set_level)(config.log.level);
+        // Even if it is the same file: it may have been rotated away.
+        let record = config.calls.record.as_deref();
+        self.shared.recorder.reopen(record);
         self.desks.send_replace(desk);
         *in_force = (config, credentials, door);
         let registry = &self.shared.registry;

@@ -185,6 +185,7 @@ fn call(front: &Front, claim: Claim, carrier: Telephone, peer: SocketAddr) -> dr
         facts,
         guide: Arc::new(Lost),
         metrics: front.metrics.clone(),
+        recorder: Some(front.recorder.clone()),
     }
 }
 

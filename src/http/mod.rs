@@ -35,6 +35,7 @@ use crate::{
         hold::{Sound, Waiting},
         machine::{self, NoInput},
         order::Words,
+        record::Recorder,
         registry::Registry,
     },
     tools::{Catalogue, Runner},
@@ -51,6 +52,8 @@ pub struct Shared {
     pub calls: TaskTracker,
     pub tls: Arc<Tls>,
     pub metrics: Arc<Metrics>,
+    /// Of the calls that are over.
+    pub recorder: Arc<Recorder>,
     unclaimed: Arc<Semaphore>,
     unsigned: Arc<unsigned::Unsigned>,
 }
@@ -61,6 +64,7 @@ impl Shared {
             registry,
             calls: TaskTracker::new(),
             tls,
+            recorder: Recorder::new(metrics.clone()),
             metrics,
             unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
             unsigned: Arc::default(),
@@ -84,6 +88,7 @@ pub struct Front {
     rest: Rest,
     tls: Arc<Tls>,
     metrics: Arc<Metrics>,
+    recorder: Arc<Recorder>,
     unclaimed: Arc<Semaphore>,
     unsigned: Arc<unsigned::Unsigned>,
 }
@@ -113,6 +118,7 @@ impl Front {
             rest,
             tls: shared.tls.clone(),
             metrics: shared.metrics.clone(),
+            recorder: shared.recorder.clone(),
             unclaimed: shared.unclaimed.clone(),
             unsigned: shared.unsigned.clone(),
         }

@@ -52,6 +52,15 @@ labels! {
         NotAllowed = "not-allowed",
     }
 
+    /// What became of a call's record.
+    CallRecord("outcome") {
+        Written = "written",
+        /// More came than could be written.
+        Dropped = "dropped",
+        /// The file did not take it.
+        Failed = "failed",
+    }
+
     /// Why a media socket got no call.
     SocketRefused("reason") {
         Handshake = "handshake",

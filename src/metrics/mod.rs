@@ -19,8 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
-    AdminOp, AgentLoss, CallRefused, CallerLoss, Door, Endpoint, Label as _, Reconnect, Recycle,
-    RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
+    AdminOp, AgentLoss, CallRecord, CallRefused, CallerLoss, Door, Endpoint, Label as _, Reconnect,
+    Recycle, RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
 };
 use process::Process;
 use text::Text;
@@ -76,6 +76,8 @@ families! {
         "Calls whose media stream had begun and is over, by the cause that the log names.";
     call_duration: Histogram = Histogram::new(CALL), "hume_bridge_call_duration_seconds",
         "From the start of the media stream to its end.";
+    call_records: Counters<CallRecord> = Counters::default(), "hume_bridge_call_records_total",
+        "Records of calls that are over (calls.record), by what became of them.";
 
     caller_frames: Counter = Counter::default(), "hume_bridge_caller_frames_total",
         "Audio frames received from callers, usually of 20 ms.";

@@ -75,7 +75,9 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         | Note::Filler
         | Note::KeysTold { .. }
         | Note::KeyActed
-        | Note::Away { .. }
+        | Note::Away(_)
+        | Note::ToolAnswered { .. }
+        | Note::Transferred(_)
         | Note::Back { .. }
         | Note::AgentClosed(_)
         | Note::HangingUp(_)

@@ -24,7 +24,8 @@ use super::{
         Action, Answer, Carrier, Dial, Event, Garbage, Machine, Note, Outbox, STALLED, Settings,
     },
     news::News,
-    order::{Order, Refusal, Verdict, Words},
+    order::{Order, Refusal, Verdict},
+    record::{Record, Recorder},
     registry::{Arrival, Claim, Letter, View},
     telling::Teller,
 };
@@ -65,6 +66,8 @@ pub struct Call {
     pub facts: Arc<Facts>,
     pub guide: Arc<dyn Guide>,
     pub metrics: Arc<Metrics>,
+    /// Where the call's record goes.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Carries a call from its stream's start to its end. Returns when nothing of it is left.
@@ -94,6 +97,10 @@ pub async fn run(call: Call) {
         driver.teller.broke(peer, close_code);
     }
     driver.teller.ended(cause);
+    if let Some(recorder) = &driver.recorder {
+        let record = std::mem::take(&mut driver.record);
+        recorder.write(record.ended(view, cause));
+    }
 }
 
 /// What connecting to the agent comes to, and what it is to know.
@@ -165,8 +172,8 @@ struct Driver {
     woken: Instant,
     metrics: Arc<Metrics>,
     offers: Arc<Catalogue>,
-    /// What the agent wants kept of this call, and since when.
-    notes: Vec<(SystemTime, Words)>,
+    recorder: Option<Arc<Recorder>>,
+    record: Record,
 }
 
 impl Driver {
@@ -206,7 +213,8 @@ impl Driver {
             woken: now,
             metrics: call.metrics,
             offers,
-            notes: Vec::new(),
+            recorder: call.recorder,
+            record: Record::default(),
         }
     }
 
@@ -591,7 +599,7 @@ impl Driver {
                     }
                 }
                 Action::StopTool(ticket) => self.running.retain(|(other, _)| *other != ticket),
-                Action::KeepNote(words) => self.notes.push((SystemTime::now(), words)),
+                Action::KeepNote(words) => self.record.note(&words.0, SystemTime::now()),
                 Action::AgentHeard(cut) => self.command(Command::Heard {
                     segment: cut.segment,
                     heard_ms: cut.heard_ms,
@@ -758,7 +766,20 @@ impl Driver {
         let view = &self.claim.view;
         counting::note(&self.metrics, view, note);
         match note {
-            Note::AgentReady { .. } => self.claim.tell(News::AgentConnected),
+            Note::AgentReady { chat, .. } => {
+                self.record.chat(chat);
+                self.claim.tell(News::AgentConnected);
+            }
+            Note::Answered { .. } => self.record.turns += 1,
+            Note::ToolAnswered { name, outcome } => self.record.tool_call(name, outcome),
+            Note::Away(errand) => {
+                if let Errand::Transfer(transfer) = errand {
+                    self.record.transfer(&transfer.number, SystemTime::now());
+                }
+                self.claim.tell(News::Away { why: errand.into() });
+            }
+            Note::Transferred(what) => self.record.transferred(*what),
+            Note::Back { .. } => self.claim.tell(News::Back),
             Note::AgentClosed(_) => self.claim.tell(News::AgentClosed),
             Note::ToolCall { name, .. } => self.claim.tell(News::ToolCall {
                 name: Printable(name).to_string(),

@@ -29,7 +29,7 @@ use std::{
 
 use super::{
     cause::Cause,
-    errand::{Errand, Failed, Redirected},
+    errand::{Errand, Failed, Redirected, Transferred},
     goodbye::Goodbye,
     hold::{Hold, Waiting},
     keys::Collector,
@@ -268,6 +268,25 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// For counters and records.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Answer::HangingUp
+            | Answer::Transferring
+            | Answer::KeysSent
+            | Answer::Noted
+            | Answer::Done(_) => "done",
+            Answer::UnknownTool => "unknown",
+            Answer::Replaced => "replaced",
+            Answer::TooMany => "busy",
+            Answer::TimedOut => "timeout",
+            Answer::NotesFull | Answer::Ending => "refused",
+            Answer::Failed { error, .. } => error,
+        }
+    }
+}
+
 /// For logs and counters: never needed to carry the call.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Note {
@@ -306,6 +325,11 @@ pub enum Note {
         name: String,
         answered: bool,
     },
+    /// What came of a tool call that the agent waited for, in a word.
+    ToolAnswered {
+        name: String,
+        outcome: &'static str,
+    },
     /// A newer call has taken the place of one under way.
     ToolReplaced,
     /// A tool takes long, and the agent says so.
@@ -317,13 +341,13 @@ pub enum Note {
     /// The caller has pressed a key that stands for something.
     KeyActed,
     /// Keys are sounded into the call, or its caller is put through.
-    Away {
-        transfer: bool,
-    },
+    Away(Errand),
     /// The caller is back with the agent.
     Back {
         failed: Option<Failed>,
     },
+    /// Twilio has said what became of a transfer.
+    Transferred(Transferred),
     BargeIn {
         unheard: Duration,
     },
@@ -454,7 +478,7 @@ pub struct Machine {
     turn: Turn,
     tools: Tools,
     /// The tool call that is answered when the caller is back.
-    waiting_tool: Option<String>,
+    waiting_tool: Option<(String, usize)>,
     keys: Collector,
     /// What the agent is to answer to as soon as it is there.
     prompts: VecDeque<Words>,

@@ -12,7 +12,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -23,7 +23,7 @@ use super::{
     caller::{Caller, Screen, Screened, canonical},
     cause::Cause,
     leg::Telephone,
-    news::{Followed, News, RING, Seen, Told},
+    news::{Away, Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
 };
 use crate::twilio::{CallSid, StreamSid};
@@ -131,6 +131,8 @@ pub struct View {
     pub ending: AtomicBool,
     /// Its agent listens and does not answer.
     pub paused: AtomicBool,
+    /// What it has left its agent for ([`View::away`]).
+    pub away: AtomicU8,
     /// Caller frames received and agent audio messages forwarded.
     pub frames_in: AtomicU64,
     pub audio_out: AtomicU64,
@@ -407,6 +409,7 @@ impl Registry {
             agent_connected: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            away: AtomicU8::new(0),
             carrier_waits: AtomicBool::new(false),
             agent_waits: AtomicBool::new(false),
             carrier_queued: AtomicUsize::new(0),
@@ -754,6 +757,11 @@ impl View {
 
     pub fn agent_connected(&self) -> bool {
         self.agent_connected.load(Relaxed)
+    }
+
+    /// What it has left its agent for.
+    pub fn away(&self) -> Option<Away> {
+        Away::of(self.away.load(Relaxed))
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     budget::{Budget, Line},
     cause::Cause,
     machine::Note,
+    news::Away,
     registry::View,
 };
 use crate::{agent::link::ConnectError, printable::Printable, twilio::rest::RestError};
@@ -184,12 +185,10 @@ impl Teller {
                     say!(self, info, "caller pressed a key with an action");
                 }
             }
-            Note::Away { transfer } => {
+            Note::Transferred(_) | Note::ToolAnswered { .. } => {}
+            Note::Away(errand) => {
                 if self.may(Line::Away, Level::INFO) {
-                    let why = match transfer {
-                        true => "transfer",
-                        false => "digits",
-                    };
+                    let why = Away::from(errand).as_str();
                     say!(self, info, why, "call leaves the agent");
                 }
             }

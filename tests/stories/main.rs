@@ -16,6 +16,7 @@ mod metrics;
 mod operator;
 mod outages;
 mod overload;
+mod records;
 mod refusals;
 mod secrets;
 mod service;

@@ -85,9 +85,7 @@ impl Machine {
 
     /// Everything has been heard.
     pub(super) fn depart(&mut self, now: Instant, errand: Errand, out: &mut Outbox) {
-        out.note(Note::Away {
-            transfer: matches!(errand, Errand::Transfer(_)),
-        });
+        out.note(Note::Away(errand.clone()));
         out.push(Action::Decide(After::Errand(errand.clone())));
         out.push(Action::Redirect(errand.clone()));
         self.phase = Phase::Away(Away {
@@ -180,6 +178,7 @@ impl Machine {
         if !matches!(away.errand, Errand::Transfer(_)) {
             return Ok(false);
         }
+        out.note(Note::Transferred(what));
         match what {
             Transferred::Connected | Transferred::Ended(_) => {
                 out.push(Action::Decide(After::HangUp));

@@ -27,9 +27,11 @@ const MAX_NOTES: usize = 50;
 pub(super) struct Open {
     ticket: u32,
     call_id: String,
+    /// Its place in the catalogue.
+    tool: usize,
     deadline: Instant,
-    /// The agent is to say something then, and the tool that knows what.
-    filler: Option<(Instant, usize)>,
+    /// The agent is to say something then.
+    filler_at: Option<Instant>,
 }
 
 /// What is known of an agent's tool calls.
@@ -95,7 +97,9 @@ impl Machine {
         match offered {
             // Of an agent's own it is told, and nobody has to be asked.
             _ if name == HANG_UP && (offered.is_some() || !expects_reply) => {
-                self.answer_if(expects_reply, call_id, Answer::HangingUp, out);
+                if expects_reply {
+                    self.answer_tool(call_id, name, Answer::HangingUp, out);
+                }
                 // A paused agent says no farewell.
                 let spoke = self.spoke || self.paused;
                 let goodbye = Goodbye::of_agent(now, self.words_to_come(), spoke);
@@ -103,21 +107,22 @@ impl Machine {
             }
             // The agent runs it itself.
             _ if !expects_reply => {}
-            None => self.answer_tool(call_id, Answer::UnknownTool, out),
+            None => self.answer_tool(call_id, name, Answer::UnknownTool, out),
             Some((index, timeout, filler)) => {
                 if !self.settings.capabilities.parallel_tools {
                     self.replace_tools(out);
                 }
                 if self.tools.open.len() >= MAX_OPEN {
-                    return self.answer_tool(call_id, Answer::TooMany, out);
+                    return self.answer_tool(call_id, name, Answer::TooMany, out);
                 }
                 let ticket = self.tools.tickets;
                 self.tools.tickets = ticket.wrapping_add(1);
                 self.tools.open.push(Open {
                     ticket,
                     call_id: call_id.to_owned(),
+                    tool: index,
                     deadline: now + timeout + GRACE,
-                    filler: filler.map(|filler| (now + filler.after, index)),
+                    filler_at: filler.map(|filler| now + filler.after),
                 });
                 out.push(Action::RunTool {
                     ticket,
@@ -129,15 +134,19 @@ impl Machine {
         }
     }
 
-    fn answer_if(&mut self, wanted: bool, call_id: &str, answer: Answer, out: &mut Outbox) {
-        if wanted {
-            self.answer_tool(call_id, answer, out);
-        }
+    /// The name of a tool of the catalogue's.
+    fn tool_name(&self, tool: usize) -> String {
+        let offer = self.settings.tools.offers().get(tool);
+        offer.map(|offer| offer.name.clone()).unwrap_or_default()
     }
 
-    fn answer_tool(&mut self, call_id: &str, answer: Answer, out: &mut Outbox) {
+    fn answer_tool(&mut self, call_id: &str, name: &str, answer: Answer, out: &mut Outbox) {
         // The agent has something to say about it.
         self.reply_due = true;
+        out.note(Note::ToolAnswered {
+            name: name.to_owned(),
+            outcome: answer.outcome(),
+        });
         out.push(Action::AnswerTool {
             call_id: call_id.to_owned(),
             answer,
@@ -152,9 +161,10 @@ impl Machine {
         outcome: Outcome,
         out: &mut Outbox,
     ) {
-        let Some(Open { call_id, .. }) = self.tools.take(ticket) else {
+        let Some(Open { call_id, tool, .. }) = self.tools.take(ticket) else {
             return;
         };
+        let name = self.tool_name(tool);
         let talking = matches!(self.phase, Phase::Talking);
         let answer = match outcome {
             Outcome::Done(words) => Answer::Done(words),
@@ -167,19 +177,19 @@ impl Machine {
             }
             Outcome::Transfer(_) | Outcome::Digits(_) if !talking => Answer::Ending,
             Outcome::Transfer(transfer) => {
-                self.answer_tool(&call_id, Answer::Transferring, out);
+                self.answer_tool(&call_id, &name, Answer::Transferring, out);
                 let spoke = self.spoke || self.paused;
                 let goodbye = Goodbye::of_agent(now, self.words_to_come(), spoke);
                 return self.part(now, goodbye.before(Errand::Transfer(transfer)), out);
             }
             Outcome::Digits(digits) => {
                 // The agent waits for the answer, and says nothing more meanwhile.
-                self.waiting_tool = Some(call_id);
+                self.waiting_tool = Some((call_id, tool));
                 let goodbye = Goodbye::of_tool(now).before(Errand::Digits(digits));
                 return self.part(now, goodbye, out);
             }
         };
-        self.answer_tool(&call_id, answer, out);
+        self.answer_tool(&call_id, &name, answer, out);
     }
 
     /// The agent waits for an answer no longer.
@@ -191,11 +201,20 @@ impl Machine {
             .position(|open| open.call_id == call_id)
         {
             let open = self.tools.open.remove(at);
-            out.push(Action::StopTool(open.ticket));
+            self.stop_tool(&open, out);
         }
-        if self.waiting_tool.as_deref() == Some(call_id) {
+        if self.waiting_tool.as_ref().is_some_and(|(id, _)| id == call_id) {
             self.waiting_tool = None;
         }
+    }
+
+    /// Nobody waits for it any more, and it gets no answer.
+    fn stop_tool(&mut self, open: &Open, out: &mut Outbox) {
+        out.push(Action::StopTool(open.ticket));
+        out.note(Note::ToolAnswered {
+            name: self.tool_name(open.tool),
+            outcome: "cancelled",
+        });
     }
 
     /// A newer call takes the place of those under way.
@@ -203,27 +222,27 @@ impl Machine {
         for open in std::mem::take(&mut self.tools.open) {
             out.push(Action::StopTool(open.ticket));
             out.note(Note::ToolReplaced);
-            self.answer_tool(&open.call_id, Answer::Replaced, out);
+            let name = self.tool_name(open.tool);
+            self.answer_tool(&open.call_id, &name, Answer::Replaced, out);
         }
-        if let Some(call_id) = self.waiting_tool.take() {
-            self.answer_tool(&call_id, Answer::Replaced, out);
-        }
+        self.answer_waiting_tool(Answer::Replaced, out);
     }
 
     /// Their agent is gone, or the call is over: nobody waits for them.
     pub(super) fn forget_tools(&mut self, out: &mut Outbox) {
-        for open in self.tools.open.drain(..) {
-            out.push(Action::StopTool(open.ticket));
+        for open in std::mem::take(&mut self.tools.open) {
+            self.stop_tool(&open, out);
         }
         // An answer that its predecessor may not have got is given to the next if it asks again.
         self.tools.answered.clear();
         self.waiting_tool = None;
     }
 
-    /// The keys have been sounded.
+    /// The keys have been sounded, or will not be.
     pub(super) fn answer_waiting_tool(&mut self, answer: Answer, out: &mut Outbox) {
-        if let Some(call_id) = self.waiting_tool.take() {
-            self.answer_tool(&call_id, answer, out);
+        if let Some((call_id, tool)) = self.waiting_tool.take() {
+            let name = self.tool_name(tool);
+            self.answer_tool(&call_id, &name, answer, out);
         }
     }
 
@@ -232,8 +251,8 @@ impl Machine {
         let open = self.tools.open.iter();
         // Nobody fills a silence that there is not.
         let fills = |at: Instant| heard.map_or(at, |heard| at.max(heard));
-        open.map(|open| match open.filler {
-            Some((at, _)) if self.may_fill() => fills(at).min(open.deadline),
+        open.map(|open| match open.filler_at {
+            Some(at) if self.may_fill() => fills(at).min(open.deadline),
             _ => open.deadline,
         })
         .min()
@@ -245,19 +264,21 @@ impl Machine {
 
     pub(super) fn tools_step(&mut self, now: Instant, out: &mut Outbox) {
         while let Some(late) = self.tools.open.iter().find(|open| now >= open.deadline) {
-            let (ticket, call_id) = (late.ticket, late.call_id.clone());
-            self.tools.take(ticket);
+            let ticket = late.ticket;
+            let Some(late) = self.tools.take(ticket) else {
+                break;
+            };
             out.push(Action::StopTool(ticket));
-            self.answer_tool(&call_id, Answer::TimedOut, out);
+            let name = self.tool_name(late.tool);
+            self.answer_tool(&late.call_id, &name, Answer::TimedOut, out);
         }
         if !self.may_fill() || self.playback.unheard(now) {
             return;
         }
-        let due = |open: &&mut Open| open.filler.is_some_and(|(at, _)| now >= at);
-        if let Some(open) = self.tools.open.iter_mut().find(due)
-            && let Some((_, tool)) = open.filler.take()
-        {
-            let offer = self.settings.tools.offers().get(tool);
+        let due = |open: &&mut Open| open.filler_at.is_some_and(|at| now >= at);
+        if let Some(open) = self.tools.open.iter_mut().find(due) {
+            open.filler_at = None;
+            let offer = self.settings.tools.offers().get(open.tool);
             if let Some(filler) = offer.and_then(|offer| offer.filler.clone()) {
                 out.note(Note::Filler);
                 self.have_said(filler.words, out);
