@@ -210,8 +210,7 @@ fn transfer_call(transfer: &config::Transfer) -> (&'static str, Value) {
                             is calling, and what about."
         });
     }
-    let parameters =
-        json!({ "type": "object", "properties": properties, "required": ["to"] });
+    let parameters = json!({ "type": "object", "properties": properties, "required": ["to"] });
     (description, parameters)
 }
 
@@ -263,7 +262,10 @@ fn get_call_info() -> (&'static str, Value) {
                        and country as far as known, when the call began, and what date and time it is \
                        now. Use it before you speak of today, tomorrow or opening hours, and when you \
                        need the caller's number.";
-    (description, json!({ "type": "object", "properties": {}, "required": [] }))
+    (
+        description,
+        json!({ "type": "object", "properties": {}, "required": [] }),
+    )
 }
 
 fn leave_note() -> (&'static str, Value) {

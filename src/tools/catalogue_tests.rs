@@ -91,7 +91,10 @@ fn a_written_tool_is_offered_as_it_is_written() {
     let (place, offer) = catalogue.find("book_table").unwrap();
     assert_eq!(place, 6);
     assert_eq!(offer.timeout, Duration::from_secs(3));
-    assert_eq!(offer.fallback, Some(Words("The book is closed.".to_owned())));
+    assert_eq!(
+        offer.fallback,
+        Some(Words("The book is closed.".to_owned()))
+    );
     let filler = offer.filler.as_ref().unwrap();
     assert_eq!(filler.after, Duration::from_millis(800));
     assert_eq!(filler.words, Words("One moment.".to_owned()));
@@ -137,13 +140,19 @@ fn the_built_in_schemas_take_what_they_promise() {
     assert!(!fits("transfer_call", json!({})));
     assert!(fits("send_digits", json!({ "digits": "1w#*D" })));
     for digits in ["", "12 3", "1\n", "E", &"1".repeat(33)] {
-        assert!(!fits("send_digits", json!({ "digits": digits })), "{digits:?}");
+        assert!(
+            !fits("send_digits", json!({ "digits": digits })),
+            "{digits:?}"
+        );
     }
     let text = "é".repeat(1600);
     assert!(fits("send_sms", json!({ "to": "caller", "text": text })));
     let text = "é".repeat(1601);
     assert!(!fits("send_sms", json!({ "to": "caller", "text": text })));
-    assert!(!fits("send_sms", json!({ "to": "+15550000000", "text": "x" })));
+    assert!(!fits(
+        "send_sms",
+        json!({ "to": "+15550000000", "text": "x" })
+    ));
     assert!(fits("get_call_info", json!({})));
     assert!(fits("leave_note", json!({ "note": "Call back." })));
     assert!(!fits("leave_note", json!({ "note": "" })));

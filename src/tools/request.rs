@@ -123,14 +123,19 @@ mod tests {
 
     #[test]
     fn the_content_of_an_object_is_the_answer() {
-        assert_eq!(read(r#"{"content":"Table for two.","id":7}"#), "Table for two.");
+        assert_eq!(
+            read(r#"{"content":"Table for two.","id":7}"#),
+            "Table for two."
+        );
         assert_eq!(read(r#" { "content": 7 } "#), r#"{"content":7}"#);
     }
 
     #[test]
     fn other_json_is_written_shortly_and_not_changed() {
         assert_eq!(
-            read("{\n  \"b\": \"two  \\\" words \\\\\",\n  \"a\": [ 1, 123456789012345678901234 ]\n}\n"),
+            read(
+                "{\n  \"b\": \"two  \\\" words \\\\\",\n  \"a\": [ 1, 123456789012345678901234 ]\n}\n"
+            ),
             r#"{"b":"two  \" words \\","a":[1,123456789012345678901234]}"#
         );
         assert_eq!(read(" [ true ] "), "[true]");
@@ -156,7 +161,13 @@ mod tests {
             error(br#"{"error":" No such booking. "}"#).as_deref(),
             Some("No such booking.")
         );
-        for body in ["", "No such booking.", r#"{"error":17}"#, r#"{"error":" "}"#, "[]"] {
+        for body in [
+            "",
+            "No such booking.",
+            r#"{"error":17}"#,
+            r#"{"error":" "}"#,
+            "[]",
+        ] {
             assert_eq!(error(body.as_bytes()), None, "{body}");
         }
         let long = format!("{{\"error\":\"{}\"}}", "é".repeat(2000));

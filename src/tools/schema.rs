@@ -123,7 +123,10 @@ mod tests {
         for part in ["date: it", "guests: it", "rooms.1: it"] {
             assert!(told.contains(part), "{told}");
         }
-        assert!(!told.contains("SECRET") && !told.contains("17171717"), "{told}");
+        assert!(
+            !told.contains("SECRET") && !told.contains("17171717"),
+            "{told}"
+        );
         let told = complaint(r#"{"date":"2026-11-23","nights":1}"#);
         assert!(told.contains("nights"), "{told}");
     }
