@@ -1,11 +1,13 @@
 //! What the two listeners serve.
 //!
-//! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed
-//! ([`signed`]; [`unsigned`] keeps count of the others), plus a bare health check; [`rehearsal`] says
-//! what a test call may have signed. The private one is for operators and monitors ([`ops`]).
+//! The public one is Twilio's: webhooks ([`voice`], and [`errand`] for calls that are away) and the media
+//! socket ([`media`], to which [`connect`] is the way), all signed ([`signed`]; [`unsigned`] keeps count of
+//! the others), plus a bare health check; [`rehearsal`] says what a test call may have signed. The private one is for operators and monitors ([`ops`]).
 //! [`listener`] keeps both from being held up, filled up or brought down by a client, and the public
 //! one speaks TLS by itself where there is no proxy ([`tls`]).
 
+pub mod connect;
+pub mod errand;
 pub mod listener;
 pub mod media;
 pub mod ops;

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use super::{
     caller::{Caller, Screen, Screened, canonical},
     cause::Cause,
+    errand::{Errand, Transferred},
     news::{Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
 };
@@ -182,6 +183,8 @@ struct Live {
     orders: mpsc::Sender<Letter>,
     /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
     after: Option<After>,
+    /// The callee of the transfer that it is away for has taken it with a key.
+    accepted: bool,
 }
 
 #[derive(Default)]
@@ -394,6 +397,7 @@ impl Registry {
                 view: view.clone(),
                 orders,
                 after: None,
+                accepted: false,
             },
         );
         self.publish(&inner, Some(call), || News::Started(view.clone()));
@@ -412,6 +416,46 @@ impl Registry {
         match inner.live.get(call) {
             Some(live) => live.after.clone(),
             None => inner.ended.get(call).map(|ended| ended.after.clone()),
+        }
+    }
+
+    /// What a live call is away for.
+    pub fn errand(&self, call: &CallSid) -> Option<Errand> {
+        match self.lock().live.get(call)?.after.as_ref()? {
+            After::Errand(errand) => Some(errand.clone()),
+            _ => None,
+        }
+    }
+
+    /// What is known of a live call.
+    pub fn facts(&self, call: &CallSid) -> Option<CallFacts> {
+        Some(self.lock().live.get(call)?.view.facts.clone())
+    }
+
+    /// The callee of a live call's transfer takes it: whatever Twilio says later, it has succeeded.
+    pub fn accept(&self, call: &CallSid) {
+        if let Some(live) = self.lock().live.get_mut(call) {
+            live.accepted = true;
+        }
+    }
+
+    /// Whether the callee of a live call's transfer has taken it.
+    pub fn accepted(&self, call: &CallSid) -> bool {
+        self.lock().live.get(call).is_some_and(|live| live.accepted)
+    }
+
+    /// Tells a live call what has become of its transfer. It is Twilio's word, as with
+    /// [`call_over`](Registry::call_over): nobody waits for an answer, and operators' orders leave room.
+    pub fn transferred(&self, call: &CallSid, what: Transferred) {
+        let inner = self.lock();
+        if let Some(live) = inner.live.get(call)
+            && live.orders.capacity() > LAST
+        {
+            // What does not fit now has been said twice already.
+            _ = live.orders.try_send(Letter {
+                order: Order::Transferred(what),
+                reply: None,
+            });
         }
     }
 
@@ -561,7 +605,8 @@ impl Registry {
 
     /// Twilio says that a call is over, or (unless `caller_left`) that its stream is. One that waits for
     /// its media socket is forgotten; a live one is told, and what becomes of that is its own affair.
-    /// Of a `stream` only the call that it carries is told.
+    /// Of a `stream` only the call that it carries is told, and none that goes on an errand: its stream
+    /// ends by that, and to be told so late would be to lose the one with which it comes back.
     pub fn call_over(&self, call: &CallSid, stream: Option<&str>, caller_left: bool) {
         let mut inner = self.lock();
         if stream.is_none() && inner.admitted.remove(call).is_some() {
@@ -570,6 +615,9 @@ impl Registry {
         let Some(live) = inner.live.get(call) else {
             return;
         };
+        if !caller_left && matches!(live.after, Some(After::Errand(_))) {
+            return;
+        }
         let theirs = |stream: &str| stream == live.view.facts.stream.as_str();
         if stream.is_none_or(theirs) && live.orders.capacity() > LAST {
             // What does not fit now has been said twice already; a call that ends has no use for it.
@@ -634,6 +682,7 @@ impl Claim {
     pub fn decide(&self, after: After) {
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.after = Some(after);
+            live.accepted = false;
         }
     }
 }
