@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -24,14 +24,15 @@ use crate::{
     },
     agent::link::Tls,
     config::{
-        self, Certificate, Config, Credentials, Problems,
+        self, Certificate, Config, Credentials, Problems, ToolKind,
         args::RunArgs,
         certificate,
         changes::{self, Changes},
         credentials,
     },
-    http::{Front, Shared, ops::ConfigFacts, rehearsal::may_be_signed, tls::ServerTls},
-    session::{caller::Screen, registry::Limits},
+    http::{Front, Means, Shared, ops::ConfigFacts, rehearsal::may_be_signed, tls::ServerTls},
+    session::{caller::Screen, counting, registry::Limits},
+    tools::{Failure, Message, Runner, Sending},
     twilio::{CallSid, rest::Rest, signature},
 };
 
@@ -284,6 +285,7 @@ fn desk(
     port: u16,
 ) -> anyhow::Result<Desk> {
     let rest = rest(config, credentials, &shared.tls)?;
+    let tools = tools(config, credentials, &rest, shared)?;
     let facts = ConfigFacts {
         port,
         agent: config.agent.default.as_str(),
@@ -294,7 +296,7 @@ fn desk(
         front: Arc::new(Front::new(
             Arc::new(config.clone()),
             credentials,
-            rest,
+            Means { rest, tools },
             shared,
         )),
         facts: Arc::new(facts),
@@ -320,6 +322,46 @@ fn rest(config: &Config, credentials: &Credentials, tls: &Tls) -> anyhow::Result
         rest_tls,
     )
     .context("twilio.api_url")
+}
+
+fn tools(
+    config: &Config,
+    credentials: &Credentials,
+    rest: &Rest,
+    shared: &Shared,
+) -> anyhow::Result<Runner> {
+    let asks = |tool: &config::Tool| match &tool.kind {
+        ToolKind::Http(http) => http.url.starts_with("https://"),
+        ToolKind::Exec { .. } => false,
+    };
+    let tls = match config.tools.iter().any(asks) {
+        true => {
+            let shared = shared.tls.client_config().context("no TLS for tools")?;
+            Some(shared.as_ref().clone())
+        }
+        false => None,
+    };
+    let (rest, metrics) = (rest.clone(), shared.metrics.clone());
+    let send = move |message: Message| -> Sending {
+        let (rest, metrics) = (rest.clone(), metrics.clone());
+        Box::pin(async move {
+            let asked = Instant::now();
+            let Message {
+                to,
+                from,
+                body,
+                within,
+            } = &message;
+            let sent = rest.send_message(to, from, body, *within).await;
+            counting::rest(&metrics, asked.elapsed(), &sent);
+            sent.map(drop).map_err(|error| Failure {
+                error: "not-sent",
+                said: Some(error.about_message().to_owned()),
+            })
+        })
+    };
+    let (named, metrics) = (&credentials.named, shared.metrics.clone());
+    Ok(Runner::new(config, named, tls, Some(Arc::new(send)), metrics)?)
 }
 
 /// How many calls, and how long each may take to begin.

@@ -18,7 +18,6 @@ use crate::{
     metrics::labels::{Endpoint, SocketRefused},
     session::{
         driver,
-        errand::{Errand, Guide},
         leg::{self, Telephone},
         registry::{CallFacts, Claim, ClaimError, Return},
     },
@@ -158,7 +157,7 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
         .expect("a constant response with a base64 header")
 }
 
-fn call(front: &Front, claim: Claim, carrier: Telephone, peer: SocketAddr) -> driver::Call {
+fn call(front: &Arc<Front>, claim: Claim, carrier: Telephone, peer: SocketAddr) -> driver::Call {
     let rest = (!claim.view.test).then(|| front.rest.clone());
     let facts = &claim.view.facts;
     let facts = Arc::new(tools::Facts {
@@ -183,7 +182,7 @@ fn call(front: &Front, claim: Claim, carrier: Telephone, peer: SocketAddr) -> dr
         briefing: None,
         tools: front.tools.clone(),
         facts,
-        guide: Arc::new(Lost),
+        guide: front.clone(),
         metrics: front.metrics.clone(),
         recorder: Some(front.recorder.clone()),
     }
@@ -299,14 +298,6 @@ enum Whose {
     New(Claim),
     /// A call that was away, and the stream it comes back with.
     Back(Return, StreamSid),
-}
-
-struct Lost;
-
-impl Guide for Lost {
-    fn twiml(&self, _: &CallFacts, _: &Errand) -> String {
-        String::new()
-    }
 }
 
 /// Waits for `start` and takes the call that its token names.

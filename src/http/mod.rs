@@ -1,11 +1,13 @@
 //! What the two listeners serve.
 //!
-//! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed
-//! ([`signed`]; [`unsigned`] keeps count of the others), plus a bare health check; [`rehearsal`] says
-//! what a test call may have signed. The private one is for operators and monitors ([`ops`]).
+//! The public one is Twilio's: webhooks ([`voice`], and [`errand`] for calls that are away) and the media
+//! socket ([`media`], to which [`connect`] is the way), all signed ([`signed`]; [`unsigned`] keeps count of
+//! the others), plus a bare health check; [`rehearsal`] says what a test call may have signed. The private one is for operators and monitors ([`ops`]).
 //! [`listener`] keeps both from being held up, filled up or brought down by a client, and the public
 //! one speaks TLS by itself where there is no proxy ([`tls`]).
 
+pub mod connect;
+pub mod errand;
 pub mod listener;
 pub mod media;
 pub mod ops;
@@ -93,17 +95,23 @@ pub struct Front {
     unsigned: Arc<unsigned::Unsigned>,
 }
 
+/// What calls are carried with, and could not be set up under every config.
+pub struct Means {
+    pub rest: Rest,
+    pub tools: Runner,
+}
+
 impl Front {
     pub fn new(
         config: Arc<Config>,
         credentials: &Credentials,
-        rest: Rest,
+        means: Means,
         shared: &Shared,
     ) -> Self {
         Front {
             agents: Agents::new(&config, credentials),
             catalogue: Arc::new(Catalogue::of(&config, config.agent.tools.as_deref())),
-            tools: Arc::new(Runner {}),
+            tools: Arc::new(means.tools),
             verifier: Verifier::new(&credentials.twilio_auth_token)
                 .with_shared_key(credentials.twilio_shared_key.as_ref()),
             minter: Minter::new(&credentials.twilio_auth_token),
@@ -115,7 +123,7 @@ impl Front {
             config,
             registry: shared.registry.clone(),
             calls: shared.calls.clone(),
-            rest,
+            rest: means.rest,
             tls: shared.tls.clone(),
             metrics: shared.metrics.clone(),
             recorder: shared.recorder.clone(),

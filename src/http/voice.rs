@@ -14,7 +14,7 @@ use hyper::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Front,
+    Front, errand,
     listener::{Body, Peer, respond},
     paths,
     signed::signed_form,
@@ -182,7 +182,7 @@ pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Res
             &front.config.calls.max_duration_farewell,
         )),
         Some(After::DrainGoodbye) => xml(twiml::say_and_hang_up(&front.config.calls.drain_goodbye)),
-        Some(After::Errand(_)) => xml(twiml::hang_up()),
+        Some(After::Errand(on)) => xml(errand::again(front, call.as_ref(), &on)),
         Some(After::Fallback) | None => xml(fallback(front)),
     }
 }
@@ -193,6 +193,8 @@ pub async fn status(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
+    errand::progress(front, &form);
+    // A callee's leg is a call that nobody here knows, and its end is nobody's.
     const OVER: [&str; 5] = ["completed", "busy", "no-answer", "failed", "canceled"];
     if let Some(call) = form
         .get("CallSid")
@@ -234,7 +236,7 @@ pub async fn stream(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
     xml(twiml::empty())
 }
 
-fn fallback(front: &Front) -> String {
+pub(super) fn fallback(front: &Front) -> String {
     match &front.config.calls.fallback {
         Fallback::Say(text) => twiml::say_and_hang_up(text),
         Fallback::Dial(number) => twiml::dial(number),
@@ -244,7 +246,7 @@ fn fallback(front: &Front) -> String {
 
 /// TwiML. The connection ends with it: a proxy that kept it for later could lose the next webhook,
 /// which is the next caller, to our closing it for idleness at that very moment.
-fn xml(document: String) -> Response<Body> {
+pub(super) fn xml(document: String) -> Response<Body> {
     let mut response = respond(StatusCode::OK, "text/xml", document);
     response
         .headers_mut()

@@ -86,6 +86,9 @@ labels! {
         Status = "status",
         Stream = "stream",
         Media = "media",
+        Transferred = "transferred",
+        Announce = "announce",
+        Accept = "accept",
     }
 
     /// A socket on which we accept.
@@ -174,14 +177,32 @@ labels! {
         Cancelled = "cancelled",
     }
 
-    /// What came of asking Twilio's REST API to end a call.
-    RestOutcome("outcome") {
-        Ended = "ended",
-        AlreadyOver = "already-over",
-        Auth = "auth",
-        Refused = "refused",
-        Busy = "busy",
-        Unreachable = "unreachable",
+    /// What Twilio's REST API is asked for.
+    RestOperation("operation") {
+        Complete = "complete",
+        Redirect = "redirect",
+        Message = "message",
+    }
+
+    /// And what came of it.
+    RestOutcome("operation", "outcome") {
+        CompleteEnded = "complete" "ended",
+        CompleteAlreadyOver = "complete" "already-over",
+        CompleteAuth = "complete" "auth",
+        CompleteRefused = "complete" "refused",
+        CompleteBusy = "complete" "busy",
+        CompleteUnreachable = "complete" "unreachable",
+        RedirectRedirected = "redirect" "redirected",
+        RedirectAlreadyOver = "redirect" "already-over",
+        RedirectAuth = "redirect" "auth",
+        RedirectRefused = "redirect" "refused",
+        RedirectBusy = "redirect" "busy",
+        RedirectUnreachable = "redirect" "unreachable",
+        MessageSent = "message" "sent",
+        MessageAuth = "message" "auth",
+        MessageRefused = "message" "refused",
+        MessageBusy = "message" "busy",
+        MessageUnreachable = "message" "unreachable",
     }
 }
 
@@ -354,6 +375,11 @@ mod tests {
             }
         }
         assert_eq!(value(Skipped::AgentStale), "agent stale");
+        assert_eq!(value(RestOutcome::RedirectBusy), "redirect busy");
+        assert_eq!(
+            value(RestOutcome::MessageUnreachable),
+            "message unreachable"
+        );
         assert_eq!(value(AdminOp::Known("undrain")), "undrain");
         assert_eq!(value(AdminOp::Invalid), "invalid");
     }

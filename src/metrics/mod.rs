@@ -20,7 +20,7 @@ use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
     AdminOp, AgentLoss, CallRecord, CallRefused, CallerLoss, Door, Endpoint, Label as _, Reconnect,
-    Recycle, RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
+    Recycle, RestOperation, RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
 };
 use process::Process;
 use text::Text;
@@ -134,9 +134,10 @@ families! {
         "From reading a tool call to its answer on the wire.";
     rest_operations: Counters<RestOutcome> = Counters::default(),
         "hume_bridge_rest_operations_total",
-        "Calls ended by Twilio's REST API, repeated requests included, by outcome.";
-    rest_duration: Histogram = Histogram::new(REST), "hume_bridge_rest_operation_duration_seconds",
-        "From asking Twilio's REST API to end a call to its last answer.";
+        "What Twilio's REST API was asked for, repeated requests included, by operation and outcome.";
+    rest_duration: Histograms<RestOperation> = Histograms::new(REST),
+        "hume_bridge_rest_operation_duration_seconds",
+        "From asking Twilio's REST API for something to its last answer.";
 
     signature_failures: Counters<Endpoint> = Counters::default(),
         "hume_bridge_signature_failures_total",

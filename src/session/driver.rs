@@ -37,7 +37,10 @@ use crate::{
     },
     printable::Printable,
     tools::{Catalogue, Facts, Outcome, Runner},
-    twilio::{media, rest::Rest},
+    twilio::{
+        media,
+        rest::{Rest, Updated},
+    },
 };
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::ProtocolError};
@@ -578,6 +581,9 @@ impl Driver {
                 }
                 Action::ToAgent(range) => self.command(Command::AudioIn(&out.audio[range])),
                 Action::AnswerTool { call_id, answer } => {
+                    if answer == Answer::Replaced {
+                        self.tools.replaced(&self.claim.view.facts.call, &call_id);
+                    }
                     self.command(Command::ToolResult {
                         call_id: &call_id,
                         result: answer_text(&answer),
@@ -816,12 +822,24 @@ async fn end_by_rest(rest: Rest, view: Arc<View>, metrics: Arc<Metrics>) -> bool
 }
 
 async fn redirect_by_rest(
-    _rest: Rest,
-    _twiml: String,
-    _view: Arc<View>,
-    _metrics: Arc<Metrics>,
+    rest: Rest,
+    twiml: String,
+    view: Arc<View>,
+    metrics: Arc<Metrics>,
 ) -> Redirected {
-    Redirected::Failed
+    let asked = Instant::now();
+    let outcome = rest
+        .update_call(&view.facts.call, &twiml, REST_LIMIT)
+        .await;
+    counting::rest(&metrics, asked.elapsed(), &outcome);
+    match outcome {
+        Ok(Updated::Redirected) => Redirected::Done,
+        Ok(Updated::AlreadyOver) => Redirected::Over,
+        Err(error) => {
+            Teller::rest_failed(view, &error);
+            Redirected::Failed
+        }
+    }
 }
 
 /// What the agent's language model gets to read.

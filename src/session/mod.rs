@@ -10,7 +10,7 @@
 mod budget;
 pub mod caller;
 pub mod cause;
-mod counting;
+pub mod counting;
 pub mod driver;
 pub mod errand;
 pub mod goodbye;

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use super::{
     caller::{Caller, Screen, Screened, canonical},
     cause::Cause,
+    errand::{Errand, Transferred},
     leg::Telephone,
     news::{Away, Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
@@ -192,6 +193,8 @@ struct Live {
     door: Option<oneshot::Sender<Arrival>>,
     /// Of the newest token that opened a stream.
     token_expires_unix: u64,
+    /// The callee of the transfer that it is away for has taken it with a key.
+    accepted: bool,
 }
 
 /// The media socket with which a call comes back.
@@ -429,6 +432,7 @@ impl Registry {
                 after: None,
                 door: None,
                 token_expires_unix,
+                accepted: false,
             },
         );
         self.publish(&inner, Some(call), || News::Started(view.clone()));
@@ -464,6 +468,46 @@ impl Registry {
         match inner.live.get(call) {
             Some(live) => live.after.clone(),
             None => inner.ended.get(call).map(|ended| ended.after.clone()),
+        }
+    }
+
+    /// What a live call is away for.
+    pub fn errand(&self, call: &CallSid) -> Option<Errand> {
+        match self.lock().live.get(call)?.after.as_ref()? {
+            After::Errand(errand) => Some(errand.clone()),
+            _ => None,
+        }
+    }
+
+    /// What is known of a live call.
+    pub fn facts(&self, call: &CallSid) -> Option<CallFacts> {
+        Some(self.lock().live.get(call)?.view.facts.clone())
+    }
+
+    /// The callee of a live call's transfer takes it: whatever Twilio says later, it has succeeded.
+    pub fn accept(&self, call: &CallSid) {
+        if let Some(live) = self.lock().live.get_mut(call) {
+            live.accepted = true;
+        }
+    }
+
+    /// Whether the callee of a live call's transfer has taken it.
+    pub fn accepted(&self, call: &CallSid) -> bool {
+        self.lock().live.get(call).is_some_and(|live| live.accepted)
+    }
+
+    /// Tells a live call what has become of its transfer. It is Twilio's word, as with
+    /// [`call_over`](Registry::call_over): nobody waits for an answer, and operators' orders leave room.
+    pub fn transferred(&self, call: &CallSid, what: Transferred) {
+        let inner = self.lock();
+        if let Some(live) = inner.live.get(call)
+            && live.orders.capacity() > LAST
+        {
+            // What does not fit now has been said twice already.
+            _ = live.orders.try_send(Letter {
+                order: Order::Transferred(what),
+                reply: None,
+            });
         }
     }
 
@@ -613,7 +657,8 @@ impl Registry {
 
     /// Twilio says that a call is over, or (unless `caller_left`) that its stream is. One that waits for
     /// its media socket is forgotten; a live one is told, and what becomes of that is its own affair.
-    /// Of a `stream` only the call that it carries is told.
+    /// Of a `stream` only the call that it carries is told, and none that goes on an errand: its stream
+    /// ends by that, and to be told so late would be to lose the one with which it comes back.
     pub fn call_over(&self, call: &CallSid, stream: Option<&str>, caller_left: bool) {
         let mut inner = self.lock();
         if stream.is_none() && inner.admitted.remove(call).is_some() {
@@ -622,6 +667,9 @@ impl Registry {
         let Some(live) = inner.live.get(call) else {
             return;
         };
+        if !caller_left && matches!(live.after, Some(After::Errand(_))) {
+            return;
+        }
         let theirs = |stream: &str| stream == live.view.stream().as_str();
         if stream.is_none_or(theirs) && live.orders.capacity() > LAST {
             // What does not fit now has been said twice already; a call that ends has no use for it.
@@ -686,6 +734,8 @@ impl Claim {
     pub fn decide(&self, after: After) {
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.after = Some(after);
+            live.accepted = false;
+            live.accepted = false;
         }
     }
 }

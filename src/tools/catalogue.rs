@@ -105,12 +105,6 @@ impl Catalogue {
         )
     }
 
-    /// Only these, and of them those that need no config.
-    pub fn builtins(wanted: &[Builtin]) -> Self {
-        let offers = wanted.iter().filter(|one| **one == Builtin::HangUp);
-        Catalogue::new(offers.map(|_| hang_up()).collect())
-    }
-
     pub fn new(offers: Vec<Offer>) -> Self {
         Catalogue { offers }
     }

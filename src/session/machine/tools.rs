@@ -220,10 +220,10 @@ impl Machine {
     /// A newer call takes the place of those under way.
     fn replace_tools(&mut self, out: &mut Outbox) {
         for open in std::mem::take(&mut self.tools.open) {
-            out.push(Action::StopTool(open.ticket));
             out.note(Note::ToolReplaced);
             let name = self.tool_name(open.tool);
             self.answer_tool(&open.call_id, &name, Answer::Replaced, out);
+            out.push(Action::StopTool(open.ticket));
         }
         self.answer_waiting_tool(Answer::Replaced, out);
     }

@@ -60,8 +60,8 @@ fn a_newer_call_takes_the_place_of_an_older_one() {
     paper.calls_tool("b", "slow");
     paper.expect(&[
         "run a (1) as 0",
-        "stop 0",
         "answer a: Replaced",
+        "stop 0",
         "run b (2) as 1",
     ]);
     // Late, and harmless.

@@ -11,11 +11,11 @@ use crate::{
     config::Keys,
     session::{
         hold::{Sound, Waiting},
-        machine::{NoInput, Settings},
+        machine::{HANG_UP, NoInput, Settings},
         order::Words,
         playback::duration,
     },
-    tools::{Builtin, Catalogue},
+    tools::{Builtin, Catalogue, Offer, Use},
 };
 
 /// Records that say what kind of call it is.
@@ -105,7 +105,15 @@ impl Temper {
             }),
             words_interrupt: !bit(one.what, 4),
             drain_goodbye: bit(one.what, 5),
-            tools: Arc::new(Catalogue::builtins(&[Builtin::HangUp])),
+            tools: Arc::new(Catalogue::new(vec![Offer {
+                name: HANG_UP.into(),
+                description: String::new(),
+                parameters: "{}".into(),
+                fallback: None,
+                timeout: Duration::ZERO,
+                filler: None,
+                what: Use::Builtin(Builtin::HangUp),
+            }])),
             keys: Arc::new(Keys {
                 words: String::new(),
                 ..Keys::default()
