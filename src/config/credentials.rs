@@ -12,14 +12,14 @@ use std::{
     fmt,
     fs::{self, File},
     io::{ErrorKind, Read as _},
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
 use serde_json::error::Category;
 
-use super::{AgentKind, Config, Problem, Problems, Secret, ToolKind, check};
+use super::{AgentKind, Config, Problem, Problems, Secret, ToolKind, check, problem::shell_word};
 
 /// What the configured agent and Twilio need.
 #[derive(Clone, PartialEq, Eq)]
@@ -577,50 +577,5 @@ impl<'de> Deserialize<'de> for Entries {
             }
         }
         deserializer.deserialize_map(Visitor)
-    }
-}
-
-/// A path as a shell takes it, whatever is in it, to be copied from a message.
-pub(super) fn shell_word(path: &Path) -> String {
-    let bytes = path.as_os_str().as_bytes();
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(b);
-    let dash = if bytes.first() == Some(&b'-') {
-        "./"
-    } else {
-        ""
-    };
-    match path.to_str() {
-        Some(text) if bytes.iter().all(plain) => format!("{dash}{text}"),
-        Some(text) if !text.contains(|c: char| c.is_control()) => {
-            format!("'{dash}{}'", text.replace('\'', r"'\''"))
-        }
-        _ => {
-            let escaped: String = bytes
-                .iter()
-                .map(|b| match b {
-                    b'\'' | b'\\' => format!("\\{}", *b as char),
-                    b' '..=b'~' => (*b as char).to_string(),
-                    _ => format!("\\{b:03o}"),
-                })
-                .collect();
-            format!("$'{dash}{escaped}'")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsStr;
-
-    use super::*;
-
-    #[test]
-    fn a_path_in_advice_can_be_pasted_into_a_shell() {
-        let word = |bytes: &[u8]| shell_word(Path::new(OsStr::from_bytes(bytes)));
-        assert_eq!(word(b"/etc/hume-bridge/c.json"), "/etc/hume-bridge/c.json");
-        assert_eq!(word(b"-rf"), "./-rf");
-        assert_eq!(word(b"/a b;$(reboot)"), "'/a b;$(reboot)'");
-        assert_eq!(word(b"/it's"), r"'/it'\''s'");
-        assert_eq!(word(b"/a\nb'\xff"), r"$'/a\012b\'\377'");
     }
 }

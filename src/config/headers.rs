@@ -85,7 +85,7 @@ pub(super) fn headers(section: &mut Section<'_, '_>) -> BTreeMap<String, HeaderV
 }
 
 /// What HTTP itself, the body's form or the signature decide.
-const OURS: [&str; 15] = [
+const OURS: [&str; 17] = [
     "host",
     "content-length",
     "content-type",
@@ -101,6 +101,8 @@ const OURS: [&str; 15] = [
     "expect",
     "http2-settings",
     "accept-encoding",
+    "idempotency-key",
+    "user-agent",
 ];
 
 fn name(written: &str) -> Checked<()> {
@@ -177,7 +179,7 @@ fn is_secret(name: &str, value: &str) -> bool {
     let named = names_a_secret(&name)
         || name.contains("auth")
         || name.contains("cookie")
-        || name.ends_with("key") && name != "idempotency-key";
+        || name.ends_with("key");
     let scheme = value.split(' ').next().unwrap_or("").to_ascii_lowercase();
     let schemes = ["bearer", "basic", "token", "digest", "apikey", "api-key"];
     named || value.contains(' ') && schemes.contains(&&*scheme)
