@@ -29,7 +29,7 @@ use crate::{
     session::{
         errand::{Errand, Failed, Guide, Transferred},
         order::After,
-        registry::CallFacts,
+        registry::{CallFacts, Callee},
     },
     tools::{Digits, Transfer},
     twilio::{
@@ -161,13 +161,14 @@ fn after_dial(front: &Front, form: &Form) -> String {
         Some("false") => Some(false),
         _ => None,
     };
-    let asked = on
+    let asks = on
         .as_ref()
         .is_some_and(|(_, transfer)| front.asks_callee(transfer));
-    let accepted = call.is_some_and(|call| registry.accepted(&call));
-    // A callee who is asked first has answered even when they did not take the call.
+    let callee = call.map(|call| registry.callee(&call)).unwrap_or_default();
+    // Of a callee who was asked first and did not take the call, both are said: that they answered, and
+    // that they did not.
     let answered = matches!(status, "completed" | "answered");
-    let connected = accepted || (answered && bridged.unwrap_or(!asked));
+    let connected = callee == Callee::Accepted || (answered && bridged.unwrap_or(!asks));
     let tell = |what| {
         if let Some((call, _)) = &on {
             registry.transferred(call, what);
@@ -187,9 +188,9 @@ fn after_dial(front: &Front, form: &Form) -> String {
         return twiml::hang_up();
     }
     let failed = match status {
+        _ if answered || callee == Callee::Asked => Failed::Declined,
         "busy" => Failed::Busy,
         "no-answer" => Failed::NoAnswer,
-        "completed" | "answered" => Failed::Declined,
         _ => Failed::Unreachable,
     };
     if let NoAnswer::Say(text) = &front.config.transfer.no_answer {
@@ -247,7 +248,10 @@ fn announcement(front: &Front, call: Option<CallSid>) -> String {
         return twiml::hang_up();
     };
     let words = match front.registry.errand(&call) {
-        Some(Errand::Transfer(transfer)) => transfer.announce,
+        Some(Errand::Transfer(transfer)) => {
+            front.registry.set_callee(&call, Callee::Asked);
+            transfer.announce
+        }
         _ => None,
     };
     let words = words.map(|words| words.0).unwrap_or_default();
@@ -277,7 +281,7 @@ fn answer(front: &Front, call: Option<CallSid>, form: &Form) -> String {
     if let Some(call) = call
         && let Some(Errand::Transfer(_)) = front.registry.errand(&call)
     {
-        front.registry.accept(&call);
+        front.registry.set_callee(&call, Callee::Accepted);
         front.registry.transferred(&call, Transferred::Connected);
     }
     twiml::empty()

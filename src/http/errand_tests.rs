@@ -295,10 +295,12 @@ fn the_callee_does_not_take_the_call() {
     }
     assert_eq!(verbs(&answer(&stage.front, None, &form(&[]))), ["Hangup"]);
     assert_eq!(stage.told(), []);
+    stage.announcement();
     let declined = Order::Transferred(Transferred::Returning(Failed::Declined));
     for more in [
         &[("DialCallStatus", "completed")][..],
         &[("DialCallStatus", "completed"), ("DialBridged", "false")],
+        &[("DialCallStatus", "no-answer"), ("DialBridged", "false")],
     ] {
         assert_eq!(verbs(&stage.after_dial(more)), ["Connect"]);
         assert_eq!(stage.told(), [declined.clone()]);
@@ -311,6 +313,10 @@ fn one_who_has_accepted_once_is_asked_again_the_next_time() {
     stage.press("1");
     stage.told();
     let mut stage = stage.away(to_desk(Some("Anna")));
+    let nobody = [("DialCallStatus", "no-answer")];
+    assert_eq!(verbs(&stage.after_dial(&nobody)), ["Connect"]);
+    let returning = Transferred::Returning(Failed::NoAnswer);
+    assert_eq!(stage.told(), [Order::Transferred(returning)]);
     assert_eq!(
         verbs(&stage.after_dial(&[("DialCallStatus", "completed")])),
         ["Connect"]
