@@ -29,7 +29,7 @@ use crate::{
     session::{
         errand::{Errand, Failed, Guide, Transferred},
         order::After,
-        registry::CallFacts,
+        registry::{CallFacts, Callee},
     },
     tools::{Digits, Transfer},
     twilio::{
@@ -44,6 +44,8 @@ const SOMEBODY: &str = "A caller is on the line";
 /// What a callee does to take the call, and the key.
 const PRESS: &str = "Press 1 to take the call.";
 const ACCEPTS: &str = "1";
+/// 32 keys, each a second of waiting.
+const LONGEST_KEYS: Duration = Duration::from_secs(32);
 
 impl Guide for Front {
     fn twiml(&self, call: &CallFacts, errand: &Errand) -> String {
@@ -62,19 +64,15 @@ impl Guide for Front {
 
 impl Front {
     fn keys(&self, call: &CallFacts, digits: &Digits) -> Result<String, TwimlError> {
-        // It takes a second at most to sound one, or to wait.
-        let sounding = Duration::from_secs(digits.0.chars().count() as u64);
-        let written = after_keys(&self.way_back(call, sounding), digits);
-        match written {
+        match after_keys(&self.way_back(call), digits) {
             Err(TwimlError::TooLongForRest { .. }) => {
                 // The call itself has not forgotten what is known of it. Only an instance that does not
                 // carry it would, and for that one the rest of the call is new anyway.
-                let known = BTreeMap::new();
                 let bare = CallFacts {
-                    known,
+                    known: BTreeMap::new(),
                     ..call.clone()
                 };
-                after_keys(&self.way_back(&bare, sounding), digits)
+                after_keys(&self.way_back(&bare), digits)
             }
             written => written,
         }
@@ -84,9 +82,8 @@ impl Front {
         let public = &self.config.public_url;
         let rules = &self.config.transfer;
         // The announcement itself stands behind this URL: it may be longer than the REST API's document.
-        let announce = self
-            .asks_callee(transfer)
-            .then(|| of_call(public.http(paths::ANNOUNCE), &call.call));
+        let announce =
+            asks_callee(transfer).then(|| of_call(public.http(paths::ANNOUNCE), &call.call));
         twiml::Transfer {
             number: &transfer.number,
             caller_id: rules.caller_id.as_deref(),
@@ -98,20 +95,20 @@ impl Front {
         .to_xml()
     }
 
-    /// Whether the callee is told who is calling, and accepts.
-    fn asks_callee(&self, transfer: &Transfer) -> bool {
-        self.config.transfer.warm || transfer.announce.is_some()
-    }
-
-    /// Open long enough for what comes before the stream, and longer than any token of this call so far:
-    /// one that is no newer has been used.
-    fn way_back(&self, call: &CallFacts, before: Duration) -> Way {
-        let lifetime = self.registry.limits().admission_lifetime + before;
+    /// The token is good for what comes before the stream, and newer than the one that the call began with,
+    /// which is used up. The time is the same for all ways back, so that the next is newer, too.
+    fn way_back(&self, call: &CallFacts) -> Way {
+        let lifetime = self.registry.limits().admission_lifetime + LONGEST_KEYS;
         let newer = (call.token_expires_unix + 1).saturating_sub(unix_now());
         let lifetime = lifetime.max(Duration::from_secs(newer));
         let (from, to, route) = (&call.from, &call.to, call.route.as_deref());
         connect(self, &call.call, from, to, route, &call.known, lifetime)
     }
+}
+
+/// Whether the callee is told who is calling, and accepts.
+fn asks_callee(transfer: &Transfer) -> bool {
+    transfer.announce.is_some()
 }
 
 fn after_keys(way: &Way, digits: &Digits) -> Result<String, TwimlError> {
@@ -161,13 +158,14 @@ fn after_dial(front: &Front, form: &Form) -> String {
         Some("false") => Some(false),
         _ => None,
     };
-    let asked = on
+    let asks = on
         .as_ref()
-        .is_some_and(|(_, transfer)| front.asks_callee(transfer));
-    let accepted = call.is_some_and(|call| registry.accepted(&call));
-    // A callee who is asked first has answered even when they did not take the call.
+        .is_some_and(|(_, transfer)| asks_callee(transfer));
+    let callee = call.map(|call| registry.callee(&call)).unwrap_or_default();
+    // Of a callee who was asked first and did not take the call, both are said: that they answered, and
+    // that they did not.
     let answered = matches!(status, "completed" | "answered");
-    let connected = accepted || (answered && bridged.unwrap_or(!asked));
+    let connected = callee == Callee::Accepted || (answered && bridged.unwrap_or(!asks));
     let tell = |what| {
         if let Some((call, _)) = &on {
             registry.transferred(call, what);
@@ -187,9 +185,9 @@ fn after_dial(front: &Front, form: &Form) -> String {
         return twiml::hang_up();
     }
     let failed = match status {
+        _ if answered || callee == Callee::Asked => Failed::Declined,
         "busy" => Failed::Busy,
         "no-answer" => Failed::NoAnswer,
-        "completed" | "answered" => Failed::Declined,
         _ => Failed::Unreachable,
     };
     if let NoAnswer::Say(text) = &front.config.transfer.no_answer {
@@ -202,7 +200,7 @@ fn after_dial(front: &Front, form: &Form) -> String {
     let Some(facts) = registry.facts(call) else {
         return unexpected(front, Some(call));
     };
-    match front.way_back(&facts, Duration::ZERO).to_xml(None) {
+    match front.way_back(&facts).to_xml(None) {
         Ok(back) => {
             tell(Transferred::Returning(failed));
             back
@@ -247,7 +245,10 @@ fn announcement(front: &Front, call: Option<CallSid>) -> String {
         return twiml::hang_up();
     };
     let words = match front.registry.errand(&call) {
-        Some(Errand::Transfer(transfer)) => transfer.announce,
+        Some(Errand::Transfer(transfer)) => {
+            front.registry.set_callee(&call, Callee::Asked);
+            transfer.announce
+        }
         _ => None,
     };
     let words = words.map(|words| words.0).unwrap_or_default();
@@ -277,7 +278,7 @@ fn answer(front: &Front, call: Option<CallSid>, form: &Form) -> String {
     if let Some(call) = call
         && let Some(Errand::Transfer(_)) = front.registry.errand(&call)
     {
-        front.registry.accept(&call);
+        front.registry.set_callee(&call, Callee::Accepted);
         front.registry.transferred(&call, Transferred::Connected);
     }
     twiml::empty()
@@ -289,7 +290,7 @@ pub fn progress(front: &Front, form: &Form) {
     let Some(call) = parent(form) else { return };
     if form.get("CallStatus") == Some("in-progress")
         && let Some(Errand::Transfer(transfer)) = front.registry.errand(&call)
-        && !front.asks_callee(&transfer)
+        && !asks_callee(&transfer)
     {
         front.registry.transferred(&call, Transferred::Connected);
     }

@@ -193,8 +193,19 @@ struct Live {
     door: Option<oneshot::Sender<Arrival>>,
     /// Of the newest token that opened a stream.
     token_expires_unix: u64,
-    /// The callee of the transfer that it is away for has taken it with a key.
-    accepted: bool,
+    /// How far the callee of the transfer has come that it is away for.
+    callee: Callee,
+}
+
+/// How far a callee has come who is asked before they are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Callee {
+    #[default]
+    Absent,
+    /// They have answered and hear who is calling.
+    Asked,
+    /// They take the call: whatever Twilio says later, the transfer has succeeded.
+    Accepted,
 }
 
 /// The media socket with which a call comes back.
@@ -432,7 +443,7 @@ impl Registry {
                 after: None,
                 door: None,
                 token_expires_unix,
-                accepted: false,
+                callee: Callee::Absent,
             },
         );
         self.publish(&inner, Some(call), || News::Started(view.clone()));
@@ -484,16 +495,21 @@ impl Registry {
         Some(self.lock().live.get(call)?.view.facts.clone())
     }
 
-    /// The callee of a live call's transfer takes it: whatever Twilio says later, it has succeeded.
-    pub fn accept(&self, call: &CallSid) {
-        if let Some(live) = self.lock().live.get_mut(call) {
-            live.accepted = true;
-        }
+    /// How far the callee of a live call's transfer has come.
+    pub fn callee(&self, call: &CallSid) -> Callee {
+        let inner = self.lock();
+        inner
+            .live
+            .get(call)
+            .map(|live| live.callee)
+            .unwrap_or_default()
     }
 
-    /// Whether the callee of a live call's transfer has taken it.
-    pub fn accepted(&self, call: &CallSid) -> bool {
-        self.lock().live.get(call).is_some_and(|live| live.accepted)
+    /// Remembers it until the call's next errand.
+    pub fn set_callee(&self, call: &CallSid, callee: Callee) {
+        if let Some(live) = self.lock().live.get_mut(call) {
+            live.callee = callee;
+        }
     }
 
     /// Tells a live call what has become of its transfer. It is Twilio's word, as with
@@ -734,8 +750,7 @@ impl Claim {
     pub fn decide(&self, after: After) {
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.after = Some(after);
-            live.accepted = false;
-            live.accepted = false;
+            live.callee = Callee::Absent;
         }
     }
 }

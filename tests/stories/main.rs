@@ -8,6 +8,7 @@ mod dial;
 mod drain;
 mod edges;
 mod ends;
+mod errands;
 mod faults;
 mod instances;
 mod leaks;
@@ -25,6 +26,7 @@ mod stage;
 mod steering;
 mod tls;
 mod told;
+mod transfer;
 
 /// The daemon.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hume-bridge");
