@@ -346,8 +346,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a check is a program of its own beside the daemon: nothing is built on it",
         rooms: &[
-            "", "audio", "twilio", "agent", "session", "tools", "http", "metrics", "admin", "config",
-            "ctl", "sim",
+            "", "audio", "twilio", "agent", "session", "tools", "http", "metrics", "admin",
+            "config", "ctl", "sim",
         ],
         except: &["bin", "daemon", "check"],
         never: &["crate::check"],
@@ -418,8 +418,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "daemon puts everything together; whoever needed it would be in a circle",
         rooms: &[
-            "", "audio", "twilio", "agent", "session", "tools", "http", "metrics", "admin", "config",
-            "ctl", "sim", "check",
+            "", "audio", "twilio", "agent", "session", "tools", "http", "metrics", "admin",
+            "config", "ctl", "sim", "check",
         ],
         except: &["bin", "daemon"],
         never: &["crate::daemon"],
