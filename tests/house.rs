@@ -40,11 +40,21 @@ const RULES: &[Rule] = &[
             "session::playback",
             "session::turn",
             "session::uplink",
+            // What an agent may use, and whether its arguments fit; what is carried out has to wait.
+            "tools",
             "admin::protocol",
             "admin::event",
             "admin::framing",
         ],
-        except: &["twilio::rest", "agent::link"],
+        except: &[
+            "twilio::rest",
+            "agent::link",
+            "tools::run",
+            "tools::builtin",
+            "tools::http",
+            "tools::exec",
+            "tools::ledger",
+        ],
         never: &[
             "tokio",
             "tokio_util",
@@ -143,6 +153,26 @@ const RULES: &[Rule] = &[
         except: &[],
         never: &["crate::http", "crate::admin", "crate::ctl", "crate::sim"],
         allowed: &[],
+    },
+    Rule {
+        why: "a tool is told what it may know of its call, and decides nothing for it: \
+              of the session it has the words, never the call itself",
+        rooms: &["tools"],
+        except: &[],
+        never: &[
+            "crate::audio",
+            "crate::session",
+            "crate::http",
+            "crate::admin",
+            "crate::ctl",
+            "crate::sim",
+        ],
+        allowed: &[
+            ("tools", "crate::session::order::Words"),
+            ("tools::builtin", "crate::session::order::Words"),
+            ("tools::catalogue", "crate::session::order::Words"),
+            ("tools::run", "crate::session::order::Words"),
+        ],
     },
     Rule {
         why: "what all who accept and open have in common knows none of them",
@@ -316,8 +346,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a check is a program of its own beside the daemon: nothing is built on it",
         rooms: &[
-            "", "audio", "twilio", "agent", "session", "http", "metrics", "admin", "config", "ctl",
-            "sim",
+            "", "audio", "twilio", "agent", "session", "tools", "http", "metrics", "admin",
+            "config", "ctl", "sim",
         ],
         except: &["bin", "daemon", "check"],
         never: &["crate::check"],
@@ -333,6 +363,7 @@ const RULES: &[Rule] = &[
             "crate::twilio",
             "crate::agent",
             "crate::session",
+            "crate::tools",
             "crate::http",
             "crate::admin",
             "crate::config",
@@ -387,8 +418,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "daemon puts everything together; whoever needed it would be in a circle",
         rooms: &[
-            "", "audio", "twilio", "agent", "session", "http", "metrics", "admin", "config", "ctl",
-            "sim", "check",
+            "", "audio", "twilio", "agent", "session", "tools", "http", "metrics", "admin",
+            "config", "ctl", "sim", "check",
         ],
         except: &["bin", "daemon"],
         never: &["crate::daemon"],

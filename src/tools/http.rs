@@ -185,21 +185,23 @@ impl Service {
             Method::Get => Vec::new(),
             Method::Post | Method::Put => question,
         };
-        let mut request = self
-            .client
-            .request(method, self.url.clone())
-            .headers(self.headers.clone())
-            .header("idempotency-key", once);
+        let ours = |value: &str| HeaderValue::from_str(value).expect("it is ASCII and printable");
+        let mut headers = self.headers.clone();
+        // The operator's own stand, but for the signature.
+        headers.entry("idempotency-key").or_insert(ours(once));
         if let Some(key) = &self.key {
             let now = jiff::Timestamp::now().as_second().unsigned_abs();
-            let signature = format!("v1={}", sign::sign(key, now, &body));
-            request = request.header(TIMESTAMP, now).header(SIGNATURE, signature);
+            let signature = sign::sign(key, now, &body);
+            headers.insert(TIMESTAMP, ours(&now.to_string()));
+            headers.insert(SIGNATURE, ours(&format!("v1={signature}")));
         }
+        let request = self.client.request(method, self.url.clone());
         match self.method {
-            Method::Get => request,
+            Method::Get => request.headers(headers),
             Method::Post | Method::Put => {
                 let kind = HeaderValue::from_static("application/json");
-                request.header(CONTENT_TYPE, kind).body(body)
+                headers.entry(CONTENT_TYPE).or_insert(kind);
+                request.headers(headers).body(body)
             }
         }
     }
