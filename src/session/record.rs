@@ -268,7 +268,10 @@ impl Recorder {
             drop(state);
             self.metrics.call_records.of(CallRecord::Dropped).inc();
             if !told {
-                warn!("call records are dropped: they are not written as fast as calls end");
+                warn!(
+                    limited = true,
+                    "call records are dropped: they are not written as fast as calls end"
+                );
             }
             return;
         }
@@ -423,13 +426,18 @@ impl Book {
             (Ok(()), None) => {}
             (Ok(()), Some(lost)) => {
                 self.failing = None;
-                info!(lost, "call records are written again");
+                info!(limited = true, lost, "call records are written again");
             }
             (Err(_), Some(lost)) => self.failing = Some(lost + records),
             (Err(error), None) => {
                 self.failing = Some(records);
                 let file = self.path.as_deref().unwrap_or(Path::new(""));
-                warn!(%error, file = %file.display(), "call records cannot be written");
+                warn!(
+                    limited = true,
+                    %error,
+                    file = %file.display(),
+                    "call records cannot be written"
+                );
             }
         }
     }
