@@ -254,7 +254,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "the far ends have codecs of their own; only who listens to recordings shares the bridge's",
-        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech"],
+        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech", "sim::web"],
         except: &[],
         never: &["crate::audio"],
         allowed: &[],
@@ -291,6 +291,7 @@ const RULES: &[Rule] = &[
             "crate::sim::phone",
             "crate::sim::evi",
             "crate::sim::rest",
+            "crate::sim::web",
         ],
         allowed: &[],
     },
