@@ -8,7 +8,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration, time::Instant};
 
 use super::{
-    Front,
+    Front, connect,
     listener::{Body, Peer, method_not_allowed, respond},
     signed::{charged, forbidden, signature_headers, too_many, turned_back_unread},
     stranger::{Stranger, refuse},
@@ -281,21 +281,23 @@ async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal
         .await
         .map_err(|_| Refusal::NoStart)??;
     start.check_format().map_err(|_| Refusal::Format)?;
-    let parameter = |name| start.custom_parameters.get(name).map_or("", String::as_str);
-    let (from, to) = (parameter("from"), parameter("to"));
     let call: CallSid = start.call_sid;
+    let mut parameters = start.custom_parameters;
+    let token = parameters.remove(connect::TOKEN).unwrap_or_default();
     let token_expires_unix = front
         .minter
-        .check(parameter("token"), &call, from, to, unix_now())
+        .check(&token, &call, &parameters, unix_now())
         .map_err(Refusal::Token)?;
+    // From here on all of them are our own words.
+    let mut parameter = |name| parameters.remove(name).unwrap_or_default();
     let facts = CallFacts {
         call,
         stream: start.stream_sid.clone(),
-        from: from.to_owned(),
-        to: to.to_owned(),
+        from: parameter(connect::FROM),
+        to: parameter(connect::TO),
         agent: front.agents.capabilities().name,
-        route: None,
-        known: Default::default(),
+        route: Some(parameter(connect::ROUTE)).filter(|route| !route.is_empty()),
+        known: connect::facts_of(parameters),
         token_expires_unix,
     };
     let claimed = front.registry.claim(facts, Instant::now());

@@ -6,6 +6,7 @@
 //! [`listener`] keeps both from being held up, filled up or brought down by a client, and the public
 //! one speaks TLS by itself where there is no proxy ([`tls`]).
 
+pub mod connect;
 pub mod listener;
 pub mod media;
 pub mod ops;

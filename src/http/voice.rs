@@ -4,7 +4,7 @@
 //! says nothing but 403. Both POST with a form and GET with a query are taken, as a number may be
 //! set to either.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use hyper::{
     Request, Response, StatusCode,
@@ -15,10 +15,9 @@ use tracing::{debug, info, warn};
 
 use super::{
     Front,
+    connect::connect,
     listener::{Body, Peer, respond},
-    paths,
     signed::signed_form,
-    unix_now,
 };
 use crate::{
     config::{DrainAnswer, Fallback},
@@ -65,20 +64,12 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
         Ok(Admitted::Again) => {}
         Err(refused) => return turned_away(front, &call.call_sid, refused),
     }
-    let public = &front.config.public_url;
-    let expires = unix_now() + front.registry.limits().admission_lifetime.as_secs();
-    let token = front
-        .minter
-        .mint(&call.call_sid, &call.from, &call.to, expires);
+    let lifetime = front.registry.limits().admission_lifetime;
+    let (from, to) = (&call.from, &call.to);
+    let known = BTreeMap::new();
+    let way = connect(front, &call.call_sid, from, to, None, &known, lifetime);
     let greeting = &front.config.calls.greeting;
-    let answer = twiml::ConnectStream {
-        say: (!greeting.is_empty()).then_some(greeting.as_str()),
-        action: &public.http(paths::AFTER),
-        stream_url: &public.ws(paths::MEDIA),
-        status_callback: &public.http(paths::STREAM),
-        parameters: &[("token", &token), ("from", &call.from), ("to", &call.to)],
-    }
-    .to_xml();
+    let answer = way.to_xml((!greeting.is_empty()).then_some(greeting));
     match answer {
         Ok(answer) => xml(answer),
         Err(error) => {

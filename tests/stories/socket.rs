@@ -144,7 +144,7 @@ async fn a_token_opens_one_stream_of_one_call() {
         ("/start/customParameters/token", json!(ann.token)),
         (
             "/start/customParameters/token",
-            json!(bob.token.replace("v1.", "v1.9")),
+            json!(bob.token.replace("v2.", "v2.9")),
         ),
         (
             "/start/customParameters/token",
