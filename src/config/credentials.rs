@@ -8,6 +8,7 @@
 //! wrong is reported at once. No value is ever repeated in a message, and no type here prints one.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     fs::{self, File},
     io::{ErrorKind, Read as _},
@@ -31,6 +32,8 @@ pub struct Credentials {
     pub twilio_phone_number: Option<String>,
     /// For webhooks that Twilio signs with SHA-256; most accounts have none.
     pub twilio_shared_key: Option<Secret>,
+    /// Those that the config names, by their names.
+    pub named: BTreeMap<String, Secret>,
 }
 
 impl Credentials {
@@ -463,6 +466,7 @@ impl Search {
             twilio_auth_token: Secret::new(take(AUTH_TOKEN).expect(required)),
             twilio_phone_number: take(PHONE_NUMBER),
             twilio_shared_key: take(SHARED_KEY).map(Secret::new),
+            named: BTreeMap::new(),
         })
     }
 }

@@ -8,7 +8,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration, time::Instant};
 
 use super::{
-    Front, connect,
+    Front, connect, facts,
     listener::{Body, Peer, method_not_allowed, respond},
     signed::{charged, forbidden, signature_headers, too_many, turned_back_unread},
     stranger::{Stranger, refuse},
@@ -157,15 +157,21 @@ fn call(
     peer: SocketAddr,
 ) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
     let rest = (!claim.view.test).then(|| front.rest.clone());
+    let call = &claim.view.facts;
+    let plan = front.plan(call.route.as_deref(), &call.to, &call.from);
+    let facts = facts(call, &plan);
+    let codec = front
+        .agents
+        .codec(plan.config_id.as_deref(), plan.persona(Some(&facts)));
     driver::Call {
         claim,
         peer,
         carrier,
-        codec: front.agents.codec(None, front.persona()),
+        codec,
         tls: front.tls.clone(),
         connect_timeout: front.agents.manner().connect_timeout,
         rest,
-        settings: front.call_settings(),
+        settings: front.call_settings(&plan),
         metrics: front.metrics.clone(),
     }
 }
@@ -290,13 +296,15 @@ async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal
         .map_err(Refusal::Token)?;
     // From here on all of them are our own words.
     let mut parameter = |name| parameters.remove(name).unwrap_or_default();
+    let (from, to) = (parameter(connect::FROM), parameter(connect::TO));
+    let plan = front.plan(Some(&parameter(connect::ROUTE)), &to, &from);
     let facts = CallFacts {
         call,
         stream: start.stream_sid.clone(),
-        from: parameter(connect::FROM),
-        to: parameter(connect::TO),
+        from,
+        to,
         agent: front.agents.capabilities().name,
-        route: Some(parameter(connect::ROUTE)).filter(|route| !route.is_empty()),
+        route: Some(plan.name.clone()),
         known: connect::facts_of(parameters),
         token_expires_unix,
     };

@@ -25,20 +25,21 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    agent::{Agents, Persona, link::Tls},
+    agent::{Agents, link::Tls},
     config::{Config, Credentials, HoldSound},
     metrics::Metrics,
+    routing::{Facts, Plan, Router, lookup::Lookup},
     session::{
         hold::{Sound, Waiting},
         machine::{self, NoInput},
         order::Words,
-        registry::Registry,
+        registry::{CallFacts, Registry},
     },
-    tools::Catalogue,
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
 
@@ -76,7 +77,9 @@ pub struct Front {
     pub registry: Arc<Registry>,
     /// Every call's task: what a stopping daemon waits for.
     pub calls: TaskTracker,
+    pub router: Router,
     agents: Agents,
+    lookup: Option<Arc<Lookup>>,
     verifier: Verifier,
     minter: Minter,
     hold: Option<Sound>,
@@ -92,9 +95,12 @@ impl Front {
         config: Arc<Config>,
         credentials: &Credentials,
         rest: Rest,
+        lookup: Option<Lookup>,
         shared: &Shared,
     ) -> Self {
         Front {
+            router: Router::new(&config),
+            lookup: lookup.map(Arc::new),
             agents: Agents::new(&config, credentials),
             verifier: Verifier::new(&credentials.twilio_auth_token)
                 .with_shared_key(credentials.twilio_shared_key.as_ref()),
@@ -115,14 +121,14 @@ impl Front {
         }
     }
 
-    fn persona(&self) -> Persona {
-        Persona {
-            tools: Catalogue::of(&self.config, self.config.agent.tools.as_deref()).declared(),
-            ..Persona::default()
-        }
+    /// The plan of a call that has been admitted: here or elsewhere, under this config or another. Where
+    /// its route is not known, that is found anew.
+    fn plan(&self, route: Option<&str>, to: &str, from: &str) -> Arc<Plan> {
+        let known = route.and_then(|name| self.router.named(name));
+        known.unwrap_or_else(|| self.router.pick(to, from, Timestamp::now()).plan)
     }
 
-    fn call_settings(&self) -> machine::Settings {
+    fn call_settings(&self, plan: &Plan) -> machine::Settings {
         let manner = self.agents.manner();
         let calls = &self.config.calls;
         let words = |text: &str| (!text.trim().is_empty()).then(|| Words(text.to_owned()));
@@ -139,9 +145,9 @@ impl Front {
                 after: calls.hold_after,
                 sound,
             }),
-            max_duration: calls.max_duration,
+            max_duration: plan.max_duration,
             max_duration_farewell: words(&calls.max_duration_farewell),
-            no_input: some(calls.no_input_timeout).map(|timeout| NoInput {
+            no_input: some(plan.no_input_timeout).map(|timeout| NoInput {
                 timeout,
                 check: words(&calls.no_input_check),
                 farewell: words(&calls.no_input_farewell),
@@ -150,6 +156,17 @@ impl Front {
             drain_goodbye: !calls.drain_goodbye.is_empty(),
             capabilities: self.agents.capabilities(),
         }
+    }
+}
+
+/// A call as its plan's texts may name it.
+fn facts<'a>(call: &'a CallFacts, plan: &'a Plan) -> Facts<'a> {
+    Facts {
+        call: &call.call,
+        from: &call.from,
+        to: &call.to,
+        route: &plan.name,
+        known: &call.known,
     }
 }
 

@@ -4,13 +4,14 @@
 //! says nothing but 403. Both POST with a form and GET with a query are taken, as a number may be
 //! set to either.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::time::Instant;
 
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
     header::{CONNECTION, HeaderValue},
 };
+use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -23,9 +24,10 @@ use crate::{
     config::{DrainAnswer, Fallback},
     metrics::labels::{CallRefused, Endpoint},
     printable::Printable,
+    routing::{Facts, Picked, Plan},
     session::{
         order::After,
-        registry::{Admitted, Asking, Refused},
+        registry::{Admitted, Asking, OnRoute, Refused},
     },
     twilio::{
         CallSid, twiml,
@@ -50,25 +52,46 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
             );
         }
     };
+    let (from, to) = (&*call.from, &*call.to);
+    let Picked { plan, closed, .. } = front.router.pick(to, from, Timestamp::now());
     let asking = Asking {
         call: call.call_sid,
-        from: &call.from,
-        to: &call.to,
+        from,
+        to,
         inbound: !matches!(
             call.direction,
             Direction::OutboundApi | Direction::OutboundDial
         ),
+        on: OnRoute {
+            name: &plan.name,
+            max_concurrent: plan.max_concurrent,
+            max_per_caller: plan.max_per_caller,
+            closed: closed.is_some(),
+        },
     };
     match front.registry.admit(asking, Instant::now()) {
         Ok(Admitted::New) => front.metrics.calls_admitted.inc(),
         Ok(Admitted::Again) => {}
-        Err(refused) => return turned_away(front, &call.call_sid, refused),
+        Err(refused) => {
+            let closed = closed.unwrap_or_else(|| plan.fallback.clone());
+            return turned_away(front, &call.call_sid, refused, &plan, &closed);
+        }
     }
+    let known = front.router.known(|field| form.get(field));
     let lifetime = front.registry.limits().admission_lifetime;
-    let (from, to) = (&call.from, &call.to);
-    let known = BTreeMap::new();
-    let way = connect(front, &call.call_sid, from, to, None, &known, lifetime);
-    let greeting = &front.config.calls.greeting;
+    if let Some(lookup) = &front.lookup {
+        let facts = Facts {
+            call: &call.call_sid,
+            from,
+            to,
+            route: &plan.name,
+            known: &known,
+        };
+        lookup.begin(&facts, lifetime, &front.calls);
+    }
+    let route = Some(&*plan.name);
+    let way = connect(front, &call.call_sid, from, to, route, &known, lifetime);
+    let greeting = &plan.greeting;
     let answer = way.to_xml((!greeting.is_empty()).then_some(greeting));
     match answer {
         Ok(answer) => xml(answer),
@@ -76,13 +99,19 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
             // Only a caller's id of monstrous length can bring this about.
             warn!(limited = true, CALL_SID = call.call_sid.as_str(), %error, "no TwiML for this call");
             front.registry.forget_admitted(&call.call_sid);
-            xml(fallback(front))
+            xml(met(&plan.fallback))
         }
     }
 }
 
 /// What a call meets that gets no place. Never with a number in the log.
-fn turned_away(front: &Front, call: &CallSid, why: Refused) -> Response<Body> {
+fn turned_away(
+    front: &Front,
+    call: &CallSid,
+    why: Refused,
+    plan: &Plan,
+    closed: &Fallback,
+) -> Response<Body> {
     let call = call.as_str();
     let (reason, answer) = match why {
         Refused::Draining => {
@@ -116,11 +145,30 @@ fn turned_away(front: &Front, call: &CallSid, why: Refused) -> Response<Body> {
             );
             (CallRefused::NumberFull, xml(twiml::reject_busy()))
         }
+        Refused::RouteFull => {
+            warn!(
+                limited = true,
+                CALL_SID = call,
+                route = %plan.name,
+                "call refused, its route's max_concurrent is reached"
+            );
+            (CallRefused::RouteFull, xml(twiml::reject_busy()))
+        }
+        Refused::Closed => {
+            info!(
+                limited = true,
+                CALL_SID = call,
+                route = %plan.name,
+                "call not taken, its route is closed"
+            );
+            (CallRefused::Closed, xml(met(closed)))
+        }
         Refused::CallerFull => {
             info!(
                 limited = true,
                 CALL_SID = call,
-                "call refused, calls.max_per_caller is reached"
+                route = %plan.name,
+                "call refused, calls.max_per_caller is reached, or its route's"
             );
             (CallRefused::CallerFull, xml(twiml::reject_busy()))
         }
@@ -175,7 +223,12 @@ pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Res
         Some(After::DrainGoodbye) => xml(twiml::say_and_hang_up(&front.config.calls.drain_goodbye)),
         // Nobody goes on an errand yet.
         Some(After::Errand(_)) => xml(twiml::hang_up()),
-        Some(After::Fallback) | None => xml(fallback(front)),
+        Some(After::Fallback) | None => {
+            let route = call.and_then(|call| front.registry.route_of(&call));
+            let field = |name| form.get(name).unwrap_or_default();
+            let plan = front.plan(route.as_deref(), field("To"), field("From"));
+            xml(met(&plan.fallback))
+        }
     }
 }
 
@@ -226,8 +279,9 @@ pub async fn stream(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
     xml(twiml::empty())
 }
 
-fn fallback(front: &Front) -> String {
-    match &front.config.calls.fallback {
+/// What a caller meets in place of an agent.
+fn met(fallback: &Fallback) -> String {
+    match fallback {
         Fallback::Say(text) => twiml::say_and_hang_up(text),
         Fallback::Dial(number) => twiml::dial(number),
         Fallback::HangUp => twiml::hang_up(),

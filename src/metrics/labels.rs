@@ -48,6 +48,8 @@ labels! {
         Full = "full",
         CallerFull = "caller-full",
         NumberFull = "number-full",
+        RouteFull = "route-full",
+        Closed = "closed",
         Denied = "denied",
         NotAllowed = "not-allowed",
     }
@@ -151,6 +153,17 @@ labels! {
         Agents = "other" "not-ours",
     }
 
+    /// What came of asking who calls.
+    LookedUp("outcome") {
+        Answered = "answered",
+        /// Answered before, or about to be for another call.
+        Cached = "cached",
+        Timeout = "timeout",
+        Unreachable = "unreachable",
+        Status = "status",
+        Senseless = "senseless",
+    }
+
     /// What came of asking Twilio's REST API to end a call.
     RestOutcome("outcome") {
         Ended = "ended",
@@ -205,6 +218,20 @@ impl Label for AdminOp {
     }
 }
 
+impl LookedUp {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LookedUp::Answered => "answered",
+            LookedUp::Cached => "cached",
+            LookedUp::Timeout => "timeout",
+            LookedUp::Unreachable => "unreachable",
+            LookedUp::Status => "status",
+            LookedUp::Senseless => "senseless",
+        }
+    }
+}
+
 impl Door {
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -249,6 +276,10 @@ mod tests {
     fn a_row_is_found_where_it_is_written_down() {
         for door in [Door::Http, Door::Ops, Door::Admin] {
             assert_eq!(value(door), door.as_str());
+        }
+        use LookedUp::*;
+        for outcome in [Answered, Cached, Timeout, Unreachable, Status, Senseless] {
+            assert_eq!(value(outcome), outcome.as_str());
         }
         assert_eq!(value(ToolCall::Agents), "other not-ours");
         assert_eq!(value(Skipped::AgentStale), "agent stale");

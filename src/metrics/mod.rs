@@ -19,8 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
-    AdminOp, AgentLoss, CallRefused, CallerLoss, Door, Endpoint, Label as _, Reconnect, Recycle,
-    RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
+    AdminOp, AgentLoss, CallRefused, CallerLoss, Door, Endpoint, Label as _, LookedUp, Reconnect,
+    Recycle, RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
 };
 use process::Process;
 use text::Text;
@@ -135,6 +135,11 @@ families! {
         "Calls ended by Twilio's REST API, repeated requests included, by outcome.";
     rest_duration: Histogram = Histogram::new(REST), "hume_bridge_rest_operation_duration_seconds",
         "From asking Twilio's REST API to end a call to its last answer.";
+
+    lookups: Counters<LookedUp> = Counters::default(), "hume_bridge_lookups_total",
+        "Questions to the lookup service about who calls, by outcome.";
+    lookup_duration: Histogram = Histogram::new(TOOL), "hume_bridge_lookup_duration_seconds",
+        "From asking the lookup service to its answer or the end of patience.";
 
     signature_failures: Counters<Endpoint> = Counters::default(),
         "hume_bridge_signature_failures_total",

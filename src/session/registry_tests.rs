@@ -71,6 +71,7 @@ impl Desk {
             from,
             to,
             inbound,
+            on: Default::default(),
         };
         self.registry.admit(asking, self.now)
     }

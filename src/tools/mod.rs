@@ -7,6 +7,7 @@
 
 mod catalogue;
 mod run;
+pub mod sign;
 
 pub use catalogue::{Builtin, Catalogue, Filler, Offer, Use};
 pub use run::Runner;

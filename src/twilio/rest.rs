@@ -269,7 +269,7 @@ fn basic_auth(account_sid: &str, auth_token: &Secret) -> Result<HeaderValue, Res
 
 /// A TLS setup that trusts nobody. Without one, reqwest would look for the machine's certificates
 /// and for a process-wide crypto provider, and a plain loopback connection needs neither.
-fn no_tls() -> Result<rustls::ClientConfig, RestError> {
+pub(crate) fn no_tls() -> Result<rustls::ClientConfig, RestError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
