@@ -47,7 +47,6 @@ use crate::{
 const MOST_KEPT: usize = 1000;
 const MAX_BODY: usize = 64 * 1024;
 const MOST_VARIABLES: usize = 50;
-/// As long as the config lets them be.
 const LONGEST_NAME: usize = 64;
 /// In characters.
 const LONGEST_CONTEXT: usize = 4096;
@@ -374,8 +373,10 @@ fn read(body: &[u8]) -> Option<Briefing> {
     }
     let mut variables = BTreeMap::new();
     for (name, value) in given {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-        if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(plain) {
+        // As those in the config: a prompt names it.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if !begins || name.len() > LONGEST_NAME || !name.bytes().all(plain) {
             return None;
         }
         let value = match value {

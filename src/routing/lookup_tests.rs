@@ -305,6 +305,11 @@ async fn whatever_else_goes_wrong_the_call_goes_on_without() {
             r#"{"variables":{"a b":1}}"#.to_owned(),
             LookedUp::Senseless,
         ),
+        (
+            200,
+            r#"{"variables":{"1a":1}}"#.to_owned(),
+            LookedUp::Senseless,
+        ),
         (200, r#"{"variables":7}"#.to_owned(), LookedUp::Senseless),
         (200, r#"{"context":7}"#.to_owned(), LookedUp::Senseless),
         (

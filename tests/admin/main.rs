@@ -3,6 +3,7 @@
 
 mod following;
 mod orders;
+mod routes;
 
 use std::{
     fs,
@@ -17,6 +18,7 @@ use hume_bridge::{
     admin::{
         desk::{Control, Desk, Line},
         protocol::Reloaded,
+        routed::{self, Meets, Routed, Tried},
         server::{BindError, Limits, bind, serve_with},
     },
     session::{

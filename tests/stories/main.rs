@@ -17,6 +17,7 @@ mod operator;
 mod outages;
 mod overload;
 mod refusals;
+mod routes;
 mod secrets;
 mod service;
 mod socket;
