@@ -18,7 +18,7 @@ use std::{
 use anyhow::Context as _;
 use hume_bridge::{
     agent::{Briefing, Codec as _, Command, Declared, Persona, ToolResult, evi},
-    config::Secret,
+    config::{Secret, Variable},
     sim::{
         bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
         scenario::{STORIES, Story, World, tell},

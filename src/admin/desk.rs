@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{sync::oneshot, time::timeout_at};
 
@@ -22,6 +23,7 @@ use super::{
         Answer, Code, Dial, Drain, Failure, HungUp, Paused, Reloaded, Request, Sessions, Signed,
         Status, Text, Told, Transferring, excerpt,
     },
+    routed::Routed,
     shown::session,
 };
 use crate::{
@@ -50,6 +52,8 @@ pub trait Control: Send + Sync {
     /// What a reload would answer if the config's text were this; takes nothing. Problems call the
     /// text `name`.
     fn check(&self, name: &str, text: &str) -> Result<Reloaded, String>;
+    /// Which route a call would take at that time.
+    fn route(&self, to: &str, from: &str, at: Timestamp) -> Routed;
 }
 
 /// One line, or lines without end.
@@ -110,6 +114,7 @@ impl Desk {
             | Request::Sessions {}
             | Request::Show { .. }
             | Request::Events { .. }
+            | Request::RouteTest { .. }
             | Request::Sign { .. } => {
                 tracing::debug!(target: "audit", uid, op = request.op(), "control request");
             }
@@ -175,6 +180,18 @@ impl Desk {
                 number,
                 announce,
             } => self.transfer(&call, number, announce, uid).await,
+            Request::RouteTest { to, from, at } => {
+                let to = match to.or_else(|| self.control.line().number) {
+                    Some(to) => to,
+                    None => {
+                        let message = "`to` is missing, and there is no twilio.phone_number";
+                        return Err(Failure::new(Code::BadRequest, message));
+                    }
+                };
+                let at = at.and_then(|at| at.parse().ok());
+                let at = at.unwrap_or_else(Timestamp::now);
+                Ok(Answer::Routed(self.control.route(&to, &from, at)))
+            }
             Request::Events { .. } => unreachable!("a stream is no line"),
         }
     }

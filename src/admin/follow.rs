@@ -187,6 +187,8 @@ fn reason(why: Refused) -> &'static str {
         Refused::Full => "full",
         Refused::CallerFull => "caller-full",
         Refused::NumberFull => "number-full",
+        Refused::RouteFull => "route-full",
+        Refused::Closed => "closed",
         Refused::Denied => "denied",
         Refused::NotAllowed => "not-allowed",
     }

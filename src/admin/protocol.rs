@@ -16,10 +16,11 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::event::Event;
+use super::{event::Event, routed::Routed};
 
 /// What both ends must speak.
 pub const PROTOCOL: u64 = 1;
@@ -116,6 +117,17 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         announce: Option<Text>,
     },
+    /// Which route a call would take, now or at another time.
+    RouteTest {
+        /// The number called; without it the config's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        /// Who calls: a number, an address, or `anonymous`.
+        from: String,
+        /// RFC 3339.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
+    },
     /// Follow what happens, of one call or of all.
     Events {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,9 +181,24 @@ fn is_false(value: &bool) -> bool {
 
 impl Request {
     /// Every op there is.
-    pub const OPS: [&str; 16] = [
-        "status", "sessions", "show", "hangup", "drain", "undrain", "reload", "dial", "sign",
-        "check", "say", "context", "pause", "resume", "transfer", "events",
+    pub const OPS: [&str; 17] = [
+        "status",
+        "sessions",
+        "show",
+        "hangup",
+        "drain",
+        "undrain",
+        "reload",
+        "dial",
+        "sign",
+        "check",
+        "say",
+        "context",
+        "pause",
+        "resume",
+        "transfer",
+        "route-test",
+        "events",
     ];
 
     pub fn op(&self) -> &'static str {
@@ -191,6 +218,7 @@ impl Request {
             Request::Pause { .. } => "pause",
             Request::Resume { .. } => "resume",
             Request::Transfer { .. } => "transfer",
+            Request::RouteTest { .. } => "route-test",
             Request::Events { .. } => "events",
         }
     }
@@ -292,6 +320,21 @@ impl Request {
                     None => Ok(()),
                 }
             }
+            Request::RouteTest { to, from, at } => {
+                let party = "is not a number with its country, like +12025550123, nor an address";
+                if to.as_deref().is_some_and(|to| !is_party(to)) {
+                    bad(&format!("`to` {party}"))
+                } else if !is_party(from) && !from.eq_ignore_ascii_case(WITHHELD) {
+                    bad(&format!("`from` {party}, nor {WITHHELD}"))
+                } else if at
+                    .as_deref()
+                    .is_some_and(|at| at.parse::<Timestamp>().is_err())
+                {
+                    bad("`at` is not a time like 2026-12-24T18:00:00Z")
+                } else {
+                    Ok(())
+                }
+            }
             Request::Say { text, .. } | Request::Context { text, .. } => {
                 text.check().or_else(|what| bad(&what))
             }
@@ -317,6 +360,18 @@ pub fn is_number(text: &str) -> bool {
     text.strip_prefix('+').is_some_and(|digits| {
         (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
     })
+}
+
+/// Who withholds the number, on a command line.
+pub const WITHHELD: &str = "anonymous";
+
+/// A telephone number, or the address of a SIP phone or an app.
+pub fn is_party(text: &str) -> bool {
+    let address = ["sip:", "sips:", "client:", "whatsapp:"]
+        .iter()
+        .any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
+    let plain = text.len() <= 512 && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    is_number(text) || (address && plain)
 }
 
 /// A stranger's words, short and on one line, for a message.
@@ -390,6 +445,7 @@ pub enum Answer {
     Told(Told),
     Paused(Paused),
     Transferring(Transferring),
+    Routed(Routed),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

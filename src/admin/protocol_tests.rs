@@ -1,7 +1,10 @@
 //! The wire, letter by letter: scripts depend on it.
 
 use super::*;
-use crate::admin::event::What;
+use crate::admin::{
+    event::What,
+    routed::{Meets, Plan, Routed, Tried},
+};
 
 fn hangup(call: Option<&str>, all: bool, now: bool, reason: Option<&str>) -> Request {
     Request::Hangup {
@@ -91,6 +94,22 @@ fn every_request_has_one_spelling_and_is_read_back() {
                 announce: Some("Ann calls.".into()),
             },
             r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+12025550123","announce":"Ann calls."}"#,
+        ),
+        (
+            Request::RouteTest {
+                to: Some("+12025550123".into()),
+                from: "anonymous".into(),
+                at: Some("2026-12-24T18:00:00Z".into()),
+            },
+            r#"{"protocol":1,"op":"route-test","to":"+12025550123","from":"anonymous","at":"2026-12-24T18:00:00Z"}"#,
+        ),
+        (
+            Request::RouteTest {
+                to: None,
+                from: "sip:ann@example.com".into(),
+                at: None,
+            },
+            r#"{"protocol":1,"op":"route-test","from":"sip:ann@example.com"}"#,
         ),
         (
             Request::Events { call: None },
@@ -200,6 +219,23 @@ fn an_order_that_is_half_understood_is_refused() {
         ),
         (
             r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+1","warm":true}"#,
+            BadRequest,
+        ),
+        (r#"{"protocol":1,"op":"route-test"}"#, BadRequest),
+        (
+            r#"{"protocol":1,"op":"route-test","from":"0412345678"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"route-test","from":"sip:"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"route-test","from":"+1","to":"anonymous"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"route-test","from":"+1","at":"tomorrow"}"#,
             BadRequest,
         ),
         (deep.as_str(), BadRequest),
@@ -330,6 +366,31 @@ fn replies_are_spelled_like_this() {
             need_restart: vec!["listen.http".into()],
         }))),
         "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"changed\":[\"log.level\"],\"needRestart\":[\"listen.http\"]}}\n"
+    );
+    assert_eq!(
+        spelled(Ok(Answer::Routed(Routed {
+            route: "shop".into(),
+            why: vec![Tried {
+                route: "shop".into(),
+                fits: true,
+                why: "fits".into(),
+            }],
+            plan: Plan {
+                agent: "hume".into(),
+                config_id: Some("c".into()),
+                voice: None,
+                greeting: String::new(),
+                fallback: Meets::Hangup,
+                closed: Some(Meets::Dial),
+                tools: vec!["hang_up".into()],
+                variables: vec!["city".into()],
+                max_concurrent: 0,
+                max_per_caller: Some(2),
+                max_duration_seconds: 60,
+                no_input_timeout_seconds: 0,
+            },
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"route\":\"shop\",\"why\":[{\"route\":\"shop\",\"fits\":true,\"why\":\"fits\"}],\"plan\":{\"agent\":\"hume\",\"configId\":\"c\",\"greeting\":\"\",\"fallback\":\"hangup\",\"closed\":\"dial\",\"tools\":[\"hang_up\"],\"variables\":[\"city\"],\"maxConcurrent\":0,\"maxPerCaller\":2,\"maxDurationSeconds\":60,\"noInputTimeoutSeconds\":0}}}\n"
     );
     assert_eq!(
         spelled(Err(Failure::new(Code::NoSuchCall, "no call \"x\"\n"))),

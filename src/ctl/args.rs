@@ -6,9 +6,12 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use jiff::Timestamp;
 use lexopt::{Arg, ValueExt};
 
-use crate::admin::protocol::{DEFAULT_SOCKET, MAX_REASON, Request, Text, is_number};
+use crate::admin::protocol::{
+    DEFAULT_SOCKET, MAX_REASON, Request, Text, WITHHELD, is_number, is_party,
+};
 
 /// An option: `--name`, or `--name VALUE`.
 #[derive(Debug, PartialEq, Eq)]
@@ -179,6 +182,16 @@ pub const COMMANDS: &[Spec] = &[
             valued("secs", "N", "hang up after so long (60)"),
         ],
         "a test call, without a telephone and without Twilio",
+    ),
+    command(
+        "route-test",
+        Takes::Nothing,
+        &[
+            valued("from", "NUMBER", "who calls, like +12025550123"),
+            valued("to", "NUMBER", "who is called (twilio.phone_number)"),
+            valued("at", "TIME", "when, like 2026-12-24T18:00:00Z (now)"),
+        ],
+        "which route a call would take, and why",
     ),
     command(
         "completions",
@@ -508,6 +521,7 @@ fn meaning(spec: &Spec, given: &Given, arguments: Vec<OsString>) -> Result<Comma
         },
         "hangup" => hang_up(given, words),
         "dial" => dial(given),
+        "route-test" => ask(route_test(given)?),
         "say" | "context" => tell(name == "say", words),
         "transfer" => transfer(given, words),
         "completions" => {
@@ -576,6 +590,32 @@ fn number(given: &Given, option: &str) -> Result<Option<String>, Usage> {
         )),
         number => Ok(number),
     }
+}
+
+fn route_test(given: &Given) -> Result<Request, Usage> {
+    let party = |option: &str, also: &str| match given.text(option)? {
+        Some(text) if !is_party(&text) && !(text == also && !also.is_empty()) => usage(format!(
+            "--{option}: write a number with its country, like +12025550123{}",
+            match also {
+                "" => String::new(),
+                also => format!(", or {also}"),
+            }
+        )),
+        party => Ok(party),
+    };
+    let Some(from) = party("from", WITHHELD)? else {
+        return usage(format!(
+            "`route-test` needs --from: who calls; {WITHHELD} for a withheld number"
+        ));
+    };
+    let at = given.text("at")?;
+    if let Some(at) = at.as_deref().filter(|at| at.parse::<Timestamp>().is_err()) {
+        return usage(format!(
+            "--at {at:?}: write a time like 2026-12-24T18:00:00Z"
+        ));
+    }
+    let to = party("to", "")?;
+    Ok(Request::RouteTest { to, from, at })
 }
 
 fn secs(text: &str) -> Result<u64, Usage> {

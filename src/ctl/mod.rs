@@ -152,6 +152,7 @@ fn for_people(request: &Request, ok: &Value, version: &str) -> Result<String, Re
         Request::Say { .. } | Request::Context { .. } => render::told(&decode(ok)?),
         Request::Pause { .. } | Request::Resume { .. } => render::paused(&decode(ok)?),
         Request::Transfer { .. } => render::transferring(&decode(ok)?),
+        Request::RouteTest { .. } => render::routed(&decode(ok)?),
         Request::Events { .. } => render::event(&decode(ok)?),
         // Asked by `dial` alone, which reads them itself.
         Request::Dial { .. } | Request::Sign { .. } => format!("{ok}\n"),

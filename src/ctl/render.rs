@@ -6,6 +6,7 @@
 use crate::admin::{
     event::{Event, What},
     protocol::{Drain, HungUp, Paused, Reloaded, Session, Sessions, Status, Told, Transferring},
+    routed::Routed,
 };
 
 pub fn status(status: &Status, version: &str) -> String {
@@ -206,6 +207,54 @@ pub fn transferring(transferring: &Transferring) -> String {
     format!("{}  transferring\n", clean(&transferring.call))
 }
 
+/// Every route that was looked at, and what the last has for the call.
+pub fn routed(routed: &Routed) -> String {
+    let mut rows = vec![["ROUTE", "", "WHY"].map(String::from)];
+    rows.extend(routed.why.iter().map(|tried| {
+        let mark = if tried.fits { "yes" } else { "no" };
+        [clean(&tried.route), mark.into(), clean(&tried.why)]
+    }));
+    let plan = &routed.plan;
+    let or = |text: &str, none: &str| match text {
+        "" => none.to_owned(),
+        text => clean(text),
+    };
+    let limit = |limit: u64, none: &str| match limit {
+        0 => none.to_owned(),
+        some => some.to_string(),
+    };
+    let option = |text: &Option<String>| or(text.as_deref().unwrap_or_default(), "-");
+    let per_caller = match plan.max_per_caller {
+        Some(most) => limit(most as u64, "no limit"),
+        None => "as for all calls".into(),
+    };
+    let no_input = match plan.no_input_timeout_seconds {
+        0 => "never".into(),
+        seconds => duration(seconds),
+    };
+    let mut plan_rows = vec![
+        ("route", clean(&routed.route)),
+        ("agent", clean(&plan.agent)),
+        ("config", option(&plan.config_id)),
+        ("voice", option(&plan.voice)),
+        ("greeting", or(&plan.greeting, "-")),
+        ("tools", or(&plan.tools.join(" "), "-")),
+        ("variables", or(&plan.variables.join(" "), "-")),
+        (
+            "calls at most",
+            limit(plan.max_concurrent as u64, "no limit of its own"),
+        ),
+        ("of one caller", per_caller),
+        ("duration", duration(plan.max_duration_seconds)),
+        ("no input", no_input),
+        ("fallback", plan.fallback.words().into()),
+    ];
+    if let Some(closed) = plan.closed {
+        plan_rows.push(("closed", closed.words().into()));
+    }
+    format!("{}\n{}", table(&rows), fields(&plan_rows))
+}
+
 /// `03:04:05  CA12...  barge-in`, in UTC; the snapshot is a line for the house and one for each
 /// call.
 pub fn event(event: &Event) -> String {
@@ -366,6 +415,59 @@ CA1   connecting  hume   +1            +61200000002  1h02m  1          0
         });
         assert!(gone.ends_with("  sounding keys\n"), "{gone}");
         assert!(event(What::Back { call_sid }).ends_with("  back\n"));
+    }
+
+    #[test]
+    fn a_route_and_why() {
+        use crate::admin::routed::{Meets, Plan, Tried};
+        let tried = |route: &str, fits, why: &str| Tried {
+            route: route.into(),
+            fits,
+            why: why.into(),
+        };
+        let shown = routed(&Routed {
+            route: "shop".into(),
+            why: vec![
+                tried("ann", false, "is for other callers"),
+                tried("shop", true, "fits, and is closed (mon 18:04 there)"),
+            ],
+            plan: Plan {
+                agent: "hume".into(),
+                config_id: Some("c1".into()),
+                voice: None,
+                greeting: "Hello.\u{1b}".into(),
+                fallback: Meets::Dial,
+                closed: Some(Meets::Say),
+                tools: vec!["hang_up".into(), "find_order".into()],
+                variables: vec![],
+                max_concurrent: 3,
+                max_per_caller: None,
+                max_duration_seconds: 7200,
+                no_input_timeout_seconds: 0,
+            },
+        });
+        assert_eq!(
+            shown,
+            "\
+ROUTE       WHY
+ann    no   is for other callers
+shop   yes  fits, and is closed (mon 18:04 there)
+
+route:          shop
+agent:          hume
+config:         c1
+voice:          -
+greeting:       Hello.\\u{1b}
+tools:          hang_up find_order
+variables:      -
+calls at most:  3
+of one caller:  as for all calls
+duration:       2h00m
+no input:       never
+fallback:       another number
+closed:         a sentence
+"
+        );
     }
 
     #[test]

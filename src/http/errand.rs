@@ -21,7 +21,7 @@ use super::{
     paths,
     signed::signed_form,
     unix_now,
-    voice::{fallback, xml},
+    voice::{fallback, met, xml},
 };
 use crate::{
     config::NoAnswer,
@@ -57,7 +57,7 @@ impl Guide for Front {
             // What tools and operators may ask for can be written. Should it not be, the caller is owed
             // words, not a dead line.
             warn!(limited = true, CALL_SID = call.call.as_str(), %error, "no TwiML for an errand");
-            fallback(self)
+            met(&self.plan(call.route.as_deref(), &call.to, &call.from).fallback)
         })
     }
 }
@@ -129,11 +129,11 @@ fn after_keys(way: &Way, digits: &Digits) -> Result<String, TwimlError> {
 
 /// A call's errand once more, for a stream that ended before Twilio's REST API had taken it. The stream's
 /// end is part of the errand, so the call is not told of it.
-pub fn again(front: &Front, call: Option<&CallSid>, errand: &Errand) -> String {
-    match call.and_then(|call| front.registry.facts(call)) {
+pub fn again(front: &Front, form: &Form, errand: &Errand) -> String {
+    match sid(form.get("CallSid")).and_then(|call| front.registry.facts(&call)) {
         Some(facts) => front.twiml(&facts, errand),
         // It has died on its errand.
-        None => fallback(front),
+        None => fallback(front, form),
     }
 }
 
@@ -195,10 +195,10 @@ fn after_dial(front: &Front, form: &Form) -> String {
         return twiml::say_and_hang_up(text);
     }
     let Some((call, _)) = &on else {
-        return unexpected(front, call.as_ref());
+        return unexpected(front, form);
     };
     let Some(facts) = registry.facts(call) else {
-        return unexpected(front, Some(call));
+        return unexpected(front, form);
     };
     match front.way_back(&facts).to_xml(None) {
         Ok(back) => {
@@ -208,24 +208,25 @@ fn after_dial(front: &Front, form: &Form) -> String {
         Err(error) => {
             warn!(limited = true, CALL_SID = call.as_str(), %error, "no TwiML for a call that comes back");
             tell(Transferred::Ended(failed));
-            fallback(front)
+            fallback(front, form)
         }
     }
 }
 
 /// A transfer has come to nothing, and there is no agent here to go back to: the call was carried by
 /// another instance or before a restart, or has ended for another reason meanwhile.
-fn unexpected(front: &Front, call: Option<&CallSid>) -> String {
-    match call.and_then(|call| front.registry.after(call)) {
+fn unexpected(front: &Front, form: &Form) -> String {
+    let call = sid(form.get("CallSid"));
+    match call.and_then(|call| front.registry.after(&call)) {
         Some(After::HangUp) => twiml::hang_up(),
         _ => {
-            let call = call.map_or("", CallSid::as_str);
+            let call = call.as_ref().map_or("", CallSid::as_str);
             info!(
                 limited = true,
                 CALL_SID = call,
                 "a caller comes back from a transfer to an agent that is not here"
             );
-            fallback(front)
+            fallback(front, form)
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration, time::Instant};
 
 use super::{
-    Front,
+    Front, connect, facts,
     listener::{Body, Peer, method_not_allowed, respond},
     signed::{charged, forbidden, signature_headers, too_many, turned_back_unread},
     stranger::{Stranger, refuse},
@@ -159,29 +159,38 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
 
 fn call(front: &Arc<Front>, claim: Claim, carrier: Telephone, peer: SocketAddr) -> driver::Call {
     let rest = (!claim.view.test).then(|| front.rest.clone());
-    let facts = &claim.view.facts;
-    let facts = Arc::new(tools::Facts {
-        call: facts.call,
-        from: facts.from.clone(),
-        to: facts.to.clone(),
-        route: facts.route.clone(),
-        agent: facts.agent,
+    let call = &claim.view.facts;
+    let plan = front.plan(call.route.as_deref(), &call.to, &call.from);
+    let facts = facts(call, &plan);
+    let codec = front
+        .agents
+        .codec(plan.config_id.as_deref(), plan.persona(Some(&facts)));
+    let for_tools = Arc::new(tools::Facts {
+        call: call.call,
+        from: call.from.clone(),
+        to: call.to.clone(),
+        route: call.route.clone(),
+        agent: call.agent,
         started: claim.view.started_at,
-        known: facts.known.clone(),
+        known: call.known.clone(),
         test: claim.view.test,
     });
+    let briefing = front
+        .lookup
+        .as_ref()
+        .map(|lookup| lookup.answer(&facts, &front.calls));
     driver::Call {
         claim,
         peer,
         carrier,
-        codec: front.agents.codec(None, front.persona()),
+        codec,
         tls: front.tls.clone(),
         connect_timeout: front.agents.manner().connect_timeout,
         rest,
-        settings: front.call_settings(),
-        briefing: None,
+        settings: front.call_settings(&plan),
+        briefing,
         tools: front.tools.clone(),
-        facts,
+        facts: for_tools,
         guide: front.clone(),
         metrics: front.metrics.clone(),
         recorder: Some(front.recorder.clone()),
@@ -306,21 +315,25 @@ async fn whose(front: &Arc<Front>, socket: &mut Telephone) -> Result<Whose, Refu
         .await
         .map_err(|_| Refusal::NoStart)??;
     start.check_format().map_err(|_| Refusal::Format)?;
-    let parameter = |name| start.custom_parameters.get(name).map_or("", String::as_str);
-    let (from, to) = (parameter("from"), parameter("to"));
     let call: CallSid = start.call_sid;
+    let mut parameters = start.custom_parameters;
+    let token = parameters.remove(connect::TOKEN).unwrap_or_default();
     let token_expires_unix = front
         .minter
-        .check(parameter("token"), &call, from, to, unix_now())
+        .check(&token, &call, &parameters, unix_now())
         .map_err(Refusal::Token)?;
+    // From here on all of them are our own words.
+    let mut parameter = |name| parameters.remove(name).unwrap_or_default();
+    let (from, to) = (parameter(connect::FROM), parameter(connect::TO));
+    let plan = front.plan(Some(&parameter(connect::ROUTE)), &to, &from);
     let facts = CallFacts {
         call,
         stream: start.stream_sid.clone(),
-        from: from.to_owned(),
-        to: to.to_owned(),
+        from,
+        to,
         agent: front.agents.capabilities().name,
-        route: None,
-        known: Default::default(),
+        route: Some(plan.name.clone()),
+        known: connect::facts_of(parameters),
         token_expires_unix,
     };
     if let Some(way) = front.registry.come_back(&facts) {

@@ -26,21 +26,23 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    agent::{Agents, Persona, link::Tls},
+    agent::{Agents, link::Tls},
     config::{Config, Credentials, HoldSound, NoAnswer},
     metrics::Metrics,
+    routing::{Facts, Plan, Router, lookup::Lookup},
     session::{
         hold::{Sound, Waiting},
         machine::{self, NoInput},
         order::Words,
         record::Recorder,
-        registry::Registry,
+        registry::{CallFacts, Registry},
     },
-    tools::{Catalogue, Runner},
+    tools::Runner,
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
 
@@ -81,9 +83,10 @@ pub struct Front {
     pub registry: Arc<Registry>,
     /// Every call's task: what a stopping daemon waits for.
     pub calls: TaskTracker,
+    pub router: Router,
     agents: Agents,
-    catalogue: Arc<Catalogue>,
     tools: Arc<Runner>,
+    lookup: Option<Arc<Lookup>>,
     verifier: Verifier,
     minter: Minter,
     hold: Option<Sound>,
@@ -99,6 +102,7 @@ pub struct Front {
 pub struct Means {
     pub rest: Rest,
     pub tools: Runner,
+    pub lookup: Option<Lookup>,
 }
 
 impl Front {
@@ -109,8 +113,9 @@ impl Front {
         shared: &Shared,
     ) -> Self {
         Front {
+            router: Router::new(&config),
+            lookup: means.lookup.map(Arc::new),
             agents: Agents::new(&config, credentials),
-            catalogue: Arc::new(Catalogue::of(&config, config.agent.tools.as_deref())),
             tools: Arc::new(means.tools),
             verifier: Verifier::new(&credentials.twilio_auth_token)
                 .with_shared_key(credentials.twilio_shared_key.as_ref()),
@@ -132,14 +137,14 @@ impl Front {
         }
     }
 
-    fn persona(&self) -> Persona {
-        Persona {
-            tools: self.catalogue.declared(),
-            ..Persona::default()
-        }
+    /// The plan of a call that has been admitted: here or elsewhere, under this config or another. Where
+    /// its route is not known, that is found anew.
+    fn plan(&self, route: Option<&str>, to: &str, from: &str) -> Arc<Plan> {
+        let known = route.and_then(|name| self.router.named(name));
+        known.unwrap_or_else(|| self.router.pick(to, from, Timestamp::now()).plan)
     }
 
-    fn call_settings(&self) -> machine::Settings {
+    fn call_settings(&self, plan: &Plan) -> machine::Settings {
         let manner = self.agents.manner();
         let calls = &self.config.calls;
         let words = |text: &str| (!text.trim().is_empty()).then(|| Words(text.to_owned()));
@@ -156,9 +161,9 @@ impl Front {
                 after: calls.hold_after,
                 sound,
             }),
-            max_duration: calls.max_duration,
+            max_duration: plan.max_duration,
             max_duration_farewell: words(&calls.max_duration_farewell),
-            no_input: some(calls.no_input_timeout).map(|timeout| NoInput {
+            no_input: some(plan.no_input_timeout).map(|timeout| NoInput {
                 timeout,
                 check: words(&calls.no_input_check),
                 farewell: words(&calls.no_input_farewell),
@@ -166,8 +171,8 @@ impl Front {
             words_interrupt: manner.words_interrupt,
             drain_goodbye: !calls.drain_goodbye.is_empty(),
             capabilities: self.agents.capabilities(),
-            tools: self.catalogue.clone(),
-            keys: Arc::new(self.config.keys.clone()),
+            tools: plan.catalogue.clone(),
+            keys: plan.keys.clone(),
             ring: self.config.transfer.ring,
             warm: self.config.transfer.warm,
             no_answer: match &self.config.transfer.no_answer {
@@ -175,6 +180,17 @@ impl Front {
                 NoAnswer::Say(_) => None,
             },
         }
+    }
+}
+
+/// A call as its plan's texts may name it.
+fn facts<'a>(call: &'a CallFacts, plan: &'a Plan) -> Facts<'a> {
+    Facts {
+        call: &call.call,
+        from: &call.from,
+        to: &call.to,
+        route: &plan.name,
+        known: &call.known,
     }
 }
 

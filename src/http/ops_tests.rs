@@ -193,6 +193,7 @@ async fn monitoring_reads_the_counters() {
         from: "+15551234567",
         to: "+15557654321",
         inbound: true,
+        on: Default::default(),
     };
     state.registry.admit(asking, Instant::now()).unwrap();
     state.metrics.barge_ins.add(3);

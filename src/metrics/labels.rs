@@ -48,6 +48,8 @@ labels! {
         Full = "full",
         CallerFull = "caller-full",
         NumberFull = "number-full",
+        RouteFull = "route-full",
+        Closed = "closed",
         Denied = "denied",
         NotAllowed = "not-allowed",
     }
@@ -175,6 +177,17 @@ labels! {
         Replaced = "replaced",
         /// Nobody waited for it any longer.
         Cancelled = "cancelled",
+    }
+
+    /// What came of asking who calls.
+    LookedUp("outcome") {
+        Answered = "answered",
+        /// Answered before, or about to be for another call.
+        Cached = "cached",
+        Timeout = "timeout",
+        Unreachable = "unreachable",
+        Status = "status",
+        Senseless = "senseless",
     }
 
     /// What Twilio's REST API is asked for.
@@ -319,6 +332,20 @@ impl Label for AdminOp {
     }
 }
 
+impl LookedUp {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LookedUp::Answered => "answered",
+            LookedUp::Cached => "cached",
+            LookedUp::Timeout => "timeout",
+            LookedUp::Unreachable => "unreachable",
+            LookedUp::Status => "status",
+            LookedUp::Senseless => "senseless",
+        }
+    }
+}
+
 impl Door {
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -367,6 +394,10 @@ mod tests {
         assert_eq!(ToolEnd::rows().len(), ToolCall::ENDS);
         assert_eq!(value(ToolCall::HangUp), "hang_up ok");
         assert_eq!(value(ToolCall::Unknown), "other unknown");
+        use LookedUp::*;
+        for outcome in [Answered, Cached, Timeout, Unreachable, Status, Senseless] {
+            assert_eq!(value(outcome), outcome.as_str());
+        }
         assert_eq!(value(ToolCall::Agents), "other not-ours");
         for tool in ToolCall::RUN {
             for end in [ToolEnd::Ok, ToolEnd::Busy, ToolEnd::Cancelled] {

@@ -19,8 +19,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
-    AdminOp, AgentLoss, CallRecord, CallRefused, CallerLoss, Door, Endpoint, Label as _, Reconnect,
-    Recycle, RestOperation, RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
+    AdminOp, AgentLoss, CallRecord, CallRefused, CallerLoss, Door, Endpoint, Label as _, LookedUp,
+    Reconnect, Recycle, RestOperation, RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool,
+    ToolCall,
 };
 use process::Process;
 use text::Text;
@@ -138,6 +139,11 @@ families! {
     rest_duration: Histograms<RestOperation> = Histograms::new(REST),
         "hume_bridge_rest_operation_duration_seconds",
         "From asking Twilio's REST API for something to its last answer.";
+
+    lookups: Counters<LookedUp> = Counters::default(), "hume_bridge_lookups_total",
+        "Questions to the lookup service about who calls, by outcome.";
+    lookup_duration: Histogram = Histogram::new(TOOL), "hume_bridge_lookup_duration_seconds",
+        "From asking the lookup service to its answer or the end of patience.";
 
     signature_failures: Counters<Endpoint> = Counters::default(),
         "hume_bridge_signature_failures_total",

@@ -57,6 +57,10 @@ pub enum Refused {
     Full,
     #[error("at calls.max_per_number")]
     NumberFull,
+    #[error("at its route's max_concurrent")]
+    RouteFull,
+    #[error("outside its route's hours")]
+    Closed,
     #[error("at calls.max_per_caller")]
     CallerFull,
     #[error("in calls.deny")]
@@ -74,6 +78,20 @@ pub struct Asking<'a> {
     /// Whether somebody calls us. Of a call that we have placed, the "caller" is one of our own
     /// numbers: neither lists nor the limits of one number are about those.
     pub inbound: bool,
+    pub on: OnRoute<'a>,
+}
+
+/// The route that a call is to take.
+#[derive(Clone, Copy, Default)]
+pub struct OnRoute<'a> {
+    /// `""` where there is none.
+    pub name: &'a str,
+    /// Of calls on it; 0 for no limit.
+    pub max_concurrent: usize,
+    /// Of one caller's calls on it, 0 for no limit; `None`: the limit over all their calls holds.
+    pub max_per_caller: Option<usize>,
+    /// It takes no calls at this hour.
+    pub closed: bool,
 }
 
 /// Test calls that are known at the same time: a person or a probe places them one by one.
@@ -157,17 +175,19 @@ pub struct Letter {
     pub reply: Option<oneshot::Sender<Verdict>>,
 }
 
-/// Who counts against the limits of one caller and of one number.
+/// Who counts against the limits of one caller, of one number and of one route.
 #[derive(Clone, Default)]
 struct Parties {
     /// `None` where there is nobody to tell from others: withheld numbers, calls of our own.
     caller: Option<Box<str>>,
     number: Option<Box<str>>,
+    route: Option<Box<str>>,
 }
 
 impl Parties {
-    fn of(caller: Caller, to: &str) -> Parties {
+    fn of(caller: Caller, to: &str, route: Option<&str>) -> Parties {
         Parties {
+            route: route.map(Into::into),
             caller: match caller {
                 Caller::Known(who) => Some(who),
                 Caller::Withheld => None,
@@ -175,6 +195,13 @@ impl Parties {
             number: Some(canonical(to)),
         }
     }
+}
+
+/// Which calls are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Anywhere,
+    OnRoute,
 }
 
 /// A call whose media socket is on its way.
@@ -246,6 +273,7 @@ struct Inner {
 struct Ended {
     until: Instant,
     after: After,
+    route: Option<String>,
     token_expires_unix: u64,
 }
 
@@ -326,9 +354,13 @@ impl Registry {
             true => limits.screen.judge(&caller),
             false => Ok(()),
         };
+        let route = Some(asking.on.name).filter(|name| !name.is_empty());
         let parties = match asking.inbound {
-            true => Parties::of(caller, asking.to),
-            false => Parties::default(),
+            true => Parties::of(caller, asking.to, route),
+            false => Parties {
+                route: route.map(Into::into),
+                ..Parties::default()
+            },
         };
         let mut inner = self.lock();
         inner.forget_old(now);
@@ -344,6 +376,9 @@ impl Registry {
             Err(Screened::NotAllowed) if !known => return refused(&inner, Refused::NotAllowed),
             _ => {}
         }
+        if asking.on.closed && !known {
+            return refused(&inner, Refused::Closed);
+        }
         // Nor is a place taken back from a call that was told to come, when Twilio asks again.
         if inner.draining && (!known || inner.closed) {
             return refused(&inner, Refused::Draining);
@@ -351,7 +386,7 @@ impl Registry {
         if live {
             return Ok(Admitted::Again);
         }
-        if !known && let Err(why) = inner.room_for(&parties, &limits) {
+        if !known && let Err(why) = inner.room_for(&parties, &limits, &asking.on) {
             return refused(&inner, why);
         }
         let until = now + limits.admission_lifetime;
@@ -405,7 +440,10 @@ impl Registry {
         let parties = match inner.admitted.remove(&call) {
             Some(expected) => expected.parties,
             None if inner.taken() >= limits.max_concurrent => return Err(ClaimError::Full),
-            None => Parties::of(Caller::of(&facts.from), &facts.to),
+            None => {
+                let route = facts.route.as_deref();
+                Parties::of(Caller::of(&facts.from), &facts.to, route)
+            }
         };
         // From here on it is known for as long as the call is.
         let test = inner
@@ -525,6 +563,18 @@ impl Registry {
                 reply: None,
             });
         }
+    }
+
+    /// The route that a call took, if this instance knows it, or has carried it just now.
+    pub fn route_of(&self, call: &CallSid) -> Option<String> {
+        let inner = self.lock();
+        if let Some(live) = inner.live.get(call) {
+            return live.view.facts.route.clone();
+        }
+        if let Some(expected) = inner.admitted.get(call) {
+            return expected.parties.route.as_deref().map(str::to_owned);
+        }
+        inner.ended.get(call).and_then(|ended| ended.route.clone())
     }
 
     /// Gives an order to a live call, which answers when it comes to it. It never answers when it
@@ -708,20 +758,40 @@ impl Inner {
     }
 
     /// Counted anew each time: a number kept beside the calls could one day not be theirs.
-    fn room_for(&self, parties: &Parties, limits: &Limits) -> Result<(), Refused> {
+    fn room_for(
+        &self,
+        parties: &Parties,
+        limits: &Limits,
+        on: &OnRoute<'_>,
+    ) -> Result<(), Refused> {
         if self.taken() >= limits.max_concurrent {
             return Err(Refused::Full);
         }
-        let full = |most: usize, who: fn(&Parties) -> &Option<Box<str>>| {
+        let full = |most: usize, who: fn(&Parties) -> &Option<Box<str>>, counted: Where| {
             let ours = who(parties);
             let all = self.admitted.values().map(|expected| &expected.parties);
             let all = all.chain(self.live.values().map(|live| &live.parties));
-            most > 0 && ours.is_some() && all.filter(|other| who(other) == ours).count() >= most
+            let all = all.filter(|other| who(other) == ours);
+            let all =
+                all.filter(|other| counted == Where::Anywhere || other.route == parties.route);
+            most > 0 && ours.is_some() && all.count() >= most
         };
-        if full(limits.max_per_number, |parties| &parties.number) {
+        if full(
+            limits.max_per_number,
+            |parties| &parties.number,
+            Where::Anywhere,
+        ) {
             return Err(Refused::NumberFull);
         }
-        if full(limits.max_per_caller, |parties| &parties.caller) {
+        if full(on.max_concurrent, |parties| &parties.route, Where::OnRoute) {
+            return Err(Refused::RouteFull);
+        }
+        // A route's own limit is about the calls on it, whatever the caller has elsewhere.
+        let (most, counted) = match on.max_per_caller {
+            Some(most) => (most, Where::OnRoute),
+            None => (limits.max_per_caller, Where::Anywhere),
+        };
+        if full(most, |parties| &parties.caller, counted) {
             return Err(Refused::CallerFull);
         }
         Ok(())
@@ -791,6 +861,7 @@ impl Drop for Claim {
         let ended = Ended {
             until: Instant::now() + lifetime,
             after,
+            route: self.view.facts.route.clone(),
             token_expires_unix,
         };
         inner.ended.insert(call, ended);

@@ -3,6 +3,7 @@
 
 mod following;
 mod orders;
+mod routes;
 
 use std::{
     fs,
@@ -17,6 +18,7 @@ use hume_bridge::{
     admin::{
         desk::{Control, Desk, Line},
         protocol::Reloaded,
+        routed::{self, Meets, Routed, Tried},
         server::{BindError, Limits, bind, serve_with},
     },
     session::{
@@ -71,6 +73,35 @@ impl Control for NoConfig {
             Err(format!("{name}:1: bad: is no key; leave it out"))
         }
     }
+
+    fn route(&self, to: &str, from: &str, at: jiff::Timestamp) -> Routed {
+        let named = |route: &str, fits, why: String| Tried {
+            route: route.into(),
+            fits,
+            why,
+        };
+        Routed {
+            route: "shop".into(),
+            why: vec![
+                named("ann", false, "is for other callers".into()),
+                named("shop", true, format!("{to} {from} {at}")),
+            ],
+            plan: routed::Plan {
+                agent: "hume".into(),
+                config_id: None,
+                voice: None,
+                greeting: "Hello.".into(),
+                fallback: Meets::Dial,
+                closed: Some(Meets::Say),
+                tools: vec!["hang_up".into()],
+                variables: vec![],
+                max_concurrent: 0,
+                max_per_caller: Some(1),
+                max_duration_seconds: 7200,
+                no_input_timeout_seconds: 0,
+            },
+        }
+    }
 }
 
 /// A webhook for this call.
@@ -80,6 +111,7 @@ fn asking(call: &str) -> Asking<'static> {
         from: "+15551234567",
         to: "+15557654321",
         inbound: true,
+        on: Default::default(),
     }
 }
 

@@ -19,6 +19,7 @@ mod outages;
 mod overload;
 mod records;
 mod refusals;
+mod routes;
 mod secrets;
 mod service;
 mod socket;
