@@ -281,7 +281,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "the far ends have codecs of their own; only who listens to recordings shares the bridge's",
-        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech", "sim::web"],
+        rooms: &[
+            "sim::phone",
+            "sim::evi",
+            "sim::rest",
+            "sim::speech",
+            "sim::web",
+        ],
         except: &[],
         never: &["crate::audio"],
         allowed: &[],
