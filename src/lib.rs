@@ -44,5 +44,7 @@ mod printable;
 pub mod routing;
 pub mod session;
 pub mod sim;
+mod stream;
+mod timestamp;
 pub mod tools;
 pub mod twilio;

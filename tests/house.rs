@@ -41,12 +41,23 @@ const RULES: &[Rule] = &[
             "session::playback",
             "session::turn",
             "session::uplink",
+            // What an agent may use, and whether its arguments fit; what is carried out has to wait.
+            "tools",
             "admin::protocol",
             "admin::event",
             "admin::routed",
             "admin::framing",
         ],
-        except: &["twilio::rest", "agent::link", "routing::lookup"],
+        except: &[
+            "twilio::rest",
+            "agent::link",
+            "routing::lookup",
+            "tools::run",
+            "tools::builtin",
+            "tools::http",
+            "tools::exec",
+            "tools::ledger",
+        ],
         never: &[
             "tokio",
             "tokio_util",
@@ -170,6 +181,26 @@ const RULES: &[Rule] = &[
         allowed: &[],
     },
     Rule {
+        why: "a tool is told what it may know of its call, and decides nothing for it: \
+              of the session it has the words, never the call itself",
+        rooms: &["tools"],
+        except: &[],
+        never: &[
+            "crate::audio",
+            "crate::session",
+            "crate::http",
+            "crate::admin",
+            "crate::ctl",
+            "crate::sim",
+        ],
+        allowed: &[
+            ("tools", "crate::session::order::Words"),
+            ("tools::builtin", "crate::session::order::Words"),
+            ("tools::catalogue", "crate::session::order::Words"),
+            ("tools::run", "crate::session::order::Words"),
+        ],
+    },
+    Rule {
         why: "what all who accept and open have in common knows none of them",
         rooms: &["accepting", "files"],
         except: &[],
@@ -250,7 +281,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "the far ends have codecs of their own; only who listens to recordings shares the bridge's",
-        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech"],
+        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech", "sim::web"],
         except: &[],
         never: &["crate::audio"],
         allowed: &[],
@@ -287,6 +318,7 @@ const RULES: &[Rule] = &[
             "crate::sim::phone",
             "crate::sim::evi",
             "crate::sim::rest",
+            "crate::sim::web",
         ],
         allowed: &[],
     },
@@ -342,7 +374,7 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a check is a program of its own beside the daemon: nothing is built on it",
         rooms: &[
-            "", "audio", "twilio", "agent", "routing", "session", "http", "metrics", "admin",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
             "config", "ctl", "sim",
         ],
         except: &["bin", "daemon", "check"],
@@ -359,6 +391,7 @@ const RULES: &[Rule] = &[
             "crate::twilio",
             "crate::agent",
             "crate::session",
+            "crate::tools",
             "crate::http",
             "crate::admin",
             "crate::config",
@@ -413,7 +446,7 @@ const RULES: &[Rule] = &[
     Rule {
         why: "daemon puts everything together; whoever needed it would be in a circle",
         rooms: &[
-            "", "audio", "twilio", "agent", "routing", "session", "http", "metrics", "admin",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
             "config", "ctl", "sim", "check",
         ],
         except: &["bin", "daemon"],

@@ -21,7 +21,7 @@ use super::{
     follow::Following,
     protocol::{
         Answer, Code, Dial, Drain, Failure, HungUp, Paused, Reloaded, Request, Sessions, Signed,
-        Status, Text, Told, excerpt,
+        Status, Text, Told, Transferring, excerpt,
     },
     routed::Routed,
     shown::session,
@@ -32,6 +32,7 @@ use crate::{
         order::{Order, Verdict, Words},
         registry::{OrderError, Registry, View},
     },
+    tools::Transfer,
     twilio::CallSid,
 };
 
@@ -127,7 +128,8 @@ impl Desk {
             | Request::Say { .. }
             | Request::Context { .. }
             | Request::Pause { .. }
-            | Request::Resume { .. } => {}
+            | Request::Resume { .. }
+            | Request::Transfer { .. } => {}
         }
         if let Request::Events { call } = request {
             return match self.follow(call.as_deref()) {
@@ -173,6 +175,11 @@ impl Desk {
             }
             Request::Pause { call } => self.set_paused(&call, true, uid).await,
             Request::Resume { call } => self.set_paused(&call, false, uid).await,
+            Request::Transfer {
+                call,
+                number,
+                announce,
+            } => self.transfer(&call, number, announce, uid).await,
             Request::RouteTest { to, from, at } => {
                 let to = match to.or_else(|| self.control.line().number) {
                     Some(to) => to,
@@ -300,6 +307,27 @@ impl Desk {
             paused,
             changed,
         }))
+    }
+
+    async fn transfer(
+        &self,
+        call: &str,
+        number: Text,
+        announce: Option<Text>,
+        uid: u32,
+    ) -> Result<Answer, Failure> {
+        let announced = announce.is_some();
+        let order = Order::Transfer(Transfer {
+            number: number.0,
+            announce: announce.map(|words| Words(words.spoken())),
+        });
+        let (sid, _) = self.one(call, order).await.inspect_err(|unmet| {
+            let code = unmet.failure.code;
+            tracing::info!(target: "audit", uid, CALL_SID = unmet.sid(), announced, ?code, "transfer refused");
+        })?;
+        tracing::info!(target: "audit", uid, CALL_SID = sid.as_str(), announced, "transfer ordered");
+        let call = sid.as_str().to_owned();
+        Ok(Answer::Transferring(Transferring { call, announced }))
     }
 
     /// Gives an order to one call, by its prefix, and waits for what it makes of it.

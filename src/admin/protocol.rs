@@ -108,6 +108,15 @@ pub enum Request {
     Resume {
         call: String,
     },
+    /// Put a call's caller through, once the agent has said what it is saying.
+    Transfer {
+        call: String,
+        /// With its country.
+        number: Text,
+        /// Said to the callee, who then accepts with a key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        announce: Option<Text>,
+    },
     /// Which route a call would take, now or at another time.
     RouteTest {
         /// The number called; without it the config's.
@@ -126,7 +135,7 @@ pub enum Request {
     },
 }
 
-/// Words of a conversation, or a file with telephone numbers: for its reader only.
+/// Words of a conversation, a telephone number or a file with such: for its reader only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text(pub String);
@@ -172,7 +181,7 @@ fn is_false(value: &bool) -> bool {
 
 impl Request {
     /// Every op there is.
-    pub const OPS: [&str; 16] = [
+    pub const OPS: [&str; 17] = [
         "status",
         "sessions",
         "show",
@@ -187,6 +196,7 @@ impl Request {
         "context",
         "pause",
         "resume",
+        "transfer",
         "route-test",
         "events",
     ];
@@ -207,6 +217,7 @@ impl Request {
             Request::Context { .. } => "context",
             Request::Pause { .. } => "pause",
             Request::Resume { .. } => "resume",
+            Request::Transfer { .. } => "transfer",
             Request::RouteTest { .. } => "route-test",
             Request::Events { .. } => "events",
         }
@@ -276,7 +287,8 @@ impl Request {
             | Request::Say { call, .. }
             | Request::Context { call, .. }
             | Request::Pause { call }
-            | Request::Resume { call } => Some(call),
+            | Request::Resume { call }
+            | Request::Transfer { call, .. } => Some(call),
             _ => None,
         };
         if call.is_some_and(String::is_empty) {
@@ -326,6 +338,15 @@ impl Request {
             Request::Say { text, .. } | Request::Context { text, .. } => {
                 text.check().or_else(|what| bad(&what))
             }
+            Request::Transfer { number, .. } if !is_number(&number.0) => {
+                bad("`number` is not a number with its country, like +12025550123")
+            }
+            Request::Transfer {
+                announce: Some(announce),
+                ..
+            } => announce
+                .check()
+                .or_else(|what| bad(&what.replace("`text`", "`announce`"))),
             Request::Check { name, .. } if name.is_empty() || name.len() > MAX_NAME => {
                 bad(&format!("`name` is not of 1 to {MAX_NAME} bytes"))
             }
@@ -423,6 +444,7 @@ pub enum Answer {
     Signed(Signed),
     Told(Told),
     Paused(Paused),
+    Transferring(Transferring),
     Routed(Routed),
 }
 
@@ -471,6 +493,12 @@ pub struct Session {
     /// A test call of an operator's.
     #[serde(default)]
     pub test: bool,
+    /// The route that it took, by name.
+    #[serde(default)]
+    pub route: Option<String>,
+    /// What it has left its agent for, to come back or not: `digits` or `transfer`.
+    #[serde(default)]
+    pub away: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -499,6 +527,15 @@ pub struct Paused {
     pub paused: bool,
     /// False when it was so already.
     pub changed: bool,
+}
+
+/// After `transfer`: it will be tried. What came of it is told by `events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transferring {
+    /// The CallSid.
+    pub call: String,
+    /// The callee is told something first, and accepts with a key.
+    pub announced: bool,
 }
 
 /// After `drain` and `undrain`.

@@ -80,6 +80,22 @@ fn every_request_has_one_spelling_and_is_read_back() {
             r#"{"protocol":1,"op":"resume","call":"CA1"}"#,
         ),
         (
+            Request::Transfer {
+                call: "CA1".into(),
+                number: "+12025550123".into(),
+                announce: None,
+            },
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+12025550123"}"#,
+        ),
+        (
+            Request::Transfer {
+                call: "CA1".into(),
+                number: "+12025550123".into(),
+                announce: Some("Ann calls.".into()),
+            },
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+12025550123","announce":"Ann calls."}"#,
+        ),
+        (
             Request::RouteTest {
                 to: Some("+12025550123".into()),
                 from: "anonymous".into(),
@@ -188,6 +204,23 @@ fn an_order_that_is_half_understood_is_refused() {
             r#"{"protocol":1,"op":"check","name":"","text":"a"}"#,
             BadRequest,
         ),
+        (r#"{"protocol":1,"op":"transfer","call":"CA1"}"#, BadRequest),
+        (
+            r#"{"protocol":1,"op":"transfer","call":"","number":"+12025550123"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"12025550123"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+1","announce":" "}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+1","warm":true}"#,
+            BadRequest,
+        ),
         (r#"{"protocol":1,"op":"route-test"}"#, BadRequest),
         (
             r#"{"protocol":1,"op":"route-test","from":"0412345678"}"#,
@@ -206,8 +239,8 @@ fn an_order_that_is_half_understood_is_refused() {
             BadRequest,
         ),
         (deep.as_str(), BadRequest),
-        (r#"{"protocol":1,"op":"transfer"}"#, UnknownOp),
-        (r#"{"protocol":2,"op":"transfer"}"#, ProtocolMismatch),
+        (r#"{"protocol":1,"op":"fly"}"#, UnknownOp),
+        (r#"{"protocol":2,"op":"fly"}"#, ProtocolMismatch),
         (r#"{"protocol":"1","op":"status"}"#, ProtocolMismatch),
         (r#"{"protocol":1.5,"op":"status"}"#, ProtocolMismatch),
     ];
@@ -266,8 +299,10 @@ fn replies_are_spelled_like_this() {
         frames_dropped: 8,
         barge_ins: 9,
         test: true,
+        route: Some("night".into()),
+        away: Some("digits".into()),
     };
-    let shown = r#"{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":true,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":true}"#;
+    let shown = r#"{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":true,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":true,"route":"night","away":"digits"}"#;
     assert_eq!(
         spelled(Ok(Answer::Sessions(Sessions {
             sessions: vec![session.clone()]
@@ -317,6 +352,13 @@ fn replies_are_spelled_like_this() {
             changed: false
         }))),
         "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"call\":\"CA1\",\"paused\":true,\"changed\":false}}\n"
+    );
+    assert_eq!(
+        spelled(Ok(Answer::Transferring(Transferring {
+            call: "CA1".into(),
+            announced: true
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"call\":\"CA1\",\"announced\":true}}\n"
     );
     assert_eq!(
         spelled(Ok(Answer::Reloaded(Reloaded {
@@ -431,6 +473,8 @@ fn events() -> Vec<(What, &'static str)> {
         frames_dropped: 8,
         barge_ins: 9,
         test: false,
+        route: None,
+        away: Some("transfer".into()),
     };
     vec![
         (
@@ -438,7 +482,7 @@ fn events() -> Vec<(What, &'static str)> {
                 draining: true,
                 sessions: vec![session],
             },
-            r#""type":"snapshot","draining":true,"sessions":[{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":false,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":false}]"#,
+            r#""type":"snapshot","draining":true,"sessions":[{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":false,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":false,"route":null,"away":"transfer"}]"#,
         ),
         (
             What::CallStarted {
@@ -448,8 +492,34 @@ fn events() -> Vec<(What, &'static str)> {
                 from: "+1".into(),
                 to: "+2".into(),
                 started_at: "T".into(),
+                route: None,
             },
             r#""type":"call-started","callSid":"CA1","streamSid":"MZ1","agent":"hume","from":"+1","to":"+2","startedAt":"T""#,
+        ),
+        (
+            What::CallStarted {
+                call_sid: call_sid(),
+                stream_sid: "MZ1".into(),
+                agent: "hume".into(),
+                from: "+1".into(),
+                to: "+2".into(),
+                started_at: "T".into(),
+                route: Some("night".into()),
+            },
+            r#""type":"call-started","callSid":"CA1","streamSid":"MZ1","agent":"hume","from":"+1","to":"+2","startedAt":"T","route":"night""#,
+        ),
+        (
+            What::Away {
+                call_sid: call_sid(),
+                why: "digits".into(),
+            },
+            r#""type":"away","callSid":"CA1","why":"digits""#,
+        ),
+        (
+            What::Back {
+                call_sid: call_sid(),
+            },
+            r#""type":"back","callSid":"CA1""#,
         ),
         (
             What::AgentConnected {

@@ -32,6 +32,7 @@ pub enum Takes {
     /// Or `--all`.
     Calls,
     CallAndText,
+    CallAndNumber,
     File,
     Shell,
 }
@@ -45,6 +46,7 @@ impl Takes {
             Takes::MaybeCall => "[CALL]",
             Takes::Calls => "CALL... | --all",
             Takes::CallAndText => "CALL TEXT",
+            Takes::CallAndNumber => "CALL NUMBER",
             Takes::File => "FILE",
             Takes::Shell => "bash | zsh | fish",
         }
@@ -143,6 +145,16 @@ pub const COMMANDS: &[Spec] = &[
         "have the agent listen and not answer",
     ),
     command("resume", Takes::Call, &[], "have it answer again"),
+    command(
+        "transfer",
+        Takes::CallAndNumber,
+        &[valued(
+            "announce",
+            "TEXT",
+            "told to the callee, who accepts with a key",
+        )],
+        "put the caller through (-: from standard input)",
+    ),
     command(
         "drain",
         Takes::Nothing,
@@ -265,11 +277,8 @@ pub enum Command {
     /// In this order, on one connection. Never empty.
     Ask(Vec<Request>),
     Dial(DialArgs),
-    /// `say` or `context` with words from standard input.
-    TellFromStdin {
-        say: bool,
-        call: String,
-    },
+    /// What a request still lacks is on standard input.
+    FromStdin(Lacking),
     Events(Option<String>),
     WatchSessions,
     DrainAndWait,
@@ -278,6 +287,37 @@ pub enum Command {
     Completions(Shell),
     Help,
     Version,
+}
+
+/// A request without the one thing that comes from standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// What the agent is to say, or to know.
+    Words {
+        say: bool,
+        call: String,
+    },
+    Number {
+        call: String,
+        announce: Option<Text>,
+    },
+    Announcement {
+        call: String,
+        number: Text,
+    },
+}
+
+impl Lacking {
+    /// The request, if what has come is fit for it.
+    pub fn with(self, text: String) -> Result<Request, Usage> {
+        match self {
+            Lacking::Words { say, call } => words_for(say, call, text),
+            Lacking::Number { call, announce } => {
+                transfer_to(call, Text(text.trim().to_owned()), announce)
+            }
+            Lacking::Announcement { call, number } => transfer_to(call, number, Some(Text(text))),
+        }
+    }
 }
 
 /// How to place a test call.
@@ -451,7 +491,7 @@ fn meaning(spec: &Spec, given: &Given, arguments: Vec<OsString>) -> Result<Comma
         words.push(argument.string()?);
     }
     let calls = match spec.takes {
-        Takes::CallAndText => &words[..words.len().min(1)],
+        Takes::CallAndText | Takes::CallAndNumber => &words[..words.len().min(1)],
         Takes::Shell => &[],
         _ => &words[..],
     };
@@ -486,6 +526,7 @@ fn meaning(spec: &Spec, given: &Given, arguments: Vec<OsString>) -> Result<Comma
         "dial" => dial(given),
         "route-test" => ask(route_test(given)?),
         "say" | "context" => tell(name == "say", words),
+        "transfer" => transfer(given, words),
         "completions" => {
             let shell = Shell::ALL
                 .into_iter()
@@ -597,13 +638,63 @@ fn tell(say: bool, words: Vec<String>) -> Result<Command, Usage> {
         ));
     };
     if text == "-" {
-        return Ok(Command::TellFromStdin { say, call });
+        return Ok(Command::FromStdin(Lacking::Words { say, call }));
     }
     Ok(Command::Ask(vec![words_for(say, call, text)?]))
 }
 
+fn transfer(given: &Given, words: Vec<String>) -> Result<Command, Usage> {
+    let Ok([call, number]) = <[String; 2]>::try_from(words) else {
+        return usage("`transfer` takes a CALL and one NUMBER; - reads it from standard input");
+    };
+    let announce = given.text("announce")?;
+    let dash = |text: &str| text == "-";
+    let lacking = match (dash(&number), announce.as_deref().is_some_and(dash)) {
+        (true, true) => {
+            return usage("NUMBER and --announce cannot both come from standard input");
+        }
+        (true, false) => {
+            let announce = announce.map(Text);
+            announce.as_ref().map_or(Ok(()), fit_to_announce)?;
+            Lacking::Number { call, announce }
+        }
+        (false, true) => {
+            let number = Text(number);
+            fit_to_call(&number)?;
+            Lacking::Announcement { call, number }
+        }
+        (false, false) => {
+            let request = transfer_to(call, Text(number), announce.map(Text))?;
+            return Ok(Command::Ask(vec![request]));
+        }
+    };
+    Ok(Command::FromStdin(lacking))
+}
+
+fn transfer_to(call: String, number: Text, announce: Option<Text>) -> Result<Request, Usage> {
+    fit_to_call(&number)?;
+    announce.as_ref().map_or(Ok(()), fit_to_announce)?;
+    Ok(Request::Transfer {
+        call,
+        number,
+        announce,
+    })
+}
+
+fn fit_to_call(number: &Text) -> Result<(), Usage> {
+    match is_number(&number.0) {
+        true => Ok(()),
+        false => usage("NUMBER: write a number with its country, like +12025550123"),
+    }
+}
+
+fn fit_to_announce(text: &Text) -> Result<(), Usage> {
+    text.check()
+        .or_else(|what| usage(what.replace("`text`", "--announce")))
+}
+
 /// The request, if the words are fit for an agent.
-pub fn words_for(say: bool, call: String, text: String) -> Result<Request, Usage> {
+fn words_for(say: bool, call: String, text: String) -> Result<Request, Usage> {
     let text = Text(text);
     if let Err(what) = text.check() {
         return usage(what.replace("`text`", "the TEXT"));

@@ -5,7 +5,7 @@
 
 use crate::admin::{
     event::{Event, What},
-    protocol::{Drain, HungUp, Paused, Reloaded, Session, Sessions, Status, Told},
+    protocol::{Drain, HungUp, Paused, Reloaded, Session, Sessions, Status, Told, Transferring},
     routed::Routed,
 };
 
@@ -64,6 +64,7 @@ pub fn session(session: &Session) -> String {
         ("stream", clean(&session.stream_sid)),
         ("state", call_state(session)),
         ("agent", clean(&session.agent)),
+        ("route", session.route.as_deref().map_or("-".into(), clean)),
         ("from", clean(&session.from)),
         ("to", clean(&session.to)),
         ("started", clean(&session.started_at)),
@@ -78,6 +79,9 @@ pub fn session(session: &Session) -> String {
 fn call_state(session: &Session) -> String {
     let state = match session {
         Session { ending: true, .. } => "ending",
+        Session {
+            away: Some(why), ..
+        } => gone(why),
         Session { paused: true, .. } => "paused",
         Session {
             agent_connected: true,
@@ -88,6 +92,15 @@ fn call_state(session: &Session) -> String {
     match session.test {
         true => format!("{state} (test)"),
         false => state.to_owned(),
+    }
+}
+
+/// What a call does that is away.
+fn gone(why: &str) -> &'static str {
+    match why {
+        "digits" => "sounding keys",
+        "transfer" => "transferring",
+        _ => "away",
     }
 }
 
@@ -190,6 +203,10 @@ pub fn paused(paused: &Paused) -> String {
     format!("{}  {state}{already}\n", clean(&paused.call))
 }
 
+pub fn transferring(transferring: &Transferring) -> String {
+    format!("{}  transferring\n", clean(&transferring.call))
+}
+
 /// Every route that was looked at, and what the last has for the call.
 pub fn routed(routed: &Routed) -> String {
     let mut rows = vec![["ROUTE", "", "WHY"].map(String::from)];
@@ -271,6 +288,8 @@ pub fn event(event: &Event) -> String {
         What::BargeIn { .. } => "barge-in".into(),
         What::HangingUp { cause, .. } => format!("hanging up, {}", clean(cause)),
         What::GoodbyeWithdrawn { .. } => "goodbye withdrawn".into(),
+        What::Away { why, .. } => gone(why).into(),
+        What::Back { .. } => "back".into(),
         What::CallEnded {
             cause,
             duration_seconds,
@@ -341,6 +360,8 @@ mod tests {
             frames_dropped: 0,
             barge_ins: 1,
             test: false,
+            route: None,
+            away: None,
         }
     }
 
@@ -360,6 +381,40 @@ CA1   connecting  hume   +1            +61200000002  1h02m  1          0
 "
         );
         assert_eq!(sessions(&Sessions { sessions: vec![] }), "");
+    }
+
+    #[test]
+    fn a_call_that_is_away_says_what_for() {
+        let away = |why: &str, ending| {
+            let away = Some(why.into());
+            call_state(&Session {
+                away,
+                ending,
+                ..call("+1", 7)
+            })
+        };
+        assert_eq!(away("digits", false), "sounding keys");
+        assert_eq!(away("transfer", false), "transferring");
+        assert_eq!(away("lunch", false), "away");
+        assert_eq!(away("transfer", true), "ending");
+        let routed = Session {
+            route: Some("night".into()),
+            ..call("+1", 7)
+        };
+        assert!(session(&routed).contains("route:           night\n"));
+        let event = |what| {
+            event(&Event {
+                at: "2026-01-02T03:04:05.678Z".into(),
+                what,
+            })
+        };
+        let (call_sid, why) = ("CA1".to_owned(), "digits".to_owned());
+        let gone = event(What::Away {
+            call_sid: call_sid.clone(),
+            why,
+        });
+        assert!(gone.ends_with("  sounding keys\n"), "{gone}");
+        assert!(event(What::Back { call_sid }).ends_with("  back\n"));
     }
 
     #[test]

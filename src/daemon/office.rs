@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -26,17 +26,17 @@ use crate::{
     },
     agent::link::Tls,
     config::{
-        self, Certificate, Config, Credentials, Fallback, Problems,
+        self, Certificate, Config, Credentials, Fallback, Problems, ToolKind,
         args::RunArgs,
         certificate,
         changes::{self, Changes},
         credentials,
     },
-    http::{Front, Shared, ops::ConfigFacts, rehearsal::may_be_signed, tls::ServerTls},
+    http::{Front, Means, Shared, ops::ConfigFacts, rehearsal::may_be_signed, tls::ServerTls},
     metrics::Metrics,
     routing::{Picked, lookup::Lookup},
-    session::{caller::Screen, registry::Limits},
-    tools::Offer,
+    session::{caller::Screen, counting, registry::Limits},
+    tools::{Failure, Message, Offer, Runner, Sending},
     twilio::{CallSid, rest::Rest, signature},
 };
 
@@ -113,6 +113,7 @@ impl Office {
         set_level: SetLevel,
     ) -> anyhow::Result<Self> {
         let mut desk = desk(&config, &credentials, &shared, address.port())?;
+        shared.recorder.reopen(config.calls.record.as_deref());
         if let Some(door) = &door {
             told(&door.certificate);
             desk.certificate_expires = Some(door.certificate.expires);
@@ -161,6 +162,9 @@ impl Office {
         }
         self.shared.registry.set_limits(limits(&config));
         (self.set_level)(config.log.level);
+        // Even if it is the same file: it may have been rotated away.
+        let record = config.calls.record.as_deref();
+        self.shared.recorder.reopen(record);
         self.desks.send_replace(desk);
         *in_force = (config, credentials, door);
         let registry = &self.shared.registry;
@@ -327,6 +331,7 @@ fn desk(
     port: u16,
 ) -> anyhow::Result<Desk> {
     let rest = rest(config, credentials, &shared.tls)?;
+    let tools = tools(config, credentials, &rest, shared)?;
     let lookup = lookup(config, credentials, &shared.tls, &shared.metrics)?;
     let facts = ConfigFacts {
         port,
@@ -338,8 +343,11 @@ fn desk(
         front: Arc::new(Front::new(
             Arc::new(config.clone()),
             credentials,
-            rest,
-            lookup,
+            Means {
+                rest,
+                tools,
+                lookup,
+            },
             shared,
         )),
         facts: Arc::new(facts),
@@ -365,6 +373,46 @@ fn rest(config: &Config, credentials: &Credentials, tls: &Tls) -> anyhow::Result
         rest_tls,
     )
     .context("twilio.api_url")
+}
+
+fn tools(
+    config: &Config,
+    credentials: &Credentials,
+    rest: &Rest,
+    shared: &Shared,
+) -> anyhow::Result<Runner> {
+    let asks = |tool: &config::Tool| match &tool.kind {
+        ToolKind::Http(http) => http.url.starts_with("https://"),
+        ToolKind::Exec { .. } => false,
+    };
+    let tls = match config.tools.iter().any(asks) {
+        true => {
+            let shared = shared.tls.client_config().context("no TLS for tools")?;
+            Some(shared.as_ref().clone())
+        }
+        false => None,
+    };
+    let (rest, metrics) = (rest.clone(), shared.metrics.clone());
+    let send = move |message: Message| -> Sending {
+        let (rest, metrics) = (rest.clone(), metrics.clone());
+        Box::pin(async move {
+            let asked = Instant::now();
+            let Message {
+                to,
+                from,
+                body,
+                within,
+            } = &message;
+            let sent = rest.send_message(to, from, body, *within).await;
+            counting::rest(&metrics, asked.elapsed(), &sent);
+            sent.map(drop).map_err(|error| Failure {
+                error: "not-sent",
+                said: Some(error.about_message().to_owned()),
+            })
+        })
+    };
+    let (named, metrics) = (&credentials.named, shared.metrics.clone());
+    Ok(Runner::new(config, named, tls, Some(Arc::new(send)), metrics)?)
 }
 
 fn lookup(

@@ -17,10 +17,12 @@ use super::{
 use crate::{
     metrics::labels::{Endpoint, SocketRefused},
     session::{
-        driver, leg,
-        registry::{CallFacts, Claim, ClaimError},
+        driver,
+        leg::{self, Telephone},
+        registry::{CallFacts, Claim, ClaimError, Return},
     },
-    twilio::{CallSid, media, token::TokenError},
+    tools,
+    twilio::{CallSid, StreamSid, media, token::TokenError},
 };
 use futures_util::StreamExt;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
@@ -56,8 +58,6 @@ fn socket_config() -> WebSocketConfig {
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
 }
-
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Answers the upgrade; the call goes on in a task of its own.
 pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
@@ -128,7 +128,14 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
             WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(socket_config()))
                 .await;
         match Box::pin(whose(&carried, &mut socket)).await {
-            Ok(claim) => {
+            Ok(Whose::Back(way, stream)) => {
+                drop(unclaimed);
+                // Its call ended a moment ago: Twilio asks what follows.
+                if let Err(socket) = way.bring(socket, stream) {
+                    leg::close(socket, 1000).await;
+                }
+            }
+            Ok(Whose::New(claim)) => {
                 drop(unclaimed);
                 let call = call(&carried, claim, socket, stranger.peer);
                 drop(carried);
@@ -150,12 +157,7 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
         .expect("a constant response with a base64 header")
 }
 
-fn call(
-    front: &Front,
-    claim: Claim,
-    carrier: Socket,
-    peer: SocketAddr,
-) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
+fn call(front: &Arc<Front>, claim: Claim, carrier: Telephone, peer: SocketAddr) -> driver::Call {
     let rest = (!claim.view.test).then(|| front.rest.clone());
     let call = &claim.view.facts;
     let plan = front.plan(call.route.as_deref(), &call.to, &call.from);
@@ -163,6 +165,20 @@ fn call(
     let codec = front
         .agents
         .codec(plan.config_id.as_deref(), plan.persona(Some(&facts)));
+    let for_tools = Arc::new(tools::Facts {
+        call: call.call,
+        from: call.from.clone(),
+        to: call.to.clone(),
+        route: call.route.clone(),
+        agent: call.agent,
+        started: claim.view.started_at,
+        known: call.known.clone(),
+        test: claim.view.test,
+    });
+    let briefing = front
+        .lookup
+        .as_ref()
+        .map(|lookup| lookup.answer(&facts, &front.calls));
     driver::Call {
         claim,
         peer,
@@ -172,7 +188,12 @@ fn call(
         connect_timeout: front.agents.manner().connect_timeout,
         rest,
         settings: front.call_settings(&plan),
+        briefing,
+        tools: front.tools.clone(),
+        facts: for_tools,
+        guide: front.clone(),
         metrics: front.metrics.clone(),
+        recorder: Some(front.recorder.clone()),
     }
 }
 
@@ -281,8 +302,15 @@ fn refused(front: &Front, why: SocketRefused) {
     front.metrics.sockets_refused.of(why).inc();
 }
 
+/// Whom a media socket brings.
+enum Whose {
+    New(Claim),
+    /// A call that was away, and the stream it comes back with.
+    Back(Return, StreamSid),
+}
+
 /// Waits for `start` and takes the call that its token names.
-async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal> {
+async fn whose(front: &Arc<Front>, socket: &mut Telephone) -> Result<Whose, Refusal> {
     let start = timeout(START_DEADLINE, start(socket))
         .await
         .map_err(|_| Refusal::NoStart)??;
@@ -308,11 +336,16 @@ async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal
         known: connect::facts_of(parameters),
         token_expires_unix,
     };
+    if let Some(way) = front.registry.come_back(&facts) {
+        return Ok(Whose::Back(way, facts.stream));
+    }
     let claimed = front.registry.claim(facts, Instant::now());
-    claimed.map_err(|why| Refusal::Claim(call, why))
+    claimed
+        .map(Whose::New)
+        .map_err(|why| Refusal::Claim(call, why))
 }
 
-async fn start(socket: &mut Socket) -> Result<media::Start, Refusal> {
+async fn start(socket: &mut Telephone) -> Result<media::Start, Refusal> {
     let mut garbage = 0;
     loop {
         match socket.next().await {

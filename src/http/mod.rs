@@ -1,12 +1,13 @@
 //! What the two listeners serve.
 //!
-//! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed
-//! ([`signed`]; [`unsigned`] keeps count of the others), plus a bare health check; [`rehearsal`] says
-//! what a test call may have signed. The private one is for operators and monitors ([`ops`]).
+//! The public one is Twilio's: webhooks ([`voice`], and [`errand`] for calls that are away) and the media
+//! socket ([`media`], to which [`connect`] is the way), all signed ([`signed`]; [`unsigned`] keeps count of
+//! the others), plus a bare health check; [`rehearsal`] says what a test call may have signed. The private one is for operators and monitors ([`ops`]).
 //! [`listener`] keeps both from being held up, filled up or brought down by a client, and the public
 //! one speaks TLS by itself where there is no proxy ([`tls`]).
 
 pub mod connect;
+pub mod errand;
 pub mod listener;
 pub mod media;
 pub mod ops;
@@ -31,15 +32,17 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     agent::{Agents, link::Tls},
-    config::{Config, Credentials, HoldSound},
+    config::{Config, Credentials, HoldSound, NoAnswer},
     metrics::Metrics,
     routing::{Facts, Plan, Router, lookup::Lookup},
     session::{
         hold::{Sound, Waiting},
         machine::{self, NoInput},
         order::Words,
+        record::Recorder,
         registry::{CallFacts, Registry},
     },
+    tools::Runner,
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
 
@@ -53,6 +56,8 @@ pub struct Shared {
     pub calls: TaskTracker,
     pub tls: Arc<Tls>,
     pub metrics: Arc<Metrics>,
+    /// Of the calls that are over.
+    pub recorder: Arc<Recorder>,
     unclaimed: Arc<Semaphore>,
     unsigned: Arc<unsigned::Unsigned>,
 }
@@ -63,6 +68,7 @@ impl Shared {
             registry,
             calls: TaskTracker::new(),
             tls,
+            recorder: Recorder::new(metrics.clone()),
             metrics,
             unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
             unsigned: Arc::default(),
@@ -79,6 +85,7 @@ pub struct Front {
     pub calls: TaskTracker,
     pub router: Router,
     agents: Agents,
+    tools: Arc<Runner>,
     lookup: Option<Arc<Lookup>>,
     verifier: Verifier,
     minter: Minter,
@@ -86,22 +93,30 @@ pub struct Front {
     rest: Rest,
     tls: Arc<Tls>,
     metrics: Arc<Metrics>,
+    recorder: Arc<Recorder>,
     unclaimed: Arc<Semaphore>,
     unsigned: Arc<unsigned::Unsigned>,
+}
+
+/// What calls are carried with, and could not be set up under every config.
+pub struct Means {
+    pub rest: Rest,
+    pub tools: Runner,
+    pub lookup: Option<Lookup>,
 }
 
 impl Front {
     pub fn new(
         config: Arc<Config>,
         credentials: &Credentials,
-        rest: Rest,
-        lookup: Option<Lookup>,
+        means: Means,
         shared: &Shared,
     ) -> Self {
         Front {
             router: Router::new(&config),
-            lookup: lookup.map(Arc::new),
+            lookup: means.lookup.map(Arc::new),
             agents: Agents::new(&config, credentials),
+            tools: Arc::new(means.tools),
             verifier: Verifier::new(&credentials.twilio_auth_token)
                 .with_shared_key(credentials.twilio_shared_key.as_ref()),
             minter: Minter::new(&credentials.twilio_auth_token),
@@ -113,9 +128,10 @@ impl Front {
             config,
             registry: shared.registry.clone(),
             calls: shared.calls.clone(),
-            rest,
+            rest: means.rest,
             tls: shared.tls.clone(),
             metrics: shared.metrics.clone(),
+            recorder: shared.recorder.clone(),
             unclaimed: shared.unclaimed.clone(),
             unsigned: shared.unsigned.clone(),
         }
@@ -155,6 +171,14 @@ impl Front {
             words_interrupt: manner.words_interrupt,
             drain_goodbye: !calls.drain_goodbye.is_empty(),
             capabilities: self.agents.capabilities(),
+            tools: plan.catalogue.clone(),
+            keys: plan.keys.clone(),
+            ring: self.config.transfer.ring,
+            warm: self.config.transfer.warm,
+            no_answer: match &self.config.transfer.no_answer {
+                NoAnswer::Agent(words) => Some(Words(words.clone())),
+                NoAnswer::Say(_) => None,
+            },
         }
     }
 }

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use super::{
     Front,
     connect::connect,
+    errand,
     listener::{Body, Peer, respond},
     signed::signed_form,
 };
@@ -31,7 +32,7 @@ use crate::{
     },
     twilio::{
         CallSid, twiml,
-        webhook::{CallRequest, Direction},
+        webhook::{CallRequest, Direction, Form},
     },
 };
 
@@ -221,14 +222,8 @@ pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Res
             &front.config.calls.max_duration_farewell,
         )),
         Some(After::DrainGoodbye) => xml(twiml::say_and_hang_up(&front.config.calls.drain_goodbye)),
-        // Nobody goes on an errand yet.
-        Some(After::Errand(_)) => xml(twiml::hang_up()),
-        Some(After::Fallback) | None => {
-            let route = call.and_then(|call| front.registry.route_of(&call));
-            let field = |name| form.get(name).unwrap_or_default();
-            let plan = front.plan(route.as_deref(), field("To"), field("From"));
-            xml(met(&plan.fallback))
-        }
+        Some(After::Errand(on)) => xml(errand::again(front, &form, &on)),
+        Some(After::Fallback) | None => xml(fallback(front, &form)),
     }
 }
 
@@ -238,6 +233,8 @@ pub async fn status(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
+    errand::progress(front, &form);
+    // A callee's leg is a call that nobody here knows, and its end is nobody's.
     const OVER: [&str; 5] = ["completed", "busy", "no-answer", "failed", "canceled"];
     if let Some(call) = form
         .get("CallSid")
@@ -279,8 +276,17 @@ pub async fn stream(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
     xml(twiml::empty())
 }
 
+/// What a caller meets whose agent has failed, by the call's route.
+pub(super) fn fallback(front: &Front, form: &Form) -> String {
+    let field = |name| form.get(name).unwrap_or_default();
+    let call = field("CallSid").parse::<CallSid>().ok();
+    let route = call.and_then(|call| front.registry.route_of(&call));
+    let plan = front.plan(route.as_deref(), field("To"), field("From"));
+    met(&plan.fallback)
+}
+
 /// What a caller meets in place of an agent.
-fn met(fallback: &Fallback) -> String {
+pub(super) fn met(fallback: &Fallback) -> String {
     match fallback {
         Fallback::Say(text) => twiml::say_and_hang_up(text),
         Fallback::Dial(number) => twiml::dial(number),
@@ -290,7 +296,7 @@ fn met(fallback: &Fallback) -> String {
 
 /// TwiML. The connection ends with it: a proxy that kept it for later could lose the next webhook,
 /// which is the next caller, to our closing it for idleness at that very moment.
-fn xml(document: String) -> Response<Body> {
+pub(super) fn xml(document: String) -> Response<Body> {
     let mut response = respond(StatusCode::OK, "text/xml", document);
     response
         .headers_mut()

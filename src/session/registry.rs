@@ -4,14 +4,15 @@
 //! *ended* when that claim is dropped. One socket a call: a second claim for a live call is
 //! refused, and so is a token that has already opened a stream. Everything here is bounded: by
 //! `max_concurrent`, and by the lifetime of what is remembered. Locks are short and never held
-//! across an await. The register knows no socket; orders reach a call through its mailbox,
+//! across an await. The register holds no socket; it hands on the one with which a call comes back
+//! that was away. Orders reach a call through its mailbox,
 //! and every change is told to those who follow ([`news`](super::news)) in the step that makes it.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -21,7 +22,9 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use super::{
     caller::{Caller, Screen, Screened, canonical},
     cause::Cause,
-    news::{Followed, News, RING, Seen, Told},
+    errand::{Errand, Transferred},
+    leg::Telephone,
+    news::{Away, Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
 };
 use crate::twilio::{CallSid, StreamSid};
@@ -139,12 +142,16 @@ pub struct CallFacts {
 /// A live call as others may see it. Written by the call's own task only.
 pub struct View {
     pub facts: CallFacts,
+    /// The newest one.
+    stream: Mutex<StreamSid>,
     pub started: Instant,
     pub started_at: SystemTime,
     pub agent_connected: AtomicBool,
     pub ending: AtomicBool,
     /// Its agent listens and does not answer.
     pub paused: AtomicBool,
+    /// What it has left its agent for ([`View::away`]).
+    pub away: AtomicU8,
     /// Caller frames received and agent audio messages forwarded.
     pub frames_in: AtomicU64,
     pub audio_out: AtomicU64,
@@ -209,6 +216,43 @@ struct Live {
     orders: mpsc::Sender<Letter>,
     /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
     after: Option<After>,
+    /// Open while the call is away: where a new media socket is handed in.
+    door: Option<oneshot::Sender<Arrival>>,
+    /// Of the newest token that opened a stream.
+    token_expires_unix: u64,
+    /// How far the callee of the transfer has come that it is away for.
+    callee: Callee,
+}
+
+/// How far a callee has come who is asked before they are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Callee {
+    #[default]
+    Absent,
+    /// They have answered and hear who is calling.
+    Asked,
+    /// They take the call: whatever Twilio says later, the transfer has succeeded.
+    Accepted,
+}
+
+/// The media socket with which a call comes back.
+pub struct Arrival {
+    pub socket: Telephone,
+    pub stream: StreamSid,
+}
+
+/// The way to a call that is away.
+pub struct Return {
+    pub view: Arc<View>,
+    door: oneshot::Sender<Arrival>,
+}
+
+impl Return {
+    /// Hands the socket to its call; gives it back when that has ended meanwhile.
+    pub fn bring(self, socket: Telephone, stream: StreamSid) -> Result<(), Telephone> {
+        let arrival = Arrival { socket, stream };
+        self.door.send(arrival).map_err(|arrival| arrival.socket)
+    }
 }
 
 #[derive(Default)]
@@ -408,13 +452,16 @@ impl Registry {
             .map(|until| *until = now)
             .is_some();
         let (orders, mailbox) = mpsc::channel(MAILBOX + RESERVED);
+        let token_expires_unix = facts.token_expires_unix;
         let view = Arc::new(View {
+            stream: Mutex::new(facts.stream.clone()),
             facts,
             started: now,
             started_at: SystemTime::now(),
             agent_connected: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            away: AtomicU8::new(0),
             carrier_waits: AtomicBool::new(false),
             agent_waits: AtomicBool::new(false),
             carrier_queued: AtomicUsize::new(0),
@@ -432,6 +479,9 @@ impl Registry {
                 view: view.clone(),
                 orders,
                 after: None,
+                door: None,
+                token_expires_unix,
+                callee: Callee::Absent,
             },
         );
         self.publish(&inner, Some(call), || News::Started(view.clone()));
@@ -444,12 +494,74 @@ impl Registry {
         })
     }
 
+    /// A media socket with a valid token for a call that is away: the way to it. Whoever comes with the
+    /// token of an earlier stream is not it.
+    pub fn come_back(&self, facts: &CallFacts) -> Option<Return> {
+        let mut inner = self.lock();
+        let live = inner.live.get_mut(&facts.call)?;
+        // Two tokens of one second are told apart by nobody.
+        if facts.token_expires_unix < live.token_expires_unix {
+            return None;
+        }
+        let door = live.door.take()?;
+        live.token_expires_unix = facts.token_expires_unix;
+        Some(Return {
+            view: live.view.clone(),
+            door,
+        })
+    }
+
     /// What `/voice/after` should answer for a call, if this instance carried it.
     pub fn after(&self, call: &CallSid) -> Option<After> {
         let inner = self.lock();
         match inner.live.get(call) {
             Some(live) => live.after.clone(),
             None => inner.ended.get(call).map(|ended| ended.after.clone()),
+        }
+    }
+
+    /// What a live call is away for.
+    pub fn errand(&self, call: &CallSid) -> Option<Errand> {
+        match self.lock().live.get(call)?.after.as_ref()? {
+            After::Errand(errand) => Some(errand.clone()),
+            _ => None,
+        }
+    }
+
+    /// What is known of a live call.
+    pub fn facts(&self, call: &CallSid) -> Option<CallFacts> {
+        Some(self.lock().live.get(call)?.view.facts.clone())
+    }
+
+    /// How far the callee of a live call's transfer has come.
+    pub fn callee(&self, call: &CallSid) -> Callee {
+        let inner = self.lock();
+        inner
+            .live
+            .get(call)
+            .map(|live| live.callee)
+            .unwrap_or_default()
+    }
+
+    /// Remembers it until the call's next errand.
+    pub fn set_callee(&self, call: &CallSid, callee: Callee) {
+        if let Some(live) = self.lock().live.get_mut(call) {
+            live.callee = callee;
+        }
+    }
+
+    /// Tells a live call what has become of its transfer. It is Twilio's word, as with
+    /// [`call_over`](Registry::call_over): nobody waits for an answer, and operators' orders leave room.
+    pub fn transferred(&self, call: &CallSid, what: Transferred) {
+        let inner = self.lock();
+        if let Some(live) = inner.live.get(call)
+            && live.orders.capacity() > LAST
+        {
+            // What does not fit now has been said twice already.
+            _ = live.orders.try_send(Letter {
+                order: Order::Transferred(what),
+                reply: None,
+            });
         }
     }
 
@@ -611,7 +723,8 @@ impl Registry {
 
     /// Twilio says that a call is over, or (unless `caller_left`) that its stream is. One that waits for
     /// its media socket is forgotten; a live one is told, and what becomes of that is its own affair.
-    /// Of a `stream` only the call that it carries is told.
+    /// Of a `stream` only the call that it carries is told, and none that goes on an errand: its stream
+    /// ends by that, and to be told so late would be to lose the one with which it comes back.
     pub fn call_over(&self, call: &CallSid, stream: Option<&str>, caller_left: bool) {
         let mut inner = self.lock();
         if stream.is_none() && inner.admitted.remove(call).is_some() {
@@ -620,7 +733,10 @@ impl Registry {
         let Some(live) = inner.live.get(call) else {
             return;
         };
-        let theirs = |stream: &str| stream == live.view.facts.stream.as_str();
+        if !caller_left && matches!(live.after, Some(After::Errand(_))) {
+            return;
+        }
+        let theirs = |stream: &str| stream == live.view.stream().as_str();
         if stream.is_none_or(theirs) && live.orders.capacity() > LAST {
             // What does not fit now has been said twice already; a call that ends has no use for it.
             _ = live.orders.try_send(Letter {
@@ -704,11 +820,21 @@ impl Claim {
     pub fn decide(&self, after: After) {
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.after = Some(after);
+            live.callee = Callee::Absent;
         }
     }
 }
 
 impl Claim {
+    /// From now on another media socket may come for this call, once.
+    pub fn open_door(&self) -> oneshot::Receiver<Arrival> {
+        let (door, arrival) = oneshot::channel();
+        if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
+            live.door = Some(door);
+        }
+        arrival
+    }
+
     /// Enters a change in the view and tells those who follow.
     pub fn tell(&self, news: News) {
         let inner = self.registry.lock();
@@ -728,17 +854,15 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let call = self.view.facts.call;
         let mut inner = self.registry.lock();
-        let after = inner
-            .live
-            .remove(&call)
-            .and_then(|live| live.after)
-            .unwrap_or(After::Fallback);
+        let live = inner.live.remove(&call);
+        let token_expires_unix = live.as_ref().map_or(0, |live| live.token_expires_unix);
+        let after = live.and_then(|live| live.after).unwrap_or(After::Fallback);
         let lifetime = self.registry.limits().admission_lifetime + ENDED_MARGIN;
         let ended = Ended {
             until: Instant::now() + lifetime,
             after,
             route: self.view.facts.route.clone(),
-            token_expires_unix: self.view.facts.token_expires_unix,
+            token_expires_unix,
         };
         inner.ended.insert(call, ended);
         self.registry.publish(&inner, Some(call), || News::Ended {
@@ -751,8 +875,29 @@ impl Drop for Claim {
 }
 
 impl View {
+    /// The media stream that carries it, or carried it last.
+    pub fn stream(&self) -> StreamSid {
+        let stream = self.stream.lock();
+        stream
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
+    }
+
+    pub(super) fn set_stream(&self, stream: StreamSid) {
+        let mut held = self
+            .stream
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        *held = stream;
+    }
+
     pub fn agent_connected(&self) -> bool {
         self.agent_connected.load(Relaxed)
+    }
+
+    /// What it has left its agent for.
+    pub fn away(&self) -> Option<Away> {
+        Away::of(self.away.load(Relaxed))
     }
 }
 

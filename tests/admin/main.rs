@@ -162,7 +162,7 @@ impl Daemon {
             from: "+61400000001".into(),
             to: "+61200000002".into(),
             agent: "hume",
-            route: None,
+            route: Some("night".into()),
             known: Default::default(),
             token_expires_unix: 0,
         };
@@ -339,6 +339,7 @@ async fn an_operator_looks_around() {
         "agentConnected": true, "from": "+61400000001", "to": "+61200000002",
         "startedAt": shown["startedAt"], "durationSeconds": shown["durationSeconds"],
         "ending": false, "paused": false, "framesIn": 0, "audioOut": 0, "framesDropped": 0, "bargeIns": 3, "test": false,
+        "route": "night", "away": null,
     });
     assert_eq!(shown, expected);
     let table = daemon.ctl(&["sessions"]).await.out;
@@ -577,7 +578,7 @@ async fn what_is_not_a_request_is_refused_and_the_next_one_served() {
     for (line, code) in [
         ("hello", "bad-request"),
         (r#"{"protocol":1,"op":"status","x":1}"#, "bad-request"),
-        (r#"{"protocol":1,"op":"transfer"}"#, "unknown-op"),
+        (r#"{"protocol":1,"op":"fly"}"#, "unknown-op"),
         (r#"{"protocol":2,"op":"status"}"#, "protocol-mismatch"),
         (r#"{"protocol":1,"op":"show","call":"CA"}"#, "no-such-call"),
     ] {
@@ -585,7 +586,7 @@ async fn what_is_not_a_request_is_refused_and_the_next_one_served() {
         assert_eq!(reply["error"]["code"], code, "{reply}");
         assert!(!reply["error"]["message"].as_str().unwrap().is_empty());
     }
-    let unknown = raw.ask(r#"{"protocol":1,"op":"transfer"}"#).await;
+    let unknown = raw.ask(r#"{"protocol":1,"op":"fly"}"#).await;
     let words = unknown["error"]["message"].as_str().unwrap();
     assert!(words.contains(env!("CARGO_PKG_VERSION")), "{words}");
     // Two at once, in pieces, with a blank line between, the last without a newline.
