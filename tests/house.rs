@@ -29,6 +29,7 @@ const RULES: &[Rule] = &[
             "twilio",
             "agent",
             "http::unsigned",
+            "routing",
             "session::machine",
             "session::budget",
             "session::goodbye",
@@ -44,11 +45,13 @@ const RULES: &[Rule] = &[
             "tools",
             "admin::protocol",
             "admin::event",
+            "admin::routed",
             "admin::framing",
         ],
         except: &[
             "twilio::rest",
             "agent::link",
+            "routing::lookup",
             "tools::run",
             "tools::builtin",
             "tools::http",
@@ -73,9 +76,26 @@ const RULES: &[Rule] = &[
             "SystemTime::now",
             "crate::twilio::rest",
             "crate::agent::link",
+            "crate::routing::lookup",
             "crate::session::driver",
             "crate::session::registry",
             "crate::metrics",
+        ],
+        allowed: &[],
+    },
+    Rule {
+        why: "which route a call takes is decided before there is a call, and asked about where there is none",
+        rooms: &["routing"],
+        except: &[],
+        never: &[
+            "crate::audio",
+            "crate::http",
+            "crate::admin",
+            "crate::ctl",
+            "crate::sim",
+            "crate::session::driver",
+            "crate::session::machine",
+            "crate::session::registry",
         ],
         allowed: &[],
     },
@@ -151,7 +171,13 @@ const RULES: &[Rule] = &[
         why: "a call does not know who let it in, nor who watches it",
         rooms: &["session"],
         except: &[],
-        never: &["crate::http", "crate::admin", "crate::ctl", "crate::sim"],
+        never: &[
+            "crate::routing",
+            "crate::http",
+            "crate::admin",
+            "crate::ctl",
+            "crate::sim",
+        ],
         allowed: &[],
     },
     Rule {
@@ -212,6 +238,7 @@ const RULES: &[Rule] = &[
             "ctl",
             "admin::protocol",
             "admin::event",
+            "admin::routed",
             "admin::framing",
             "admin::client",
         ],
@@ -254,7 +281,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "the far ends have codecs of their own; only who listens to recordings shares the bridge's",
-        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech"],
+        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech", "sim::web"],
         except: &[],
         never: &["crate::audio"],
         allowed: &[],
@@ -291,6 +318,7 @@ const RULES: &[Rule] = &[
             "crate::sim::phone",
             "crate::sim::evi",
             "crate::sim::rest",
+            "crate::sim::web",
         ],
         allowed: &[],
     },
@@ -346,7 +374,7 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a check is a program of its own beside the daemon: nothing is built on it",
         rooms: &[
-            "", "audio", "twilio", "agent", "session", "tools", "http", "metrics", "admin",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
             "config", "ctl", "sim",
         ],
         except: &["bin", "daemon", "check"],
@@ -418,7 +446,7 @@ const RULES: &[Rule] = &[
     Rule {
         why: "daemon puts everything together; whoever needed it would be in a circle",
         rooms: &[
-            "", "audio", "twilio", "agent", "session", "tools", "http", "metrics", "admin",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
             "config", "ctl", "sim", "check",
         ],
         except: &["bin", "daemon"],
@@ -428,7 +456,9 @@ const RULES: &[Rule] = &[
 ];
 
 /// Above the seam nobody says a vendor's name: what is written there holds for the next agent too.
-const NEUTRAL: &[&str] = &["session", "http", "metrics", "daemon", "admin", "check"];
+const NEUTRAL: &[&str] = &[
+    "routing", "session", "http", "metrics", "daemon", "admin", "check",
+];
 const VENDOR: &[&str] = &["hume", "evi"];
 /// Module and word: names that monitoring has known since before there was a second agent.
 const KNOWN_NAMES: &[(&str, &str)] = &[

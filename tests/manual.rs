@@ -56,6 +56,7 @@ fn the_ranges_are_those_that_the_config_takes() {
             let value = match unit {
                 Unit::None => amount.to_string(),
                 Unit::Milliseconds => format!("\"{amount}ms\""),
+                Unit::Bytes => format!("\"{amount}B\""),
             };
             one_key(&item.key, &value).is_ok()
         };
@@ -202,7 +203,7 @@ fn items_of(page: &str) -> Vec<Item> {
     for line in keys.lines() {
         if let Some(name) = line.strip_prefix(".Ss ") {
             section = match name.strip_prefix('[') {
-                Some(name) => format!("{}.", name.trim_end_matches(r"]\&")),
+                Some(name) => format!("{}.", name.trim_matches(['[', ']', '\\', '&'])),
                 None => String::new(),
             };
             continue;
@@ -262,20 +263,27 @@ fn plain(line: &str) -> String {
         .join(" ")
 }
 
-/// Every key of the shipped example; commented out are those without default.
+/// Every key of the shipped example; commented out are those without default, but for what has only
+/// a # before it, in sections that are examples as a whole.
 fn example() -> Vec<(String, Option<String>)> {
     let mut section = String::new();
-    let mut keys = Vec::new();
+    let mut keys: Vec<(String, Option<String>)> = Vec::new();
     for line in EXAMPLE.lines() {
-        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            section = format!("{name}.");
+        let shown = line.strip_prefix("# ");
+        let live = shown.unwrap_or(line.strip_prefix('#').unwrap_or(line));
+        if let Some(name) = live.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            section = format!("{}.", name.trim_matches(['[', ']']));
         }
-        let live = line.strip_prefix("# ").unwrap_or(line);
         if let Some((key, value)) = live.split_once(" = ")
             && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         {
-            let default = (live == line && key != REQUIRED).then(|| value.to_owned());
-            keys.push((format!("{section}{key}"), default));
+            let key = format!("{section}{key}");
+            // There is a second tool, of the other kind.
+            if keys.iter().any(|(known, _)| *known == key) {
+                continue;
+            }
+            let default = (shown.is_none() && key != REQUIRED).then(|| value.to_owned());
+            keys.push((key, default));
         }
     }
     keys
@@ -285,9 +293,10 @@ fn example() -> Vec<(String, Option<String>)> {
 enum Unit {
     None,
     Milliseconds,
+    Bytes,
 }
 
-/// `10`, `10ms`, `2h`.
+/// `10`, `10ms`, `2h`, `16KiB`.
 fn quantity(text: &str) -> Option<(i64, Unit)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -297,6 +306,7 @@ fn quantity(text: &str) -> Option<(i64, Unit)> {
         "s" => (1000, Unit::Milliseconds),
         "m" => (60_000, Unit::Milliseconds),
         "h" => (3_600_000, Unit::Milliseconds),
+        "KiB" => (1024, Unit::Bytes),
         _ => return None,
     };
     Some((number.parse::<i64>().ok()? * size, unit))
@@ -316,7 +326,14 @@ fn range(body: &str) -> Option<(String, String)> {
 
 fn one_key(key: &str, value: &str) -> Result<Config, Problems> {
     let (section, key) = key.split_once('.').expect("in a section");
-    parse(&format!("{URL}[{section}]\n{key} = {value}\n"))
+    let header = match section {
+        "tool" => {
+            "[[tool]]\nname = 'x'\ndescription = 'x'\nkind = 'http'\nurl = 'https://x.example.com'"
+        }
+        "route" => "[[route]]",
+        section => &format!("[{section}]"),
+    };
+    parse(&format!("{URL}{header}\n{key} = {value}\n"))
 }
 
 fn parse(text: &str) -> Result<Config, Problems> {

@@ -35,7 +35,7 @@ impl fmt::Debug for CallerPrefix {
 
 impl CallerPrefix {
     /// Whether every caller that `other` is about is one of ours.
-    fn covers(&self, other: &CallerPrefix) -> bool {
+    pub(super) fn covers(&self, other: &CallerPrefix) -> bool {
         match (self, other) {
             (CallerPrefix::Withheld, CallerPrefix::Withheld) => true,
             (CallerPrefix::Begins(ours), CallerPrefix::Begins(theirs)) => theirs.starts_with(ours),
@@ -82,7 +82,8 @@ pub(super) fn callers(value: &DeValue<'_>) -> Checked<Vec<CallerPrefix>> {
     Ok(entries)
 }
 
-fn entry(text: &str) -> Checked<CallerPrefix> {
+/// One entry.
+pub(super) fn entry(text: &str) -> Checked<CallerPrefix> {
     let complain = |what: &str, mend: &str| {
         Err(Complaint {
             what: what.to_owned(),

@@ -24,7 +24,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{Config, PemFile, Problem, Problems, credentials::shell_word};
+use super::{Config, PemFile, Problem, Problems, problem::shell_word};
 
 /// A chain of four with every extension there is has some 10 KiB.
 const MOST_BYTES: u64 = 256 * 1024;

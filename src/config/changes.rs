@@ -1,4 +1,5 @@
-//! What a new config changes, key by key, and which of it a running daemon can take.
+//! What a new config changes, key by key, and which of it a running daemon can take. Routes, tools and
+//! the lookup are compared as wholes.
 //!
 //! Sockets are bound once and the log's target is opened once: those keys need a restart. Everything
 //! else is taken for the calls to come; live calls keep the config they began with.
@@ -61,6 +62,8 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "twilio.api_url": twilio.api_url,
         "twilio.validate_signatures": twilio.validate_signatures,
         "agent.default": agent.default,
+        "agent.tools": agent.tools,
+        "agent.variables": agent.variables,
         "hume.url": hume.url,
         "hume.config_id": hume.config_id,
         "hume.ping_interval": hume.ping_interval,
@@ -89,6 +92,23 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "calls.drain_answer": calls.drain_answer,
         "calls.drain_goodbye": calls.drain_goodbye,
         "calls.fallback": calls.fallback,
+        "calls.record": calls.record,
+        "keys.words": keys.words,
+        "keys.end": keys.end,
+        "keys.count": keys.count,
+        "keys.timeout": keys.timeout,
+        "keys.actions": keys.actions,
+        "transfer.numbers": transfer.numbers,
+        "transfer.warm": transfer.warm,
+        "transfer.ring": transfer.ring,
+        "transfer.no_answer": transfer.no_answer,
+        "transfer.caller_id": transfer.caller_id,
+        "sms.numbers": sms.numbers,
+        "sms.to_caller": sms.to_caller,
+        "sms.from": sms.from,
+        "lookup": lookup,
+        "route": routes,
+        "tool": tools,
         "credentials.file": credentials_file,
     }
     needs_restart! {
@@ -122,6 +142,8 @@ mod tests {
         validate_signatures = false
         [agent]
         default = "hume"
+        tools = ["hang_up"]
+        variables = { other = true }
         [hume]
         url = "wss://other.example.com/chat"
         config_id = "other"
@@ -152,6 +174,32 @@ mod tests {
         drain_answer = "busy"
         drain_goodbye = "Goodbye."
         fallback = { hangup = true }
+        record = "/var/log/other.jsonl"
+        [keys]
+        words = ""
+        end = "*"
+        count = 4
+        timeout = "1s"
+        actions = { "0" = { hangup = true } }
+        [transfer]
+        numbers = ["+15557654321"]
+        warm = true
+        ring = "10s"
+        no_answer = { say = "Nobody is there." }
+        caller_id = "+15557654321"
+        [sms]
+        numbers = ["+15557654321"]
+        to_caller = true
+        from = "+15557654321"
+        [lookup]
+        url = "https://other.example.com/caller"
+        [[route]]
+        to = "+15557654321"
+        [[tool]]
+        name = "other"
+        description = "Other."
+        kind = "http"
+        url = "https://other.example.com/tool"
         [credentials]
         file = "/etc/other.json"
         [log]
@@ -172,12 +220,17 @@ mod tests {
         let mut seen: Vec<_> = changes.taken.iter().chain(&changes.need_restart).collect();
         seen.sort();
         // There is only one agent to choose so far.
-        let mut known: Vec<_> = known_keys()
-            .iter()
+        let keys = known_keys().iter();
+        let mut known: Vec<_> = keys
             .filter(|key| **key != "agent.default")
+            .map(|key| match key.split_once('.') {
+                Some((section @ ("lookup" | "route" | "tool"), _)) => section,
+                _ => key,
+            })
             .collect();
         known.sort();
-        assert_eq!(seen, known);
+        known.dedup();
+        assert_eq!(seen.into_iter().copied().collect::<Vec<_>>(), known);
     }
 
     #[test]

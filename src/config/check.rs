@@ -19,7 +19,8 @@ use super::{
     PemFile, PublicUrl,
     duration::{self, NotADuration},
     problem::harmless,
-    suggest,
+    secret::names_a_secret,
+    size, suggest,
 };
 
 /// The half of a problem that a value can know.
@@ -31,7 +32,7 @@ pub(super) struct Complaint {
 
 pub(super) type Checked<T> = Result<T, Complaint>;
 
-fn complain<T>(what: impl Into<String>, mend: impl Into<String>) -> Checked<T> {
+pub(super) fn complain<T>(what: impl Into<String>, mend: impl Into<String>) -> Checked<T> {
     Err(Complaint {
         what: what.into(),
         mend: mend.into(),
@@ -116,6 +117,29 @@ pub(super) fn duration(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Check
     }
 }
 
+/// The bounds are bytes.
+pub(super) fn size(value: &DeValue<'_>, range: RangeInclusive<usize>) -> Checked<usize> {
+    const FORM: &str = r#"write a whole number and a unit, as in "512B" or "64KiB""#;
+    let text = match value {
+        DeValue::Integer(_) | DeValue::Float(_) => {
+            return complain("is a number without a unit", FORM);
+        }
+        _ => text(value)?,
+    };
+    match size::parse(text) {
+        Some(bytes) if range.contains(&bytes) => Ok(bytes),
+        Some(bytes) => complain(
+            format!("{} is out of range", size::write(bytes)),
+            format!(
+                "write from \"{}\" to \"{}\"",
+                size::write(*range.start()),
+                size::write(*range.end())
+            ),
+        ),
+        None => complain("is not a size", FORM),
+    }
+}
+
 /// The same, or "0s" for never.
 pub(super) fn duration_or_never(
     value: &DeValue<'_>,
@@ -189,6 +213,18 @@ pub(super) fn listen(value: &DeValue<'_>, host: Ipv4Addr) -> Checked<SocketAddr>
 /// A URL with a host and perhaps a path, and nothing in it that could be a secret. Plain text
 /// is for loopback only.
 fn far_end(text: &str, secure: &str, plain: &str) -> Checked<Url> {
+    let url = service(text, secure, plain)?;
+    if url.query().is_some() {
+        return complain(
+            "has a query",
+            "remove everything from the ?; keys go into the credentials",
+        );
+    }
+    Ok(url)
+}
+
+/// The same, perhaps with a query.
+fn service(text: &str, secure: &str, plain: &str) -> Checked<Url> {
     let start = format!("write it as {secure}://HOST/PATH");
     if text.is_empty() {
         return complain("is empty", start);
@@ -214,12 +250,6 @@ fn far_end(text: &str, secure: &str, plain: &str) -> Checked<Url> {
         return complain(
             "has a user or a password in it",
             "remove everything between // and @; secrets go into the credentials",
-        );
-    }
-    if url.query().is_some() {
-        return complain(
-            "has a query",
-            "remove everything from the ?; keys go into the credentials",
         );
     }
     if url.fragment().is_some() {
@@ -297,6 +327,26 @@ pub(super) fn api_url(text: &str) -> Checked<String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
+/// A service of the operator's own: what is asked of it, and nothing that depends on a call.
+pub(super) fn service_url(text: &str) -> Checked<String> {
+    if text.contains(['{', '}']) {
+        return complain(
+            "has { or } in it",
+            "remove them: nothing is put into a URL; what is known of the call, and a tool's \
+             arguments, are in the request's body",
+        );
+    }
+    let url = service(text, "https", "http")?;
+    if url.query_pairs().any(|(name, _)| names_a_secret(&name)) {
+        return complain(
+            "has a secret in its query",
+            "remove it; a header may have it, as in headers = { Authorization = \"Bearer \
+             {credential:NAME}\" }",
+        );
+    }
+    Ok(text.to_owned())
+}
+
 /// A WebSocket far end. No query, so no key can be in it.
 pub(super) fn websocket_url(text: &str) -> Checked<String> {
     far_end(text, "wss", "ws")?;
@@ -347,6 +397,57 @@ pub(super) fn secret(text: &str) -> Checked<()> {
             "write the value alone, on one line",
         ),
     }
+}
+
+/// What people and logs know something of the operator's by: a route, somebody to be transferred to.
+pub(super) fn label(text: &str) -> Checked<String> {
+    const MOST: usize = 64;
+    let fits = (1..=MOST).contains(&text.len())
+        && text.trim() == text
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-' | b'_' | b'.'));
+    if !fits {
+        return complain(
+            "is not a name",
+            format!("write 1 to {MOST} letters, digits, spaces, -, _ and ."),
+        );
+    }
+    // It goes where telephone numbers do not: into logs, and to the agent.
+    let digits = text.split(|c: char| c.is_ascii_alphabetic());
+    if digits
+        .into_iter()
+        .any(|run| run.bytes().filter(u8::is_ascii_digit).count() >= 6)
+    {
+        return complain(
+            "looks like a telephone number",
+            "write a word: names stand in logs, and numbers do not",
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// Words for an agent or a caller in which some names in braces stand for what is known only then.
+pub(super) fn words(text: &str, names: &[&str]) -> Checked<String> {
+    let text = spoken(text)?;
+    let mut rest = text.as_str();
+    while let Some((_, after)) = rest.split_once('{') {
+        let Some((name, behind)) = after.split_once('}') else {
+            break;
+        };
+        if !names.contains(&name) && harmless(name) {
+            let mend = match suggest::nearest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean {{{near}}}?"),
+                None => format!(
+                    "remove it; what is known here is {{{}}}",
+                    names.join("}, {")
+                ),
+            };
+            return complain(format!("has {{{name}}}, which stands for nothing"), mend);
+        }
+        rest = behind;
+    }
+    Ok(text)
 }
 
 /// An identifier that is only handed on.

@@ -1,24 +1,25 @@
 //! The secrets, found and checked.
 //!
 //! They come from exactly one place, the first that is named: `--credentials FILE`, `[credentials]
-//! file`, systemd's `$CREDENTIALS_DIRECTORY`. A file is JSON with the keys of [`KEYS`] or the names
-//! they had in the Node.js predecessor; a directory has one secret a file, or `credentials.json`,
+//! file`, systemd's `$CREDENTIALS_DIRECTORY`. A file is JSON with the keys of [`OWN`] or the names
+//! they had in the Node.js predecessor, and those that tools and the lookup name; a directory has one secret a file, or `credentials.json`,
 //! each also by the name that systemd gives it when the unit loads a whole directory.
 //! A file that other users of the machine may read or write is refused. All that is missing or
 //! wrong is reported at once. No value is ever repeated in a message, and no type here prints one.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt,
     fs::{self, File},
     io::{ErrorKind, Read as _},
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
 use serde_json::error::Category;
 
-use super::{AgentKind, Config, Problem, Problems, Secret, check};
+use super::{AgentKind, Config, Problem, Problems, Secret, ToolKind, check, problem::shell_word};
 
 /// What the configured agent and Twilio need.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,11 +32,13 @@ pub struct Credentials {
     pub twilio_phone_number: Option<String>,
     /// For webhooks that Twilio signs with SHA-256; most accounts have none.
     pub twilio_shared_key: Option<Secret>,
+    /// Those that tools and the lookup name, all of them.
+    pub named: BTreeMap<String, Secret>,
 }
 
 impl Credentials {
     /// The names of what there is, never the values.
-    pub fn found(&self) -> Vec<&'static str> {
+    pub fn found(&self) -> Vec<String> {
         let optional = [
             (PHONE_NUMBER, self.twilio_phone_number.is_some()),
             (SHARED_KEY, self.twilio_shared_key.is_some()),
@@ -44,7 +47,8 @@ impl Credentials {
         [HUME_API_KEY, ACCOUNT_SID, AUTH_TOKEN]
             .into_iter()
             .chain(optional.map(|(key, _)| *key))
-            .map(|key| KEYS[key].json)
+            .map(|key| OWN[key].json.to_owned())
+            .chain(self.named.keys().map(|name| in_json(name)))
             .collect()
     }
 }
@@ -60,12 +64,13 @@ impl fmt::Debug for Credentials {
                 &self.twilio_phone_number.as_ref().map(|_| ".."),
             )
             .field("twilio_shared_key", &self.twilio_shared_key)
+            .field("named", &self.named)
             .finish()
     }
 }
 
-/// One credential by all its names.
-struct Key {
+/// One of the bridge's own credentials by all its names.
+struct Own {
     json: &'static str,
     /// What the predecessor called it.
     alias: Option<&'static str>,
@@ -79,33 +84,84 @@ const AUTH_TOKEN: usize = 2;
 const PHONE_NUMBER: usize = 3;
 const SHARED_KEY: usize = 4;
 
-const KEYS: [Key; 5] = [
-    Key {
+const OWN: [Own; 5] = [
+    Own {
         json: "hume_api_key",
         alias: None,
         file: "hume-api-key",
     },
-    Key {
+    Own {
         json: "twilio_account_sid",
         alias: Some("twilio_au_account_sid"),
         file: "twilio-account-sid",
     },
-    Key {
+    Own {
         json: "twilio_auth_token",
         alias: Some("twilio_au_auth_token"),
         file: "twilio-auth-token",
     },
-    Key {
+    Own {
         json: "twilio_phone_number",
         alias: Some("twilio_au_phone_number"),
         file: "twilio-phone-number",
     },
-    Key {
+    Own {
         json: "twilio_shared_key",
         alias: None,
         file: "twilio-shared-key",
     },
 ];
+
+/// What a credential that the operator has named goes by in JSON; as it is, too.
+fn in_json(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// Whether a name, as a file has it, is that of one of the bridge's own.
+pub(super) fn is_own(name: &str) -> bool {
+    let json = in_json(name);
+    OWN.iter()
+        .any(|own| own.json == json || own.alias == Some(&json))
+}
+
+/// The names of all that the tools and the lookup need, each once.
+fn needed(config: &Config) -> BTreeSet<&str> {
+    let tools = config.tools.iter().filter_map(|tool| match &tool.kind {
+        ToolKind::Http(http) => Some((&http.headers, &http.sign_with)),
+        ToolKind::Exec { .. } => None,
+    });
+    let lookup = config.lookup.iter();
+    let lookup = lookup.map(|lookup| (&lookup.headers, &lookup.sign_with));
+    tools
+        .chain(lookup)
+        .flat_map(|(headers, sign_with)| {
+            let in_headers = headers.values().flat_map(|value| value.credentials());
+            in_headers.chain(sign_with.as_deref())
+        })
+        .collect()
+}
+
+/// What is looked for.
+struct Key {
+    json: String,
+    alias: Option<String>,
+    file: String,
+}
+
+/// The bridge's own first, in their order.
+fn keys(config: &Config) -> Vec<Key> {
+    let own = OWN.iter().map(|own| Key {
+        json: own.json.to_owned(),
+        alias: own.alias.map(str::to_owned),
+        file: own.file.to_owned(),
+    });
+    let named = needed(config).into_iter().map(|name| Key {
+        json: in_json(name),
+        alias: Some(name.to_owned()),
+        file: name.to_owned(),
+    });
+    own.chain(named).collect()
+}
 
 /// In a directory: all of them in one.
 const JSON_FILE: &str = "credentials.json";
@@ -146,7 +202,7 @@ pub fn find(
     config: &Config,
     directory: Option<&Path>,
 ) -> Result<Credentials, Problems> {
-    let mut search = Search::default();
+    let mut search = Search::new(config);
     let place = match place(cli, config, directory) {
         Some(Place::File(file)) => {
             search.json(file);
@@ -175,17 +231,21 @@ pub fn find(
     )
 }
 
-fn required(config: &Config) -> impl Iterator<Item = usize> {
+/// Of `all` keys.
+fn required(config: &Config, all: usize) -> impl Iterator<Item = usize> {
     let agent = match config.agent.default {
         AgentKind::Hume => HUME_API_KEY,
     };
-    [agent, AUTH_TOKEN, ACCOUNT_SID].into_iter()
+    [agent, AUTH_TOKEN, ACCOUNT_SID]
+        .into_iter()
+        .chain(OWN.len()..all)
 }
 
 fn nowhere(config: &Config) -> Problem {
-    let missing = required(config)
+    let keys = keys(config);
+    let missing = required(config, keys.len())
         .filter(|key| *key != ACCOUNT_SID || config.twilio.account_sid.is_none())
-        .map(|key| KEYS[key].json);
+        .map(|key| keys[key].json.as_str());
     Problem {
         file: "credentials".into(),
         line: None,
@@ -207,15 +267,26 @@ struct Given {
     value: String,
 }
 
-#[derive(Default)]
 struct Search {
-    given: [Vec<Given>; KEYS.len()],
+    keys: Vec<Key>,
+    /// Of each key.
+    given: Vec<Vec<Given>>,
     /// Stands somewhere, or may stand in what could not be read: a problem, but not missing.
-    withheld: [bool; KEYS.len()],
+    withheld: Vec<bool>,
     problems: Vec<Problem>,
 }
 
 impl Search {
+    fn new(config: &Config) -> Self {
+        let keys = keys(config);
+        Search {
+            given: keys.iter().map(|_| Vec::new()).collect(),
+            withheld: vec![false; keys.len()],
+            problems: Vec::new(),
+            keys,
+        }
+    }
+
     fn problem(
         &mut self,
         file: &Path,
@@ -238,8 +309,11 @@ impl Search {
             let files = names.map(|name| directory.join(name));
             files.into_iter().filter(|file| file.exists())
         };
-        let ours = KEYS.iter().enumerate();
-        for (n, file) in ours.flat_map(|(n, key)| under(key.file).map(move |file| (n, file))) {
+        let ours = self.keys.iter().enumerate();
+        let files: Vec<_> = ours
+            .flat_map(|(n, key)| under(&key.file).map(move |file| (n, file)))
+            .collect();
+        for (n, file) in files {
             let Some(bytes) = self.bytes(&file) else {
                 self.withheld[n] = true;
                 continue;
@@ -264,7 +338,7 @@ impl Search {
 
     fn json(&mut self, file: &Path) {
         let Some(bytes) = self.bytes(file) else {
-            self.withheld = [true; KEYS.len()];
+            self.withheld.fill(true);
             return;
         };
         // Editors on Windows put a byte order mark before it.
@@ -272,7 +346,7 @@ impl Search {
         let entries = match serde_json::from_slice::<Entries>(bytes) {
             Ok(Entries(entries)) => entries,
             Err(error) => {
-                self.withheld = [true; KEYS.len()];
+                self.withheld.fill(true);
                 // Place and kind only: the error's own words may quote the file.
                 let what = match error.classify() {
                     Category::Data => "is not a JSON object",
@@ -292,9 +366,10 @@ impl Search {
             }
         };
         for (name, value) in entries {
-            let known = KEYS
+            let known = self
+                .keys
                 .iter()
-                .position(|key| key.json == name || key.alias == Some(&name));
+                .position(|key| key.json == name || key.alias.as_ref() == Some(&name));
             let Some(key) = known else { continue };
             match value {
                 serde_json::Value::String(value) => self.give(key, file, &name, &value),
@@ -428,12 +503,18 @@ impl Search {
                 });
             }
         }
-        let missing: Vec<_> = required(config)
+        let missing: Vec<_> = required(config, self.keys.len())
             .filter(|key| self.given[*key].is_empty() && !self.withheld[*key])
             .collect();
         if !missing.is_empty() {
-            let names: Vec<_> = missing.iter().map(|key| KEYS[*key].json).collect();
-            let files: Vec<_> = missing.iter().map(|key| KEYS[*key].file).collect();
+            let names: Vec<_> = missing
+                .iter()
+                .map(|key| self.keys[*key].json.as_str())
+                .collect();
+            let files: Vec<_> = missing
+                .iter()
+                .map(|key| self.keys[*key].file.as_str())
+                .collect();
             let sid = match missing.contains(&ACCOUNT_SID) {
                 true => " (account_sid may stand in [twilio] of the config, too)",
                 false => "",
@@ -450,19 +531,26 @@ impl Search {
                 ),
                 false => format!("add them{sid}"),
             };
-            self.problem(place, &names.join(", "), what, mend);
+            let names = names.join(", ");
+            self.problem(place, &names, what, mend);
         }
         if let Some(problems) = Problems::collect(self.problems) {
             return Err(problems);
         }
-        let mut take = |key: usize| self.given[key].pop().map(|given| given.value);
+        let given = &mut self.given;
+        let mut take = |key: usize| given[key].pop().map(|given| given.value);
         let required = "what is missing or withheld has been a problem";
+        let named = self.keys[OWN.len()..].iter().zip(OWN.len()..);
+        let named = named
+            .map(|(key, n)| (key.file.clone(), Secret::new(take(n).expect(required))))
+            .collect();
         Ok(Credentials {
             hume_api_key: Secret::new(take(HUME_API_KEY).expect(required)),
             twilio_account_sid: take(ACCOUNT_SID).expect(required),
             twilio_auth_token: Secret::new(take(AUTH_TOKEN).expect(required)),
             twilio_phone_number: take(PHONE_NUMBER),
             twilio_shared_key: take(SHARED_KEY).map(Secret::new),
+            named,
         })
     }
 }
@@ -489,50 +577,5 @@ impl<'de> Deserialize<'de> for Entries {
             }
         }
         deserializer.deserialize_map(Visitor)
-    }
-}
-
-/// A path as a shell takes it, whatever is in it, to be copied from a message.
-pub(super) fn shell_word(path: &Path) -> String {
-    let bytes = path.as_os_str().as_bytes();
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(b);
-    let dash = if bytes.first() == Some(&b'-') {
-        "./"
-    } else {
-        ""
-    };
-    match path.to_str() {
-        Some(text) if bytes.iter().all(plain) => format!("{dash}{text}"),
-        Some(text) if !text.contains(|c: char| c.is_control()) => {
-            format!("'{dash}{}'", text.replace('\'', r"'\''"))
-        }
-        _ => {
-            let escaped: String = bytes
-                .iter()
-                .map(|b| match b {
-                    b'\'' | b'\\' => format!("\\{}", *b as char),
-                    b' '..=b'~' => (*b as char).to_string(),
-                    _ => format!("\\{b:03o}"),
-                })
-                .collect();
-            format!("$'{dash}{escaped}'")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::OsStr;
-
-    use super::*;
-
-    #[test]
-    fn a_path_in_advice_can_be_pasted_into_a_shell() {
-        let word = |bytes: &[u8]| shell_word(Path::new(OsStr::from_bytes(bytes)));
-        assert_eq!(word(b"/etc/hume-bridge/c.json"), "/etc/hume-bridge/c.json");
-        assert_eq!(word(b"-rf"), "./-rf");
-        assert_eq!(word(b"/a b;$(reboot)"), "'/a b;$(reboot)'");
-        assert_eq!(word(b"/it's"), r"'/it'\''s'");
-        assert_eq!(word(b"/a\nb'\xff"), r"$'/a\012b\'\377'");
     }
 }

@@ -11,15 +11,16 @@ use std::{
     path::Path,
 };
 
-use toml::de::DeValue;
-
 use super::{
-    AgentKind, Config, DEFAULT_PATH, DrainAnswer, Fallback, Listen, LogAudit, LogLevel, LogTarget,
-    Overrides, Problem, Problems, PublicUrl,
+    AgentKind, Config, DEFAULT_PATH, Listen, LogAudit, LogLevel, LogTarget, Overrides, Problem,
+    Problems, PublicUrl,
     callers::{callers, contradiction},
     check::{self, Checked, Complaint},
-    hold_sound,
+    either, hold_sound, keypad, outward,
     reader::{Report, Section},
+    route_reader,
+    tool_reader::{self, Shelf},
+    variables,
 };
 
 /// Every key that the file may have, by section.
@@ -38,6 +39,8 @@ pub fn known_keys() -> &'static [&'static str] {
         "twilio.api_url",
         "twilio.validate_signatures",
         "agent.default",
+        "agent.tools",
+        "agent.variables",
         "hume.url",
         "hume.config_id",
         "hume.ping_interval",
@@ -66,12 +69,68 @@ pub fn known_keys() -> &'static [&'static str] {
         "calls.drain_answer",
         "calls.drain_goodbye",
         "calls.fallback",
+        "calls.record",
+        "keys.words",
+        "keys.end",
+        "keys.count",
+        "keys.timeout",
+        "keys.actions",
+        "transfer.numbers",
+        "transfer.warm",
+        "transfer.ring",
+        "transfer.no_answer",
+        "transfer.caller_id",
+        "sms.numbers",
+        "sms.to_caller",
+        "sms.from",
+        "lookup.url",
+        "lookup.headers",
+        "lookup.sign_with",
+        "lookup.timeout",
+        "lookup.cache",
+        "route.name",
+        "route.to",
+        "route.from",
+        "route.hours",
+        "route.timezone",
+        "route.closed",
+        "route.agent",
+        "route.config_id",
+        "route.voice",
+        "route.greeting",
+        "route.fallback",
+        "route.variables",
+        "route.tools",
+        "route.keys",
+        "route.max_concurrent",
+        "route.max_per_caller",
+        "route.max_duration",
+        "route.no_input_timeout",
+        "tool.name",
+        "tool.description",
+        "tool.parameters",
+        "tool.kind",
+        "tool.method",
+        "tool.url",
+        "tool.headers",
+        "tool.sign_with",
+        "tool.idempotent",
+        "tool.timeout",
+        "tool.fallback",
+        "tool.filler",
+        "tool.filler_after",
+        "tool.max_output",
+        "tool.max_concurrent",
+        "tool.command",
         "credentials.file",
         "log.target",
         "log.audit",
         "log.level",
     ]
 }
+
+/// Sections of which there may be several: `[[route]]`.
+pub(super) const LISTS: [&str; 2] = ["route", "tool"];
 
 /// Far more than anyone writes by hand.
 const MOST_BYTES: u64 = 256 * 1024;
@@ -150,7 +209,7 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
     let ports = top
         .line_of("listen", "ops")
         .or(top.line_of("listen", "http"));
-    sections(&mut top, &mut config);
+    sections(&mut top, &mut config, broken);
     top.close();
 
     // In a broken file the key may well stand there, unseen.
@@ -174,7 +233,7 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
     report.into_problems().map_or(Ok(config), Err)
 }
 
-fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
+fn sections(top: &mut Section<'_, '_>, config: &mut Config, broken: bool) {
     let mut s = top.section("listen");
     s.set(&mut config.listen.http, "http", |v| {
         check::listen(v, Ipv4Addr::UNSPECIFIED)
@@ -217,12 +276,6 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
         "validate_signatures",
         check::boolean,
     );
-    s.close();
-
-    let mut s = top.section("agent");
-    s.set(&mut config.agent.default, "default", |v| {
-        agent(check::text(v)?)
-    });
     s.close();
 
     const SECOND: u64 = 1000;
@@ -308,12 +361,21 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
     s.set(&mut calls.drain_limit, "drain_limit", |v| {
         check::duration(v, 10..=24 * HOUR)
     });
-    s.set(&mut calls.drain_answer, "drain_answer", drain_answer);
+    s.set(
+        &mut calls.drain_answer,
+        "drain_answer",
+        either::drain_answer,
+    );
     s.set(&mut calls.drain_goodbye, "drain_goodbye", |v| {
         check::spoken(check::text(v)?)
     });
-    s.set(&mut calls.fallback, "fallback", fallback);
+    s.set(&mut calls.fallback, "fallback", either::fallback);
+    s.set(&mut calls.record, "record", |v| match check::text(v)? {
+        "" => Ok(None),
+        path => check::absolute(path).map(Some),
+    });
     s.close();
+    tools_and_routes(top, config, broken);
 
     let mut s = top.section("credentials");
     s.set(&mut config.credentials_file, "file", |v| {
@@ -332,6 +394,31 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config) {
         check::choice(check::text(v)?, &LogLevel::NAMES)
     });
     s.close();
+}
+
+/// In the order in which they depend on each other: a list of tools names what has been read.
+fn tools_and_routes(top: &mut Section<'_, '_>, config: &mut Config, broken: bool) {
+    keypad::keys(top.section("keys"), &mut config.keys);
+    outward::transfer(top.section("transfer"), &mut config.transfer);
+    outward::sms(top.section("sms"), &mut config.sms);
+    config.lookup = outward::lookup(top.section("lookup"));
+    let (tools, names) = tool_reader::tools(top);
+    config.tools = tools;
+    // What could not be read may have been there.
+    let torn = ["transfer.numbers", "sms.", "calls.record"].map(|key| top.complained_of(key));
+    let shelf = Shelf::of(config, names, broken || torn.contains(&true));
+
+    let mut s = top.section("agent");
+    let agent = &mut config.agent;
+    s.set(&mut agent.default, "default", |v| {
+        self::agent(check::text(v)?)
+    });
+    agent.tools = shelf.read(&mut s);
+    if let Some(variables) = variables::variables(&mut s) {
+        agent.variables = variables;
+    }
+    s.close();
+    config.routes = route_reader::routes(top, &config.keys, &shelf);
 }
 
 /// Certificate and key belong together: one without the other is told at the one that is there.
@@ -370,7 +457,7 @@ fn tls_files(s: &mut Section<'_, '_>, listen: &mut Listen) {
     listen.tls_key = key.flatten();
 }
 
-fn agent(name: &str) -> Checked<AgentKind> {
+pub(super) fn agent(name: &str) -> Checked<AgentKind> {
     if name == "realtime" {
         return Err(Complaint {
             what: "the agent \"realtime\" is not in this version".into(),
@@ -378,70 +465,6 @@ fn agent(name: &str) -> Checked<AgentKind> {
         });
     }
     check::choice(name, &[("hume", AgentKind::Hume)])
-}
-
-/// A word, or a sentence in a table.
-fn drain_answer(value: &DeValue<'_>) -> Checked<DrainAnswer> {
-    const WORDS: [(&str, DrainAnswer); 2] = [
-        ("unavailable", DrainAnswer::Unavailable),
-        ("busy", DrainAnswer::Busy),
-    ];
-    let Some(table) = value.as_table() else {
-        return check::choice(check::text(value)?, &WORDS);
-    };
-    let mut entries = table.iter();
-    match (entries.next(), entries.next()) {
-        (Some((key, value)), None) if &**key.get_ref() == "say" => check::text(value.get_ref())
-            .and_then(check::spoken)
-            .map(DrainAnswer::Say),
-        _ => Err(Complaint {
-            what: "is not a table with the one key say".into(),
-            mend: r#"write "unavailable", "busy" or { say = "..." }"#.into(),
-        }),
-    }
-}
-
-/// Exactly one of three keys, so it is read as one value.
-fn fallback(value: &DeValue<'_>) -> Checked<Fallback> {
-    const FORM: &str = r#"write one of { say = "..." }, { dial = "+..." } and { hangup = true }"#;
-    let complain = |what: &str| {
-        Err(Complaint {
-            what: what.into(),
-            mend: FORM.into(),
-        })
-    };
-    let Some(table) = value.as_table() else {
-        return complain(&format!("is {}, not a table", check::kind(value)));
-    };
-    let mut entries = table.iter();
-    let (Some((key, value)), None) = (entries.next(), entries.next()) else {
-        let what = if table.is_empty() {
-            "is empty"
-        } else {
-            "says more than one thing to do"
-        };
-        return complain(what);
-    };
-    let inner = |mut complaint: Complaint| {
-        complaint.what = format!("{key} {}", complaint.what);
-        complaint
-    };
-    let value = value.get_ref();
-    match &**key.get_ref() {
-        "say" => match check::text(value).and_then(check::spoken).map_err(inner)? {
-            text if text.trim().is_empty() => complain("say has no words"),
-            text => Ok(Fallback::Say(text)),
-        },
-        "dial" => check::text(value)
-            .and_then(check::phone_number)
-            .map_err(inner)
-            .map(Fallback::Dial),
-        "hangup" => match check::boolean(value).map_err(inner)? {
-            true => Ok(Fallback::HangUp),
-            false => complain("hangup = false says nothing to do"),
-        },
-        _ => complain("has a key that is none of say, dial and hangup"),
-    }
 }
 
 fn override_with(

@@ -13,14 +13,24 @@ mod check;
 pub mod credentials;
 mod defaults;
 mod duration;
+mod either;
 mod file;
+mod headers;
 mod hold_sound;
+mod hours;
+mod keypad;
+mod outward;
 mod problem;
 mod reader;
+mod route_reader;
 mod routes;
+mod schema;
 mod secret;
+mod size;
 mod suggest;
+mod tool_reader;
 mod tools;
+mod variables;
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +49,8 @@ pub use problem::{Problem, Problems};
 pub use routes::{Hours, KeyAction, Keys, Lookup, Route, Span, Variable};
 pub use secret::Secret;
 pub use tools::{
-    Destination, HeaderValue, HttpTool, Method, NoAnswer, Sms, Tool, ToolKind, Transfer,
+    BUILTIN_TOOLS, Destination, HeaderValue, HttpTool, Method, NoAnswer, Sms, Tool, ToolKind,
+    Transfer,
 };
 
 /// Where the config is when nobody says otherwise.

@@ -5,7 +5,11 @@
 //! Printing escapes control characters, so nothing in a file can draw on a terminal or forge a
 //! log line. [`Problems`] is never empty: it is the error of everything that reads a file here.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
 
 /// One thing to mend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,4 +135,49 @@ pub(super) fn harmless(word: &str) -> bool {
         && word
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b == b'-' || b == b'_')
+}
+
+/// A path as a shell takes it, whatever is in it, to be copied from a message.
+pub(super) fn shell_word(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+=:@%,".contains(b);
+    let dash = if bytes.first() == Some(&b'-') {
+        "./"
+    } else {
+        ""
+    };
+    match path.to_str() {
+        Some(text) if bytes.iter().all(plain) => format!("{dash}{text}"),
+        Some(text) if !text.contains(|c: char| c.is_control()) => {
+            format!("'{dash}{}'", text.replace('\'', r"'\''"))
+        }
+        _ => {
+            let escaped: String = bytes
+                .iter()
+                .map(|b| match b {
+                    b'\'' | b'\\' => format!("\\{}", *b as char),
+                    b' '..=b'~' => (*b as char).to_string(),
+                    _ => format!("\\{b:03o}"),
+                })
+                .collect();
+            format!("$'{dash}{escaped}'")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn a_path_in_advice_can_be_pasted_into_a_shell() {
+        let word = |bytes: &[u8]| shell_word(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(word(b"/etc/hume-bridge/c.json"), "/etc/hume-bridge/c.json");
+        assert_eq!(word(b"-rf"), "./-rf");
+        assert_eq!(word(b"/a b;$(reboot)"), "'/a b;$(reboot)'");
+        assert_eq!(word(b"/it's"), r"'/it'\''s'");
+        assert_eq!(word(b"/a\nb'\xff"), r"$'/a\012b\'\377'");
+    }
 }

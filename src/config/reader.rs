@@ -5,16 +5,19 @@
 //! problem. A line that is broken as TOML is reported once, as that: what the parser makes of the
 //! rest of such a line is guesswork, and could be a secret that has lost its quotes.
 
-use std::{collections::BTreeSet, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeArray, DeTable, DeValue},
 };
 
 use super::{
     check::{Checked, Complaint, kind},
-    file::known_keys,
+    file::{LISTS, known_keys},
     problem::{Problem, Problems, name},
     secret::{WHERE_SECRETS_GO, names_a_secret},
     suggest,
@@ -151,8 +154,12 @@ fn syntax(message: &str, line: &str) -> (String, &'static str) {
 /// One table of the document, being read.
 pub(super) struct Section<'r, 't> {
     report: &'r mut Report<'t>,
-    /// `""` for the top of the file, `listen`, `calls.fallback`.
+    /// What its keys are known by: `""` for the top of the file, `listen`, `route`.
     path: String,
+    /// The same for people: of several, `route[2]`.
+    place: String,
+    /// Of its header.
+    span: Range<usize>,
     entries: DeTable<'t>,
 }
 
@@ -161,29 +168,94 @@ impl<'r, 't> Section<'r, 't> {
         Section {
             report,
             path: String::new(),
+            place: String::new(),
+            span: 0..0,
             entries: document,
         }
     }
 
     /// `[name]`, empty when the file does not have it.
     pub fn section(&mut self, name: &str) -> Section<'_, 't> {
-        let path = self.full(name);
-        let entries = match self.entries.remove_entry(name) {
-            None => DeTable::new(),
+        let path = join(&self.path, name);
+        self.table(name, path)
+    }
+
+    /// A table that has the keys of another section: `route[2].keys` those of `[keys]`.
+    pub fn section_like(&mut self, name: &str, known: &str) -> Section<'_, 't> {
+        self.table(name, known.to_owned())
+    }
+
+    fn table(&mut self, name: &str, path: String) -> Section<'_, 't> {
+        let place = self.full(name);
+        let (span, entries) = match self.entries.remove_entry(name) {
+            None => (0..0, DeTable::new()),
             Some((key, value)) => match value.into_inner() {
-                DeValue::Table(table) => table,
+                DeValue::Table(table) => (key.span(), table),
                 other => {
                     let what = format!("is {}, not a section", kind(&other));
-                    let mend = format!("write [{path}] on a line of its own, its keys below");
-                    self.report.at(key.span(), &path, Complaint { what, mend });
-                    DeTable::new()
+                    let mend = match self.path.is_empty() {
+                        true => format!("write [{place}] on a line of its own, its keys below"),
+                        false => format!("write {name} = {{ ... }}"),
+                    };
+                    self.report.at(key.span(), &place, Complaint { what, mend });
+                    (key.span(), DeTable::new())
                 }
             },
         };
         Section {
             report: self.report,
             path,
+            place,
+            span,
             entries,
+        }
+    }
+
+    /// Every `[[name]]`, in the order of the file, counted from 1.
+    pub fn list(&mut self, name: &str, mut each: impl FnMut(usize, Section<'_, 't>)) {
+        let Some((key, value)) = self.entries.remove_entry(name) else {
+            return;
+        };
+        let mend = format!("write [[{name}]] on a line of its own before the keys of each");
+        let complain = |report: &mut Report<'t>, span, place: &str, what: String| {
+            let mend = mend.clone();
+            report.at(span, place, Complaint { what, mend });
+        };
+        // What stands in single brackets is meant as one of them: it is read on.
+        let entries: Vec<_> = match value {
+            value if value.get_ref().as_table().is_some() => {
+                let what = "is one section, and there may be several".to_owned();
+                complain(self.report, key.span(), name, what);
+                vec![value]
+            }
+            value => match value.into_inner() {
+                DeValue::Array(list) => list.into_iter().collect(),
+                other => {
+                    let what = format!("is {}, not a list of sections", kind(&other));
+                    complain(self.report, key.span(), name, what);
+                    Vec::new()
+                }
+            },
+        };
+        for (n, value) in entries.into_iter().enumerate() {
+            let place = format!("{name}[{}]", n + 1);
+            let span = value.span();
+            match value.into_inner() {
+                DeValue::Table(entries) => each(
+                    n + 1,
+                    Section {
+                        report: self.report,
+                        path: name.to_owned(),
+                        place,
+                        span,
+                        entries,
+                    },
+                ),
+                other => {
+                    let what = format!("is {}, not a section", kind(&other));
+                    complain(self.report, span, &place, what);
+                }
+            }
         }
     }
 
@@ -193,23 +265,91 @@ impl<'r, 't> Section<'r, 't> {
         key: &str,
         check: impl FnOnce(&DeValue<'t>) -> Checked<T>,
     ) -> Option<T> {
-        let path = self.full(key);
-        debug_assert!(
-            known_keys().contains(&&*path),
-            "{path} is not in the table of known keys"
-        );
-        let (key, value) = self.entries.remove_entry(key)?;
+        let value = self.entries.get(key)?;
         // A secret in an inline table is the worse mistake of the two.
-        if secrets_within(self.report, &path, value.get_ref()) {
+        if secrets_within(self.report, &join(&self.place, key), value.get_ref()) {
+            self.entries.remove(key);
             return None;
         }
+        self.read_as_it_is(key, check)
+    }
+
+    /// The same for a value in which names are the operator's own, and may be those of secrets.
+    pub fn read_as_it_is<T>(
+        &mut self,
+        key: &str,
+        check: impl FnOnce(&DeValue<'t>) -> Checked<T>,
+    ) -> Option<T> {
+        let place = self.full(key);
+        let (key, value) = self.entries.remove_entry(key)?;
         match check(value.get_ref()) {
             Ok(value) => Some(value),
             Err(complaint) => {
-                self.report.at(key.span(), &path, complaint);
+                self.report.at(key.span(), &place, complaint);
                 None
             }
         }
+    }
+
+    /// What a key must be that has to be there: without it, `mend` is how to write it.
+    pub fn need<T>(
+        &mut self,
+        key: &str,
+        mend: &str,
+        check: impl FnOnce(&DeValue<'t>) -> Checked<T>,
+    ) -> Option<T> {
+        if !self.has(key) {
+            // In a broken file it may well stand there, unseen.
+            if self.report.is_broken() {
+                return None;
+            }
+            let (what, mend) = ("is missing".to_owned(), mend.to_owned());
+            self.complain(key, Complaint { what, mend });
+            return None;
+        }
+        self.read(key, check)
+    }
+
+    /// Every entry of a table whose names are the operator's own; `check` looks for secrets itself.
+    /// `None` when the table is not there or anything in it has been complained of.
+    pub fn entries<T>(
+        &mut self,
+        key: &str,
+        mut check: impl FnMut(&str, &DeValue<'t>) -> Checked<T>,
+    ) -> Option<BTreeMap<String, T>> {
+        let place = self.full(key);
+        let (key, value) = self.entries.remove_entry(key)?;
+        let DeValue::Table(table) = value.into_inner() else {
+            let what = "is not a table".to_owned();
+            let mend = format!("write {key} = {{ NAME = \"...\" }}");
+            self.report.at(key.span(), &place, Complaint { what, mend });
+            return None;
+        };
+        let (mut good, mut all) = (BTreeMap::new(), true);
+        for (key, value) in table {
+            match check(key.get_ref(), value.get_ref()) {
+                Ok(value) => {
+                    good.insert(key.into_inner().into_owned(), value);
+                }
+                Err(complaint) => {
+                    all = false;
+                    let place = join(&place, &name(key.get_ref()));
+                    self.report.at(key.span(), &place, complaint);
+                }
+            }
+        }
+        all.then_some(good)
+    }
+
+    /// Takes the key out, and says why it cannot stand here if it does.
+    pub fn refuse(&mut self, key: &str, complaint: Complaint) {
+        let _: Option<()> = self.read(key, |_| Err(complaint));
+    }
+
+    /// About a key that is not there any more, or never was: at the section's header.
+    pub fn complain(&mut self, key: &str, complaint: Complaint) {
+        let place = join(&self.place, key);
+        self.report.at(self.span.clone(), &place, complaint);
     }
 
     /// The key's value if it is there, over the default.
@@ -228,6 +368,12 @@ impl<'r, 't> Section<'r, 't> {
         self.entries.contains_key(key)
     }
 
+    /// Whether anything has been wrong at a place that begins so.
+    pub fn complained_of(&self, place: &str) -> bool {
+        let mut problems = self.report.problems.iter();
+        problems.any(|problem| problem.key.starts_with(place))
+    }
+
     /// The line of `key` in a section below this one, for a problem that is found later.
     pub fn line_of(&self, section: &str, key: &str) -> Option<usize> {
         let section = self.entries.get(section)?.get_ref().as_table()?;
@@ -240,43 +386,72 @@ impl<'r, 't> Section<'r, 't> {
         let Section {
             report,
             path,
+            place,
             entries,
+            ..
         } = self;
         let keys: Vec<_> = entries.into_iter().collect();
         for (key, value) in keys {
-            unknown(report, &path, &key, &value);
+            unknown(report, &path, &place, &key, &value);
         }
     }
 
+    /// What people know a key by. It has to be one of those that the manual and the example have.
     fn full(&self, key: &str) -> String {
-        join(&self.path, key)
+        let known = join(&self.path, key);
+        debug_assert!(
+            known_keys()
+                .iter()
+                .any(|one| *one == known || one.starts_with(&format!("{known}."))),
+            "{known} is not in the table of known keys"
+        );
+        join(&self.place, key)
     }
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
+    match (path, key) {
+        ("", _) => key.to_owned(),
+        (_, "") => path.to_owned(),
+        _ => format!("{path}.{key}"),
     }
 }
 
 type Key<'t> = Spanned<std::borrow::Cow<'t, str>>;
 
-fn unknown(report: &mut Report<'_>, path: &str, key: &Key<'_>, value: &Spanned<DeValue<'_>>) {
+fn unknown(
+    report: &mut Report<'_>,
+    path: &str,
+    place: &str,
+    key: &Key<'_>,
+    value: &Spanned<DeValue<'_>>,
+) {
     let written = key.get_ref();
-    let full = join(path, &name(written));
+    let full = join(place, &name(written));
     if names_a_secret(written) {
-        let what = "secrets never stand in this file".to_owned();
-        let mend = format!("remove it and {WHERE_SECRETS_GO}");
-        return report.at(key.span(), &full, Complaint { what, mend });
+        return secret(report, place, key);
     }
     let complaint = match value.get_ref() {
         DeValue::Table(_) if path.is_empty() => unknown_section(written),
+        DeValue::Array(list) if path.is_empty() && is_list_of_sections(list) => {
+            unknown_section(written)
+        }
         _ => unknown_key(path, written),
     };
     report.at(key.span(), &full, complaint);
     secrets_within(report, &full, value.get_ref());
+}
+
+fn is_list_of_sections(list: &DeArray<'_>) -> bool {
+    let mut values = list.iter();
+    values.len() > 0 && values.all(|value| value.get_ref().as_table().is_some())
+}
+
+fn secret(report: &mut Report<'_>, place: &str, key: &Key<'_>) {
+    let what = "secrets never stand in this file".to_owned();
+    let mend = format!("remove it and {WHERE_SECRETS_GO}");
+    let full = join(place, &name(key.get_ref()));
+    report.at(key.span(), &full, Complaint { what, mend });
 }
 
 /// Looks for secrets in a table, known or not: each is worth a line of its own.
@@ -286,7 +461,7 @@ fn secrets_within(report: &mut Report<'_>, path: &str, value: &DeValue<'_>) -> b
         DeValue::Table(table) => {
             for (key, value) in table.iter() {
                 if names_a_secret(key.get_ref()) {
-                    unknown(report, path, key, value);
+                    secret(report, path, key);
                     found = true;
                 } else {
                     let path = join(path, &name(key.get_ref()));
@@ -311,13 +486,24 @@ fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
         .map(|key| key.rsplit_once('.').unwrap_or(("", key)))
 }
 
+/// As the section is written in the file.
+fn header(section: &str) -> String {
+    match LISTS.contains(&section) {
+        true => format!("[[{section}]]"),
+        false => format!("[{section}]"),
+    }
+}
+
 fn unknown_section(written: &str) -> Complaint {
     let mut sections: Vec<_> = known().map(|(section, _)| section).collect();
     sections.retain(|section| !section.is_empty() && !section.contains('.'));
     sections.dedup();
     let mend = match suggest::nearest(written, sections.iter().copied()) {
-        Some(near) => format!("did you mean [{near}]?"),
-        None => format!("remove it; the sections are [{}]", sections.join("], [")),
+        Some(near) => format!("did you mean {}?", header(near)),
+        None => {
+            let headers: Vec<_> = sections.iter().map(|section| header(section)).collect();
+            format!("remove it; the sections are {}", headers.join(", "))
+        }
     };
     Complaint {
         what: "there is no such section".into(),
@@ -336,7 +522,7 @@ fn unknown_key(path: &str, written: &str) -> Complaint {
         .collect();
     let place = |home: &str| match home {
         "" => "at the top of the file, before any section".to_owned(),
-        home => format!("in [{home}]"),
+        home => format!("in {}", header(home)),
     };
     let mend = if let [home, more @ ..] = &homes[..] {
         let others: String = more

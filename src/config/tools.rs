@@ -2,6 +2,16 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+/// The names of the tools that the house itself has.
+pub const BUILTIN_TOOLS: [&str; 6] = [
+    "hang_up",
+    "transfer_call",
+    "send_digits",
+    "send_sms",
+    "get_call_info",
+    "leave_note",
+];
+
 /// A tool that the operator has written down.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {

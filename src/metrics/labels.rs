@@ -48,8 +48,19 @@ labels! {
         Full = "full",
         CallerFull = "caller-full",
         NumberFull = "number-full",
+        RouteFull = "route-full",
+        Closed = "closed",
         Denied = "denied",
         NotAllowed = "not-allowed",
+    }
+
+    /// What became of a call's record.
+    CallRecord("outcome") {
+        Written = "written",
+        /// More came than could be written.
+        Dropped = "dropped",
+        /// The file did not take it.
+        Failed = "failed",
     }
 
     /// Why a media socket got no call.
@@ -77,6 +88,9 @@ labels! {
         Status = "status",
         Stream = "stream",
         Media = "media",
+        Transferred = "transferred",
+        Announce = "announce",
+        Accept = "accept",
     }
 
     /// A socket on which we accept.
@@ -165,14 +179,43 @@ labels! {
         Cancelled = "cancelled",
     }
 
-    /// What came of asking Twilio's REST API to end a call.
-    RestOutcome("outcome") {
-        Ended = "ended",
-        AlreadyOver = "already-over",
-        Auth = "auth",
-        Refused = "refused",
-        Busy = "busy",
+    /// What came of asking who calls.
+    LookedUp("outcome") {
+        Answered = "answered",
+        /// Answered before, or about to be for another call.
+        Cached = "cached",
+        Timeout = "timeout",
         Unreachable = "unreachable",
+        Status = "status",
+        Senseless = "senseless",
+    }
+
+    /// What Twilio's REST API is asked for.
+    RestOperation("operation") {
+        Complete = "complete",
+        Redirect = "redirect",
+        Message = "message",
+    }
+
+    /// And what came of it.
+    RestOutcome("operation", "outcome") {
+        CompleteEnded = "complete" "ended",
+        CompleteAlreadyOver = "complete" "already-over",
+        CompleteAuth = "complete" "auth",
+        CompleteRefused = "complete" "refused",
+        CompleteBusy = "complete" "busy",
+        CompleteUnreachable = "complete" "unreachable",
+        RedirectRedirected = "redirect" "redirected",
+        RedirectAlreadyOver = "redirect" "already-over",
+        RedirectAuth = "redirect" "auth",
+        RedirectRefused = "redirect" "refused",
+        RedirectBusy = "redirect" "busy",
+        RedirectUnreachable = "redirect" "unreachable",
+        MessageSent = "message" "sent",
+        MessageAuth = "message" "auth",
+        MessageRefused = "message" "refused",
+        MessageBusy = "message" "busy",
+        MessageUnreachable = "message" "unreachable",
     }
 }
 
@@ -289,6 +332,20 @@ impl Label for AdminOp {
     }
 }
 
+impl LookedUp {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LookedUp::Answered => "answered",
+            LookedUp::Cached => "cached",
+            LookedUp::Timeout => "timeout",
+            LookedUp::Unreachable => "unreachable",
+            LookedUp::Status => "status",
+            LookedUp::Senseless => "senseless",
+        }
+    }
+}
+
 impl Door {
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -337,6 +394,10 @@ mod tests {
         assert_eq!(ToolEnd::rows().len(), ToolCall::ENDS);
         assert_eq!(value(ToolCall::HangUp), "hang_up ok");
         assert_eq!(value(ToolCall::Unknown), "other unknown");
+        use LookedUp::*;
+        for outcome in [Answered, Cached, Timeout, Unreachable, Status, Senseless] {
+            assert_eq!(value(outcome), outcome.as_str());
+        }
         assert_eq!(value(ToolCall::Agents), "other not-ours");
         for tool in ToolCall::RUN {
             for end in [ToolEnd::Ok, ToolEnd::Busy, ToolEnd::Cancelled] {
@@ -345,6 +406,11 @@ mod tests {
             }
         }
         assert_eq!(value(Skipped::AgentStale), "agent stale");
+        assert_eq!(value(RestOutcome::RedirectBusy), "redirect busy");
+        assert_eq!(
+            value(RestOutcome::MessageUnreachable),
+            "message unreachable"
+        );
         assert_eq!(value(AdminOp::Known("undrain")), "undrain");
         assert_eq!(value(AdminOp::Invalid), "invalid");
     }

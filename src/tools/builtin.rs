@@ -187,12 +187,7 @@ async fn send_sms(
         body: body.to_owned(),
         within: deadline.saturating_duration_since(Instant::now()),
     });
-    sent.await.map_err(|error| {
-        said(
-            error,
-            "The message could not be sent. Tell the caller so, and offer another way.",
-        )
-    })?;
+    sent.await?;
     Ok(Outcome::Done(Words(
         "The message is on its way.".to_owned(),
     )))

@@ -19,7 +19,7 @@ pub mod sign;
 mod stage_tests;
 
 pub use catalogue::{Builtin, Catalogue, Filler, Offer, Use};
-pub use run::{Message, Runner, SendMessage, SetupError};
+pub use run::{Failure, Message, Runner, SendMessage, Sending, SetupError};
 
 use std::{collections::BTreeMap, time::SystemTime};
 

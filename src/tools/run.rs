@@ -50,10 +50,11 @@ pub struct Message {
     pub within: Duration,
 }
 
-/// Sends a message; `Err` is a word for logs, without anything of the message.
-pub type SendMessage = Arc<
-    dyn Fn(Message) -> Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>> + Send + Sync,
->;
+/// A message on its way.
+pub type Sending = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Sends a message. Nothing of it is in a failure.
+pub type SendMessage = Arc<dyn Fn(Message) -> Sending + Send + Sync>;
 
 /// Why tools cannot be made ready. The config's own check finds all of these first.
 #[derive(Debug, thiserror::Error)]

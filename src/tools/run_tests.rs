@@ -25,6 +25,10 @@ fn telephones(answer: Result<(), &'static str>) -> (SendMessage, Sent) {
         assert!(!message.within.is_zero() && message.within <= LONG);
         let message = (message.to, message.from, message.body);
         record.lock().unwrap().push(message);
+        let answer = answer.map_err(|error| Failure {
+            error,
+            said: Some("It could not be sent.".to_owned()),
+        });
         Box::pin(std::future::ready(answer))
     });
     (send, sent)

@@ -15,43 +15,68 @@ fn the_shipped_example_is_the_defaults() {
     assert_eq!(parse(URL).unwrap(), defaults);
 }
 
+/// A line of the example as it is when it is put in: `# config_id = "..."` and `# [[route]]` stand for
+/// something, `#timeout = "5s"` is a default, and all other comments are prose.
+fn put_in(line: &str) -> Option<&str> {
+    let live = line
+        .strip_prefix("# ")
+        .or(line.strip_prefix('#'))
+        .unwrap_or(line);
+    let is_key = live
+        .split_once(" = ")
+        .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+    (is_key || live.starts_with('[') && live.ends_with(']')).then_some(live)
+}
+
 #[test]
 fn the_shipped_example_has_every_known_key_and_no_other() {
     let mut section = String::new();
-    let mut keys = Vec::new();
-    for line in EXAMPLE.lines() {
-        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            section = format!("{name}.");
-        }
-        // A key without default is commented out: `# config_id = "..."`.
-        let line = line.strip_prefix("# ").unwrap_or(line);
-        if let Some((key, _)) = line.split_once(" = ")
-            && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        {
-            keys.push(format!("{section}{key}"));
+    let mut keys: Vec<String> = Vec::new();
+    for line in EXAMPLE.lines().filter_map(put_in) {
+        if line.starts_with('[') {
+            section = format!("{}.", line.trim_matches(['[', ']']));
+        } else if let Some((key, _)) = line.split_once(" = ") {
+            let key = format!("{section}{key}");
+            // There is a second tool, of the other kind.
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
         }
     }
     assert_eq!(keys, known_keys(), "also in the order of the table");
 }
 
-#[test]
-fn what_the_example_has_commented_out_is_right_when_it_is_put_in() {
+fn example_put_in() -> Config {
     let live: String = EXAMPLE
         .lines()
-        .map(|line| match line.strip_prefix("# ") {
-            Some(rest)
-                if rest
-                    .split_once(" = ")
-                    .is_some_and(|(k, _)| !k.contains([' ', '{'])) =>
-            {
-                format!("{rest}\n")
-            }
-            _ => format!("{line}\n"),
-        })
+        .map(|line| format!("{}\n", put_in(line).unwrap_or(line)))
         .collect();
-    let config = parse(&live).unwrap_or_else(|problems| panic!("{problems}"));
+    parse(&live).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn what_the_example_has_commented_out_is_right_when_it_is_put_in() {
+    let config = example_put_in();
     assert!(config.twilio.account_sid.is_some() && config.twilio.phone_number.is_some());
     assert!(config.hume.config_id.is_some() && config.credentials_file.is_some());
+    assert!(config.agent.tools.is_some() && config.lookup.is_some());
+    assert!(config.transfer.caller_id.is_some() && config.sms.from.is_some());
+    let [route] = &config.routes[..] else {
+        panic!("{:?}", config.routes);
+    };
+    assert!(route.hours.is_some() && route.closed.is_some() && route.keys.is_some());
+    assert_eq!(config.tools.len(), 2);
+}
+
+/// Of a tool and a route the example says in comments what the defaults are.
+#[test]
+fn the_examples_defaults_of_tools_and_routes_are_the_defaults() {
+    let without: String = EXAMPLE
+        .lines()
+        .filter(|line| line.starts_with("# ") || !line.starts_with('#'))
+        .map(|line| format!("{}\n", put_in(line).unwrap_or(line)))
+        .collect();
+    assert_eq!(parse(&without).unwrap(), example_put_in());
 }
 
 #[test]
@@ -170,7 +195,8 @@ fn a_key_that_is_not_known_is_told_what_was_meant() {
         ),
         (
             "url = 1",
-            "t.toml:2: url: there is no such key; this key belongs in [hume]",
+            "t.toml:2: url: there is no such key; this key belongs in [hume] or in [lookup] or in \
+             [[tool]]",
         ),
         (
             "acount_sid = ''",
@@ -183,7 +209,8 @@ fn a_key_that_is_not_known_is_told_what_was_meant() {
         (
             "[realtime]\nmodel = 'x'",
             "t.toml:2: realtime: there is no such section; remove it; the sections are [listen], \
-             [admin], [twilio], [agent], [hume], [calls], [credentials], [log]",
+             [admin], [twilio], [agent], [hume], [calls], [keys], [transfer], [sms], [lookup], \
+             [[route]], [[tool]], [credentials], [log]",
         ),
         (
             "[admin]\nxyzzy = ''",
@@ -202,9 +229,8 @@ fn a_key_that_is_not_known_is_told_what_was_meant() {
 fn keys_of_later_versions_are_not_taken_in_silence() {
     for later in [
         "[realtime]\nmodel = 'x'",
-        "[[route]]\nto = '+61255501234'",
-        "[[tool]]\nname = 'x'",
-        "[transfer]\nnumbers = []",
+        "[agent]\nprompt = 'x'",
+        "[[trunk]]\nto = '+61255501234'",
     ] {
         assert!(said(later).contains("there is no such "), "{later}");
     }
@@ -237,9 +263,10 @@ fn a_secret_in_the_file_is_told_where_to_go() {
         told.contains("t.toml:4: realtime.realtime_api_key: secrets never"),
         "{told}"
     );
-    let told = said("[[tool]]\nheaders = { x = [{ token = 'PLANTED' }] }");
+    let told = said("[[tools]]\nheaders = { x = [{ token = 'PLANTED' }] }");
     assert!(
-        told.contains("tool.headers.x.token: secrets never"),
+        told.contains("tools.headers.x.token: secrets never")
+            && told.contains("t.toml:2: tools: there is no such section; did you mean [[tool]]?"),
         "{told}"
     );
 }
@@ -250,7 +277,10 @@ fn no_slip_of_the_fingers_makes_a_value_come_out() {
         "{URL}[hume]\napi_key = \"{MARK}{MARK}\"\nconfig_id = \"{MARK} {MARK}\"\n\
          url = 'wss://h/?k={MARK}{MARK}'\n[twilio]\nauth_token = '{MARK}{MARK}'\n\
          phone_number = \"{MARK}{MARK}\"\n[log]\nlevel = '{MARK}{MARK}'\n\
-         [calls]\nfallback = {{ dial = \"{MARK}{MARK}\" }}\n"
+         [calls]\nfallback = {{ dial = \"{MARK}{MARK}\" }}\n\
+         [[tool]]\nheaders = {{ Authorization = 'Bearer {MARK}{MARK}' }}\n\
+         command = [\"/x\", \"--token={MARK}{MARK}\"]\n\
+         [[route]]\nto = '{MARK}{MARK}'\nvariables = {{ a = '{{{MARK}{MARK}}}' }}\n"
     );
     for at in 0..text.len() {
         for slip in [

@@ -3,6 +3,8 @@
 mod args;
 mod credentials;
 mod file;
+mod routes;
+mod tools;
 mod values;
 
 use hume_bridge::config::{self, Config, Overrides, Problems};

@@ -1,0 +1,722 @@
+//! What an agent can do: tools, lists of them, transfers, messages, lookups and their credentials.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use hume_bridge::{
+    config::{BUILTIN_TOOLS, Config, Method, NoAnswer, Secret, Tool, ToolKind, credentials},
+    tools::Builtin,
+};
+
+use super::{MARK, URL, good, parse, said, says};
+
+/// A tool that is right, but for what `more` says. `more` begins on line 7.
+fn http(more: &str) -> String {
+    format!(
+        "[[tool]]\nname = 'find'\ndescription = 'Finds.'\nkind = 'http'\n\
+         url = 'https://crm.example.com/find?v=2'\n{more}\n"
+    )
+}
+
+fn exec(more: &str) -> String {
+    format!(
+        "[[tool]]\nname = 'when'\ndescription = 'Says.'\nkind = 'exec'\n\
+         command = ['/usr/bin/env', '-i']\n{more}\n"
+    )
+}
+
+fn one(text: &str) -> Tool {
+    let mut tools = good(text).tools;
+    assert_eq!(tools.len(), 1, "{text}");
+    tools.remove(0)
+}
+
+#[test]
+fn a_tool_has_the_defaults_of_its_kind() {
+    let tool = one(&http(""));
+    let ToolKind::Http(service) = &tool.kind else {
+        panic!("{tool:?}");
+    };
+    assert_eq!(service.method, Method::Post);
+    assert!(service.headers.is_empty() && service.sign_with.is_none() && !service.idempotent);
+    assert_eq!((tool.max_concurrent, tool.max_output), (16, 16 * 1024));
+    assert_eq!(tool.timeout, Duration::from_secs(5));
+    assert_eq!(tool.filler_after, Duration::from_millis(1500));
+    assert_eq!((&*tool.filler, &*tool.fallback), ("", ""));
+    assert_eq!(
+        tool.parameters,
+        serde_json::json!({"type": "object", "properties": {}})
+    );
+
+    let tool = one(&exec(""));
+    let ToolKind::Exec { command } = &tool.kind else {
+        panic!("{tool:?}");
+    };
+    assert_eq!(command, &["/usr/bin/env", "-i"]);
+    assert_eq!(tool.max_concurrent, 4);
+
+    for (method, again) in [("GET", true), ("PUT", true), ("POST", false)] {
+        let ToolKind::Http(service) = one(&http(&format!("method = '{method}'"))).kind else {
+            panic!("{method}");
+        };
+        assert_eq!(service.idempotent, again, "{method}");
+        let told = format!("method = '{method}'\nidempotent = {}", !again);
+        let ToolKind::Http(service) = one(&http(&told)).kind else {
+            panic!("{method}");
+        };
+        assert_eq!(service.idempotent, !again, "{method}");
+    }
+}
+
+#[test]
+fn parameters_are_a_schema_as_a_table_or_as_json() {
+    let table = one(&http(
+        "parameters = { type = 'object', required = ['n'], properties = { n = { type = 'integer', \
+         minimum = 1, maximum = 0x1f }, key = { type = 'string' }, token = { type = 'number', \
+         default = 0.5, enum = [0.5, -1e3] } } }",
+    ));
+    let json = one(&http(
+        r#"parameters = '{"type":"object","required":["n"],"properties":{"n":{"type":"integer","minimum":1,"maximum":31},"key":{"type":"string"},"token":{"type":"number","default":0.5,"enum":[0.5,-1000.0]}}}'"#,
+    ));
+    assert_eq!(table.parameters, json.parameters);
+    one(&http(
+        r##"parameters = '{"type":"object","properties":{"a":{"$ref":"#/$defs/x"}},"$defs":{"x":{"type":"string"}}}'"##,
+    ));
+    for (value, what) in [
+        ("3", "is a number, not a JSON Schema; write { type"),
+        ("'{'", "is not JSON (line 1, column 1 of it); mend it"),
+        ("'[]'", "is not a JSON object; "),
+        ("{}", "has no type; add type = \"object\""),
+        (
+            "{ order = { type = 'string' } }",
+            "has no type; write { type = \"object\", properties = ",
+        ),
+        (
+            "{ type = 'string' }",
+            "is not a schema of an object; write { type",
+        ),
+        (
+            "{ type = 'object', properties = { a = { type = 'strin' } } }",
+            "is not a JSON Schema at /properties/a/type: value is not ",
+        ),
+        (
+            "{ type = 'object', properties = { a = { pattern = '(' } } }",
+            "is not a JSON Schema at ",
+        ),
+        (
+            "{ type = 'object', properties = ['PLANTED'] }",
+            "is not a JSON Schema at /properties: ",
+        ),
+        (
+            "{ type = 'object', properties = { a = { '$ref' = 'https://example.com/a' } } }",
+            "refers to another document with $ref; ",
+        ),
+        (
+            "{ type = 'object', allOf = [{ '$ref' = 'https://json-schema.org/draft/2020-12/schema' }] }",
+            "refers to another document with $ref; ",
+        ),
+        (
+            "{ type = 'object', properties = { a = { '$ref' = '#/$defs/none' } } }",
+            "is not a JSON Schema",
+        ),
+        (
+            "{ type = 'object', properties = { a = { const = 2026-11-23 } } }",
+            "has a date, which JSON does not have; ",
+        ),
+        (
+            "{ type = 'object', properties = { a = { maximum = nan } } }",
+            "has a number that JSON does not have; ",
+        ),
+        (
+            "{ type = 'object', properties = { a = { maximum = 99999999999999999999 } } }",
+            "has 99999999999999999999, which is out of range; ",
+        ),
+    ] {
+        let told = said(&http(&format!("parameters = {value}")));
+        let line = format!("t.toml:7: tool[1].parameters: {what}");
+        assert!(told.starts_with(&line), "{value}\n{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    let long = format!(
+        "parameters = {{ type = 'object', description = '{}' }}",
+        "x".repeat(17_000)
+    );
+    assert!(said(&http(&long)).contains("is larger than 16 KiB"));
+}
+
+#[test]
+fn what_a_tool_lacks_is_told_at_its_header() {
+    says(
+        "[[tool]]",
+        "t.toml:2: tool[1].name: is missing; write name = \"...\"\n\
+         t.toml:2: tool[1].description: is missing; write description = \"...\": what it does and \
+         when to use it, for the agent\n\
+         t.toml:2: tool[1].kind: is missing; write kind = \"http\" or kind = \"exec\"",
+    );
+    let second = format!("{}[[tool]]\nname = 'b'\ndescription = 'B.'\n", http(""));
+    says(
+        &format!("{second}kind = 'http'"),
+        "t.toml:8: tool[2].url: is missing; write url = \"https://HOST/PATH\"",
+    );
+    says(
+        &format!("{second}kind = 'exec'"),
+        "t.toml:8: tool[2].command: is missing; write command = [\"/full/path\", \"argument\"]",
+    );
+    says(
+        &format!("{second}url = 'https://x.example.com'"),
+        "t.toml:8: tool[2].kind: is missing; write kind = \"http\"",
+    );
+    says(
+        &format!("{second}kind = 'htpp'\nurl = 'ftp://x'"),
+        "t.toml:11: tool[2].kind: there is no \"htpp\"; did you mean \"http\"?\n\
+         t.toml:12: tool[2].url: does not begin with https://; write https://",
+    );
+}
+
+#[test]
+fn keys_of_the_other_kind_and_unknown_ones_are_told_as_that() {
+    says(
+        &http("command = ['/usr/bin/env']"),
+        "t.toml:7: tool[1].command: is for tools of kind \"exec\"; remove it, or change kind",
+    );
+    for key in [
+        "url = 'https://x.example.com'",
+        "method = 'GET'",
+        "headers = {}",
+        "sign_with = 'x'",
+        "idempotent = true",
+    ] {
+        let (name, _) = key.split_once(' ').unwrap();
+        says(
+            &exec(key),
+            &format!(
+                "t.toml:7: tool[1].{name}: is for tools of kind \"http\"; remove it, or change kind"
+            ),
+        );
+    }
+    says(
+        &http("tiemout = '1s'"),
+        "t.toml:7: tool[1].tiemout: there is no such key; did you mean timeout?",
+    );
+    says(
+        "[tool]\nname = 'x'\ndescription = 'x'\nkind = 'exec'\ncommand = ['/usr/bin/env']",
+        "t.toml:2: tool: is one section, and there may be several; write [[tool]] on a line of its \
+         own before the keys of each",
+    );
+    says(
+        "tool = 3",
+        "t.toml:2: tool: is a number, not a list of sections; write [[tool]] on a line of its own \
+         before the keys of each",
+    );
+    assert!(said("tool = [3]").starts_with("t.toml:2: tool[1]: is a number, not a section; "));
+}
+
+#[test]
+fn names_are_the_operators_and_each_is_given_once() {
+    for name in ["a", "find-order_2", &"x".repeat(64)] {
+        one(&http("").replace("'find'", &format!("'{name}'")));
+    }
+    for (name, what) in [
+        ("", "is not the name of a tool; "),
+        ("find order", "is not the name of a tool; "),
+        ("finde_bestellung_für", "is not the name of a tool; "),
+        (
+            "hang_up",
+            "is hang_up, a tool that is built in; give yours another name",
+        ),
+    ] {
+        let told = said(&http("").replace("'find'", &format!("'{name}'")));
+        assert!(
+            told.starts_with(&format!("t.toml:3: tool[1].name: {what}")),
+            "{told}"
+        );
+    }
+    let twice = format!("{}{}", http(""), http(""));
+    says(
+        &twice,
+        "t.toml:9: tool[2].name: is the name of tool 1, too; give each a name of its own",
+    );
+    assert_eq!(BUILTIN_TOOLS, Builtin::ALL.map(Builtin::name));
+}
+
+#[test]
+fn a_get_takes_no_arguments() {
+    good(&http("method = 'GET'"));
+    good(&http(
+        "method = 'GET'\nparameters = { type = 'object', properties = {}, description = 'none' }",
+    ));
+    says(
+        &http("parameters = { type = 'object', properties.n.type = 'string' }\nmethod = 'GET'"),
+        "t.toml:8: tool[1].method: is GET, and the tool has parameters: arguments never stand in a \
+         URL; write method = \"POST\"",
+    );
+    assert!(said(&http("method = 'DELETE'")).contains("is none of the words"));
+}
+
+#[test]
+fn a_url_has_no_secret_and_nothing_is_put_into_it() {
+    for (url, what) in [
+        (
+            "http://crm.example.com",
+            "is http:// to a host that is not this machine; ",
+        ),
+        (
+            "https://u:PLANTED@h.example.com",
+            "has a user or a password in it; ",
+        ),
+        (
+            "https://h.example.com/?api_key=PLANTED",
+            "has a secret in its query; ",
+        ),
+        (
+            "https://h.example.com/?a=b&token=PLANTED",
+            "has a secret in its query; ",
+        ),
+        ("https://h.example.com/{from}", "has { or } in it; "),
+        ("https://h.example.com/#x", "has a fragment; "),
+    ] {
+        let told = said(&http("").replace("https://crm.example.com/find?v=2", url));
+        assert!(
+            told.starts_with(&format!("t.toml:6: tool[1].url: {what}")),
+            "{told}"
+        );
+    }
+    one(&http("").replace("https://crm.example.com", "http://127.0.0.1:8080"));
+}
+
+#[test]
+fn headers_hold_secrets_by_name_only() {
+    let tool = one(&http(
+        "headers = { Authorization = 'Bearer {credential:crm-key}', X-Api-Key = '{credential:b}', \
+         X-Department = 'sales' }\nsign_with = 'c1'",
+    ));
+    let ToolKind::Http(service) = tool.kind else {
+        panic!();
+    };
+    let named = [("b", "2"), ("crm-key", "1")].map(|(k, v)| (k.to_owned(), Secret::new(v)));
+    let value = |name: &str| service.headers[name].filled(&named.clone().into()).unwrap();
+    assert_eq!(value("Authorization").expose(), "Bearer 1");
+    assert_eq!(value("X-Api-Key").expose(), "2");
+    assert_eq!(value("X-Department").expose(), "sales");
+    assert_eq!(service.sign_with.as_deref(), Some("c1"));
+
+    for (header, what) in [
+        (
+            "Authorization = 'Bearer PLANTED'",
+            "Authorization: looks like a secret, and secrets never stand in this file; write {credential:NAME} in its place, and put it into a credentials file",
+        ),
+        (
+            "authorization = 'PLANTED'",
+            "authorization: looks like a secret",
+        ),
+        ("X-Api-Key = 'PLANTED'", "X-Api-Key: looks like a secret"),
+        (
+            "Ocp-Apim-Subscription-Key = 'PLANTED'",
+            "Ocp-Apim-Subscription-Key: looks like a secret",
+        ),
+        ("Cookie = 'id=PLANTED'", "Cookie: looks like a secret"),
+        (
+            "X-Whatever = 'bearer PLANTED'",
+            "X-Whatever: looks like a secret",
+        ),
+        ("Host = 'x'", "Host: is a header that the bridge decides; "),
+        (
+            "content-LENGTH = '3'",
+            "content-LENGTH: is a header that the bridge decides; ",
+        ),
+        (
+            "X-Hume-Bridge-Signature = 'x'",
+            "X-Hume-Bridge-Signature: is one of the bridge's own headers; ",
+        ),
+        ("'X Y' = 'x'", "X Y: is not the name of a header; "),
+        (
+            "X-A = ''",
+            "X-A: is empty or has more than 4096 characters; ",
+        ),
+        ("X-A = \"a\\r\\nX-B: PLANTED\"", "X-A: has a line break, "),
+        (
+            "X-A = 'ä'",
+            "X-A: has a line break, a space at an end or a character that is not ASCII; ",
+        ),
+        (
+            "X-A = '{from}'",
+            "X-A: has { or } in it, and only {credential:NAME} stands for something; ",
+        ),
+        ("X-A = '{credential:x'", "X-A: has { or } in it, "),
+        (
+            "X-A = '{credential:CRM_KEY}'",
+            "X-A: does not name a credential; write small letters",
+        ),
+        ("X-A = '{credential:}'", "X-A: does not name a credential; "),
+        (
+            "X-A = '{credential:hume-api-key}'",
+            "X-A: names a credential of the bridge itself, which nobody else gets; ",
+        ),
+        (
+            "X-A = '{credential:twilio-au-auth-token}'",
+            "X-A: names a credential of the bridge itself",
+        ),
+        ("X-A = 3", "X-A: is a number, not a string; "),
+    ] {
+        let told = said(&http(&format!("headers = {{ {header} }}")));
+        let line = format!("t.toml:7: tool[1].headers.{what}");
+        assert!(told.starts_with(&line), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    // All of them at once, each with its line.
+    says(
+        &http("[tool.headers]\nX-A = '1'\nx-a = '2'\nTE = 'x'"),
+        "t.toml:9: tool[1].headers.x-a: stands there twice; remove one of them\n\
+         t.toml:10: tool[1].headers.TE: is a header that the bridge decides; remove it; the body is \
+         JSON, and its length and the connection are the bridge's affair",
+    );
+    assert!(said(&http("headers = 'X-A: 1'")).contains("tool[1].headers: is not a table; "));
+    assert!(said(&http("sign_with = 'PLANTED'")).contains("sign_with: does not name a credential"));
+    assert!(said("[lookup]\nurl = 'https://x.example.com'\nheaders = { authorization = 'Bearer PLANTED' }")
+        .starts_with("t.toml:4: lookup.headers.authorization: looks like a secret"));
+}
+
+#[test]
+fn a_command_is_a_program_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = dir.path().join("plain");
+    fs::write(&plain, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).unwrap();
+    let plain = plain.display().to_string();
+    let command = |value: &str| exec("").replace("['/usr/bin/env', '-i']", value);
+    for (value, what) in [
+        (
+            "'/usr/bin/env -i'".to_owned(),
+            "is a string, not a list: there is no shell; ",
+        ),
+        ("[]".to_owned(), "is empty, or has more than 64 entries; "),
+        ("['env']".to_owned(), "entry 1 is not a full path; "),
+        (
+            "['/usr/lib/../bin/env']".to_owned(),
+            "entry 1 has .. in its path; ",
+        ),
+        ("['/no/such/program']".to_owned(), "entry 1 cannot be run: "),
+        ("['/usr']".to_owned(), "entry 1 is not a file; "),
+        (
+            format!("['{plain}']"),
+            "entry 1 is not executable; chmod +x it; ",
+        ),
+        (
+            "['/usr/bin/env', 3]".to_owned(),
+            "entry 2 is a number, not a string; ",
+        ),
+        (
+            "['/usr/bin/env', '--api-key=PLANTED']".to_owned(),
+            "entry 2 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', 'TOKEN=PLANTED']".to_owned(),
+            "entry 2 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', \"\\u0000\"]".to_owned(),
+            "entry 2 is longer than 4096 bytes, or has a NUL",
+        ),
+    ] {
+        let told = said(&command(&value));
+        let line = format!("t.toml:6: tool[1].command: {what}");
+        assert!(told.starts_with(&line), "{told}");
+    }
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o755)).unwrap();
+    one(&command(&format!("['{plain}', 'a=b', '--token']")));
+}
+
+#[test]
+fn times_sizes_and_words_of_a_tool_have_bounds() {
+    for (key, what) in [
+        (
+            "timeout = '31s'",
+            "31s is out of range; write from \"100ms\" to \"30s\"",
+        ),
+        ("max_output = 16", "is a number without a unit; "),
+        (
+            "max_output = '16KB'",
+            "is not a size; write a whole number and a unit, as in \"512B\" or \"64KiB\"",
+        ),
+        (
+            "max_output = '1MiB'",
+            "1MiB is out of range; write from \"1KiB\" to \"256KiB\"",
+        ),
+        ("max_concurrent = 0", "0 is out of range; "),
+        ("fallback = \"\\u0007\"", "has a control character in it; "),
+        ("description = ' '", ""),
+    ] {
+        let told = match key.starts_with("description") {
+            true => said(&http("").replace("description = 'Finds.'", key)),
+            false => said(&http(key)),
+        };
+        let (name, _) = key.split_once(' ').unwrap();
+        assert!(told.contains(&format!("tool[1].{name}: {what}")), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    one(&http("filler = 'One moment.'\ntimeout = '2s'"));
+    let told = said(&http("filler = 'One moment.'\ntimeout = '1500ms'"));
+    assert!(
+        told.contains("tool[1].filler: is never said: filler_after is not below timeout; "),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_list_of_tools_names_what_there_is() {
+    let all = "[transfer]\nnumbers = ['+61255501234']\n[sms]\nto_caller = true\n[calls]\n\
+               record = '/var/log/calls.jsonl'\n";
+    let names = "'hang_up', 'transfer_call', 'send_digits', 'send_sms', 'get_call_info', \
+                 'leave_note', 'find'";
+    for place in ["[agent]", "[[route]]"] {
+        let config = good(&format!("{all}{}{place}\ntools = [{names}]", http("")));
+        let tools = match place {
+            "[agent]" => config.agent.tools,
+            _ => config.routes[0].tools.clone(),
+        };
+        assert_eq!(tools.unwrap().len(), 7);
+        let key = match place {
+            "[agent]" => "agent.tools",
+            _ => "route[1].tools",
+        };
+        for (list, what) in [
+            (
+                "'hangup'",
+                "entry 1 is \"hangup\", and there is no such tool; did you mean \"hang_up\"?",
+            ),
+            (
+                "'hang_up', 'fnid'",
+                "entry 2 is \"fnid\", and there is no such tool; did you mean \"find\"?",
+            ),
+            (
+                "'xyzzy'",
+                "entry 1 is \"xyzzy\", and there is no such tool; write a [[tool]] of that name; there are find, hang_up, ",
+            ),
+            ("'PLANTED'", "entry 1 names no tool; "),
+            ("'find', 'find'", "entry 2 is entry 1 again; "),
+            (
+                "'transfer_call'",
+                "entry 1 is transfer_call, which has nothing to work with; write numbers = [\"+...\"] in [transfer], or remove it here",
+            ),
+            (
+                "'send_sms'",
+                "entry 1 is send_sms, which has nothing to work with; write to_caller = true or numbers",
+            ),
+            (
+                "'leave_note'",
+                "entry 1 is leave_note, which has nothing to work with; write record = ",
+            ),
+        ] {
+            let told = said(&format!("{}{place}\ntools = [{list}]", http("")));
+            assert!(
+                told.starts_with(&format!("t.toml:9: {key}: {what}")),
+                "{told}"
+            );
+        }
+        assert_eq!(good(&format!("{place}\ntools = []")).tools.len(), 0);
+    }
+    assert_eq!(good("").agent.tools, None);
+    // What has been complained of is not called missing besides.
+    for text in [
+        http("timeout = 3") + "[agent]\ntools = ['find']",
+        "[[tool]]\nname = 'hang_up'\ndescription = 'x'\nkind = 'http'\nurl = 'https://x.example.com'\n\
+         [agent]\ntools = ['other']"
+            .to_owned(),
+        "[transfer]\nnumbers = ['61']\n[agent]\ntools = ['transfer_call']".to_owned(),
+        "[sms]\nto_caller = 'yes'\n[agent]\ntools = ['send_sms']".to_owned(),
+        "[calls]\nrecord = 'calls'\n[agent]\ntools = ['leave_note']".to_owned(),
+    ] {
+        let told = said(&text);
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+}
+
+#[test]
+fn whom_a_call_may_be_put_through_to() {
+    let config = good(
+        "[transfer]\nnumbers = ['+61255501234', { number = '+61255501235', name = 'sales' }]\n\
+         warm = true\nring = '5s'\nno_answer = { say = 'Nobody is there.' }\n\
+         caller_id = '+61255501236'\n[sms]\nnumbers = ['+61255501234']\nfrom = '+61255501236'",
+    );
+    assert_eq!(config.transfer.numbers[1].name.as_deref(), Some("sales"));
+    assert_eq!(
+        config.transfer.no_answer,
+        NoAnswer::Say("Nobody is there.".into())
+    );
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("2555"), "{shown}");
+
+    for (text, what) in [
+        ("numbers = '+61255501234'", "is a string, not a list; "),
+        (
+            "numbers = ['+61255501234', '0255501234']",
+            "entry 2 is not a telephone number",
+        ),
+        (
+            "numbers = ['+61255501234', '+61255501234']",
+            "entry 2 is entry 1 again; ",
+        ),
+        (
+            "numbers = ['+61255501234', { number = '+61255501234', name = 'a' }]",
+            "entry 2 has the number of another; ",
+        ),
+        (
+            "numbers = [{ number = '+61255501234', name = 'a' }, { number = '+61255501235', name = 'A' }]",
+            "entry 2 has the name of another; ",
+        ),
+        ("numbers = [{ name = 'a' }]", "entry 1 has no number; "),
+        (
+            "numbers = [{ number = '+61255501234', nmae = 'a' }]",
+            "entry 1 has a key that is neither number nor name; ",
+        ),
+        (
+            "numbers = [{ number = '+61255501234', name = '+61 2555' }]",
+            "entry 1 has a name that is not a name; ",
+        ),
+        (
+            "numbers = [{ number = '+61255501234', name = '02 5550 1234' }]",
+            "entry 1 has a name that looks like a telephone number; ",
+        ),
+        ("ring = '4s'", "4s is out of range; "),
+        (
+            "no_answer = 'x'",
+            "is a string, not a table; write { agent = \"...\" }, with {reason} in it, or { say = \"...\" }",
+        ),
+        (
+            "no_answer = { agent = 'It failed: {raeson}.' }",
+            "agent has {raeson}, which stands for nothing; did you mean {reason}?",
+        ),
+        (
+            "no_answer = { dial = '+61255501234' }",
+            "has a key that is neither agent nor say; ",
+        ),
+        ("no_answer = { say = '' }", "say has no words; "),
+        ("caller_id = '61'", "is not a telephone number"),
+    ] {
+        let (key, _) = text.split_once(' ').unwrap();
+        let told = said(&format!("[transfer]\n{text}"));
+        assert!(
+            told.starts_with(&format!("t.toml:3: transfer.{key}: {what}")),
+            "{told}"
+        );
+        assert!(!told.contains("2555"), "{told}");
+    }
+    assert!(
+        said("[sms]\nnumbers = ['+61255501234', '1']").contains("sms.numbers: entry 2 is not a")
+    );
+}
+
+#[test]
+fn a_lookup_is_asked_where_there_is_a_url() {
+    assert_eq!(good("[lookup]\ntimeout = '50ms'").lookup, None);
+    let lookup = good("[lookup]\nurl = 'https://x.example.com/a?b=c'\ncache = '0s'")
+        .lookup
+        .unwrap();
+    assert_eq!(
+        (lookup.timeout, lookup.cache),
+        (Duration::from_millis(800), Duration::ZERO)
+    );
+    says(
+        "[lookup]\nsign_with = 'a'",
+        "t.toml:2: lookup.url: is missing; write url = \"https://HOST/PATH\"",
+    );
+    assert!(said("[lookup]\ntimeout = '6s'").contains("write from \"50ms\" to \"5s\""));
+}
+
+const NAMED: &str = "[lookup]\nurl = 'https://x.example.com'\nsign_with = 'crm-signing'\n[[tool]]\n\
+                     name = 'a'\ndescription = 'A.'\nkind = 'http'\nurl = 'https://x.example.com'\n\
+                     headers = { Authorization = '{credential:crm-key}{credential:crm-key}' }\n";
+
+fn named() -> Config {
+    parse(&format!(
+        "{URL}[twilio]\naccount_sid = 'AC0123456789abcdef0123456789abcdef'\n{NAMED}"
+    ))
+    .unwrap()
+}
+
+#[test]
+fn every_credential_that_is_named_has_to_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    put("hume-api-key", "h");
+    put("twilio-auth-token", "t");
+    let find = || credentials::find(None, &named(), Some(dir.path()));
+    let told = find().unwrap_err().to_string();
+    assert_eq!(
+        told,
+        format!(
+            "{}: crm_key, crm_signing: missing; looked here; put crm-key, crm-signing where the \
+             unit's LoadCredential= takes them from (the package's: /etc/hume-bridge/credentials/)",
+            dir.path().display()
+        )
+    );
+    let told = credentials::find(None, &named(), None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.starts_with(
+            "credentials: hume_api_key, twilio_auth_token, crm_key, crm_signing: missing; "
+        ),
+        "{told}"
+    );
+
+    // One a file, also by the name that systemd gives it.
+    put("crm-key", "k-PLANTED\n");
+    put("credentials_crm-signing", "s-PLANTED");
+    let found = find().unwrap();
+    assert_eq!(found.named["crm-key"].expose(), "k-PLANTED");
+    assert_eq!(found.named["crm-signing"].expose(), "s-PLANTED");
+    assert_eq!(
+        found.found(),
+        [
+            "hume_api_key",
+            "twilio_account_sid",
+            "twilio_auth_token",
+            "crm_key",
+            "crm_signing"
+        ]
+    );
+    assert!(!format!("{found:?}{found:#?}").contains(MARK));
+    // Another value is a change, and one that nobody names is not looked at.
+    put("crm-key", "l-PLANTED");
+    assert!(find().unwrap() != found);
+    put("crm-key", "k-PLANTED");
+    put("other-key", "x y");
+    assert!(find().unwrap() == found);
+
+    put("crm-key", "k PLANTED");
+    let told = find().unwrap_err().to_string();
+    assert!(
+        told.contains("/crm-key: has a space") && !told.contains(MARK),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+    fs::remove_file(dir.path().join("crm-key")).unwrap();
+
+    // In JSON with _ or with -.
+    let json = |name: &str| {
+        format!(
+            r#"{{"hume_api_key":"h","twilio_auth_token":"t","{name}":"k-PLANTED","crm_signing":"s"}}"#
+        )
+    };
+    for name in ["crm_key", "crm-key"] {
+        let file = put("all.json", &json(name));
+        let found = credentials::find(Some(&file), &named(), None).unwrap();
+        assert_eq!(found.named["crm-key"].expose(), "k-PLANTED");
+    }
+    let two = json("crm_key").replace('}', r#","crm-key":"other"}"#);
+    let file = put("all.json", &two);
+    let told = credentials::find(Some(&file), &named(), None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.ends_with(
+            "all.json: crm_key: is not the same as crm-key; keep the right one, remove the other"
+        ),
+        "{told}"
+    );
+}
