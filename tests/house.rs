@@ -380,8 +380,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a check is a program of its own beside the daemon: nothing is built on it",
         rooms: &[
-            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
-            "config", "ctl", "sim",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics",
+            "admin", "config", "ctl", "sim",
         ],
         except: &["bin", "daemon", "check"],
         never: &["crate::check"],
@@ -452,8 +452,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "daemon puts everything together; whoever needed it would be in a circle",
         rooms: &[
-            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
-            "config", "ctl", "sim", "check",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics",
+            "admin", "config", "ctl", "sim", "check",
         ],
         except: &["bin", "daemon"],
         never: &["crate::daemon"],
