@@ -17,8 +17,8 @@ use std::{
 
 use anyhow::Context as _;
 use hume_bridge::{
-    agent::{Codec as _, Command, ToolResult, evi},
-    config::Secret,
+    agent::{Briefing, Codec as _, Command, Declared, Persona, ToolResult, evi},
+    config::{Secret, Variable},
     sim::{
         bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
         scenario::{STORIES, Story, World, tell},
@@ -166,7 +166,24 @@ fn every_command() -> String {
         url: "ws://127.0.0.1/".into(),
         api_key: Secret::new(HUME_KEY),
         config_id: None,
-        declare_hang_up: true,
+        persona: Persona {
+            voice: Some("voice".into()),
+            tools: vec![Declared {
+                name: "hang_up".into(),
+                description: "End the call.".into(),
+                parameters: r#"{"type":"object","properties":{}}"#.into(),
+                fallback: Some("It could not be ended.".into()),
+            }],
+            briefing: Briefing {
+                fixed: [("shop".to_owned(), Variable::Text("north".to_owned()))].into(),
+                variables: [
+                    ("visits".to_owned(), Variable::Number(3.0)),
+                    ("member".to_owned(), Variable::Flag(true)),
+                ]
+                .into(),
+                context: "The caller is known.".into(),
+            },
+        },
     });
     let mut frames = String::new();
     let mut send = |frame: String| {
@@ -176,6 +193,9 @@ fn every_command() -> String {
     codec.opened(&mut send);
     for command in [
         Command::AudioIn(&[0xff; 160]),
+        Command::Prompt {
+            text: "The caller pressed 12.",
+        },
         Command::Say {
             text: "Good \"evening\",\nZoë",
         },

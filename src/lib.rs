@@ -16,6 +16,7 @@
 //! - [`twilio`]: Twilio's wires: signatures, webhooks, TwiML, Media Streams, REST.
 //! - [`agent`]: the neutral seam to a speech-to-speech agent, and the agents behind it.
 //! - [`session`]: one call: the state machine, its driver, the register of all calls.
+//! - [`routing`]: which calls are answered how, and what is known of their callers.
 //! - [`tools`]: what an agent can have done, and how it is done.
 //! - [`http`]: the two listeners and what they serve.
 //! - [`metrics`]: what the house counts, for Prometheus.
@@ -40,7 +41,10 @@ pub mod http;
 pub mod metrics;
 mod pinned;
 mod printable;
+pub mod routing;
 pub mod session;
 pub mod sim;
+mod stream;
+mod timestamp;
 pub mod tools;
 pub mod twilio;

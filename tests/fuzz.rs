@@ -24,6 +24,7 @@ targets! {
     the_corpus_of_the_operators_files: config = "../fuzz/src/config.rs",
     the_corpus_of_conversations_with_evi: evi_message = "../fuzz/src/evi_message.rs",
     the_corpus_of_whole_calls: session = "../fuzz/src/session.rs",
+    the_corpus_of_tools_arguments: tool_arguments = "../fuzz/src/tool_arguments.rs",
     the_corpus_of_the_media_streams_frames: twilio_frame = "../fuzz/src/twilio_frame.rs",
     the_corpus_of_sounds: wav = "../fuzz/src/wav.rs",
     the_corpus_of_webhooks: webhook_form = "../fuzz/src/webhook_form.rs",

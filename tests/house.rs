@@ -29,6 +29,7 @@ const RULES: &[Rule] = &[
             "twilio",
             "agent",
             "http::unsigned",
+            "routing",
             "session::machine",
             "session::budget",
             "session::goodbye",
@@ -40,11 +41,23 @@ const RULES: &[Rule] = &[
             "session::playback",
             "session::turn",
             "session::uplink",
+            // What an agent may use, and whether its arguments fit; what is carried out has to wait.
+            "tools",
             "admin::protocol",
             "admin::event",
+            "admin::routed",
             "admin::framing",
         ],
-        except: &["twilio::rest", "agent::link"],
+        except: &[
+            "twilio::rest",
+            "agent::link",
+            "routing::lookup",
+            "tools::run",
+            "tools::builtin",
+            "tools::http",
+            "tools::exec",
+            "tools::ledger",
+        ],
         never: &[
             "tokio",
             "tokio_util",
@@ -63,9 +76,26 @@ const RULES: &[Rule] = &[
             "SystemTime::now",
             "crate::twilio::rest",
             "crate::agent::link",
+            "crate::routing::lookup",
             "crate::session::driver",
             "crate::session::registry",
             "crate::metrics",
+        ],
+        allowed: &[],
+    },
+    Rule {
+        why: "which route a call takes is decided before there is a call, and asked about where there is none",
+        rooms: &["routing"],
+        except: &[],
+        never: &[
+            "crate::audio",
+            "crate::http",
+            "crate::admin",
+            "crate::ctl",
+            "crate::sim",
+            "crate::session::driver",
+            "crate::session::machine",
+            "crate::session::registry",
         ],
         allowed: &[],
     },
@@ -143,8 +173,34 @@ const RULES: &[Rule] = &[
         why: "a call does not know who let it in, nor who watches it",
         rooms: &["session"],
         except: &[],
-        never: &["crate::http", "crate::admin", "crate::ctl", "crate::sim"],
+        never: &[
+            "crate::routing",
+            "crate::http",
+            "crate::admin",
+            "crate::ctl",
+            "crate::sim",
+        ],
         allowed: &[],
+    },
+    Rule {
+        why: "a tool is told what it may know of its call, and decides nothing for it: \
+              of the session it has the words, never the call itself",
+        rooms: &["tools"],
+        except: &[],
+        never: &[
+            "crate::audio",
+            "crate::session",
+            "crate::http",
+            "crate::admin",
+            "crate::ctl",
+            "crate::sim",
+        ],
+        allowed: &[
+            ("tools", "crate::session::order::Words"),
+            ("tools::builtin", "crate::session::order::Words"),
+            ("tools::catalogue", "crate::session::order::Words"),
+            ("tools::run", "crate::session::order::Words"),
+        ],
     },
     Rule {
         why: "what all who accept and open have in common knows none of them",
@@ -184,6 +240,7 @@ const RULES: &[Rule] = &[
             "ctl",
             "admin::protocol",
             "admin::event",
+            "admin::routed",
             "admin::framing",
             "admin::client",
         ],
@@ -226,7 +283,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "the far ends have codecs of their own; only who listens to recordings shares the bridge's",
-        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech"],
+        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech", "sim::web"],
         except: &[],
         never: &["crate::audio"],
         allowed: &[],
@@ -263,6 +320,7 @@ const RULES: &[Rule] = &[
             "crate::sim::phone",
             "crate::sim::evi",
             "crate::sim::rest",
+            "crate::sim::web",
         ],
         allowed: &[],
     },
@@ -318,8 +376,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a check is a program of its own beside the daemon: nothing is built on it",
         rooms: &[
-            "", "audio", "twilio", "agent", "session", "http", "metrics", "admin", "config", "ctl",
-            "sim",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
+            "config", "ctl", "sim",
         ],
         except: &["bin", "daemon", "check"],
         never: &["crate::check"],
@@ -335,6 +393,7 @@ const RULES: &[Rule] = &[
             "crate::twilio",
             "crate::agent",
             "crate::session",
+            "crate::tools",
             "crate::http",
             "crate::admin",
             "crate::config",
@@ -389,8 +448,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "daemon puts everything together; whoever needed it would be in a circle",
         rooms: &[
-            "", "audio", "twilio", "agent", "session", "http", "metrics", "admin", "config", "ctl",
-            "sim", "check",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
+            "config", "ctl", "sim", "check",
         ],
         except: &["bin", "daemon"],
         never: &["crate::daemon"],
@@ -399,7 +458,9 @@ const RULES: &[Rule] = &[
 ];
 
 /// Above the seam nobody says a vendor's name: what is written there holds for the next agent too.
-const NEUTRAL: &[&str] = &["session", "http", "metrics", "daemon", "admin", "check"];
+const NEUTRAL: &[&str] = &[
+    "routing", "session", "http", "metrics", "daemon", "admin", "check",
+];
 const VENDOR: &[&str] = &["hume", "evi"];
 /// Module and word: names that monitoring has known since before there was a second agent.
 const KNOWN_NAMES: &[(&str, &str)] = &[

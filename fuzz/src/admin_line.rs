@@ -116,6 +116,7 @@ fn reply(data: &[u8]) {
         decode(&value).map(|would| render::checked(&would)),
         decode(&value).map(|told| render::told(&told)),
         decode(&value).map(|paused| render::paused(&paused)),
+        decode(&value).map(|transferring| render::transferring(&transferring)),
     ];
     for text in shown {
         match text {

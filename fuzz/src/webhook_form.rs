@@ -17,7 +17,7 @@ use hume_bridge::{
     twilio::{
         CallSid, mask_number,
         signature::{SignatureHeaders, Verifier, sign},
-        token::{Minter, TokenError},
+        token::{Minter, Parameters, TokenError},
         twiml::{self, ConnectStream},
         webhook::{CallRequest, Form, FormError, MAX_FIELDS},
     },
@@ -301,8 +301,13 @@ fn masked(address: &str) {
 fn tokens(call: &CallSid, from: &str, to: &str, token: &str) {
     const NOON: u64 = 1_800_000_000;
     let minter = Minter::new(&key());
-    let minted = minter.mint(call, from, to, NOON);
-    let check = |token: &str, from: &str, to: &str, now| minter.check(token, call, from, to, now);
+    let between = |from: &str, to: &str| {
+        Parameters::from([("from", from), ("to", to)].map(|(name, who)| (name.into(), who.into())))
+    };
+    let minted = minter.mint(call, &between(from, to), NOON);
+    let check = |token: &str, from: &str, to: &str, now| {
+        minter.check(token, call, &between(from, to), now)
+    };
     assert_eq!(check(&minted, from, to, NOON - 1), Ok(NOON));
     assert_eq!(check(&minted, from, to, NOON), Err(TokenError::Expired));
     for (from, to) in [(&*format!("{from}0"), to), (from, &*format!("{to}0"))] {
@@ -314,13 +319,14 @@ fn tokens(call: &CallSid, from: &str, to: &str, token: &str) {
         assert_eq!(moved, Err(TokenError::Forged));
     }
     match check(token, from, to, 0) {
-        Ok(expires) => assert_eq!(token, minter.mint(call, from, to, expires)),
+        Ok(expires) => assert_eq!(token, minter.mint(call, &between(from, to), expires)),
         Err(error) => harmless(&error.to_string()),
     }
     let nobody = Minter::new(&Secret::new(""));
-    let forged = nobody.mint(call, from, to, NOON);
-    assert!(nobody.check(&forged, call, from, to, 0).is_err());
-    assert!(nobody.check(&minted, call, from, to, 0).is_err());
+    let forged = nobody.mint(call, &between(from, to), NOON);
+    for token in [forged, minted] {
+        assert!(nobody.check(&token, call, &between(from, to), 0).is_err());
+    }
 }
 
 /// What comes from the caller comes back in the stream's `start`, or the call is not connected.

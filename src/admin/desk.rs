@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::{sync::oneshot, time::timeout_at};
 
@@ -20,8 +21,9 @@ use super::{
     follow::Following,
     protocol::{
         Answer, Code, Dial, Drain, Failure, HungUp, Paused, Reloaded, Request, Sessions, Signed,
-        Status, Text, Told, excerpt,
+        Status, Text, Told, Transferring, excerpt,
     },
+    routed::Routed,
     shown::session,
 };
 use crate::{
@@ -30,6 +32,7 @@ use crate::{
         order::{Order, Verdict, Words},
         registry::{OrderError, Registry, View},
     },
+    tools::Transfer,
     twilio::CallSid,
 };
 
@@ -49,6 +52,8 @@ pub trait Control: Send + Sync {
     /// What a reload would answer if the config's text were this; takes nothing. Problems call the
     /// text `name`.
     fn check(&self, name: &str, text: &str) -> Result<Reloaded, String>;
+    /// Which route a call would take at that time.
+    fn route(&self, to: &str, from: &str, at: Timestamp) -> Routed;
 }
 
 /// One line, or lines without end.
@@ -109,6 +114,7 @@ impl Desk {
             | Request::Sessions {}
             | Request::Show { .. }
             | Request::Events { .. }
+            | Request::RouteTest { .. }
             | Request::Sign { .. } => {
                 tracing::debug!(target: "audit", uid, op = request.op(), "control request");
             }
@@ -122,7 +128,8 @@ impl Desk {
             | Request::Say { .. }
             | Request::Context { .. }
             | Request::Pause { .. }
-            | Request::Resume { .. } => {}
+            | Request::Resume { .. }
+            | Request::Transfer { .. } => {}
         }
         if let Request::Events { call } = request {
             return match self.follow(call.as_deref()) {
@@ -168,6 +175,23 @@ impl Desk {
             }
             Request::Pause { call } => self.set_paused(&call, true, uid).await,
             Request::Resume { call } => self.set_paused(&call, false, uid).await,
+            Request::Transfer {
+                call,
+                number,
+                announce,
+            } => self.transfer(&call, number, announce, uid).await,
+            Request::RouteTest { to, from, at } => {
+                let to = match to.or_else(|| self.control.line().number) {
+                    Some(to) => to,
+                    None => {
+                        let message = "`to` is missing, and there is no twilio.phone_number";
+                        return Err(Failure::new(Code::BadRequest, message));
+                    }
+                };
+                let at = at.and_then(|at| at.parse().ok());
+                let at = at.unwrap_or_else(Timestamp::now);
+                Ok(Answer::Routed(self.control.route(&to, &from, at)))
+            }
             Request::Events { .. } => unreachable!("a stream is no line"),
         }
     }
@@ -283,6 +307,27 @@ impl Desk {
             paused,
             changed,
         }))
+    }
+
+    async fn transfer(
+        &self,
+        call: &str,
+        number: Text,
+        announce: Option<Text>,
+        uid: u32,
+    ) -> Result<Answer, Failure> {
+        let announced = announce.is_some();
+        let order = Order::Transfer(Transfer {
+            number: number.0,
+            announce: announce.map(|words| Words(words.spoken())),
+        });
+        let (sid, _) = self.one(call, order).await.inspect_err(|unmet| {
+            let code = unmet.failure.code;
+            tracing::info!(target: "audit", uid, CALL_SID = unmet.sid(), announced, ?code, "transfer refused");
+        })?;
+        tracing::info!(target: "audit", uid, CALL_SID = sid.as_str(), announced, "transfer ordered");
+        let call = sid.as_str().to_owned();
+        Ok(Answer::Transferring(Transferring { call, announced }))
     }
 
     /// Gives an order to one call, by its prefix, and waits for what it makes of it.

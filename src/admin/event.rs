@@ -44,6 +44,9 @@ pub enum What {
         from: String,
         to: String,
         started_at: String,
+        /// The route that it took, by name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<String>,
     },
     AgentConnected {
         call_sid: String,
@@ -73,6 +76,15 @@ pub enum What {
     },
     /// The caller spoke over the agent's goodbye: the call goes on.
     GoodbyeWithdrawn {
+        call_sid: String,
+    },
+    /// The call has left its agent, which waits: for `digits` to be sounded, or for a `transfer`.
+    Away {
+        call_sid: String,
+        why: String,
+    },
+    /// It is with its agent again.
+    Back {
         call_sid: String,
     },
     CallEnded {
@@ -114,6 +126,8 @@ impl What {
             | What::BargeIn { call_sid }
             | What::HangingUp { call_sid, .. }
             | What::GoodbyeWithdrawn { call_sid }
+            | What::Away { call_sid, .. }
+            | What::Back { call_sid }
             | What::CallEnded { call_sid, .. }
             | What::CallRefused { call_sid, .. } => Some(call_sid),
             What::Snapshot { .. }

@@ -12,13 +12,14 @@ use tokio::sync::broadcast::{
 
 use super::{
     event::{Event, What},
-    shown::{rfc3339, seen},
+    shown::seen,
 };
 use crate::{
     session::{
         news::{Followed, News, Told},
         registry::Refused,
     },
+    timestamp::rfc3339,
     twilio::CallSid,
 };
 
@@ -130,11 +131,12 @@ fn line(told: &Told) -> Event {
     let what = match &told.news {
         News::Started(view) => What::CallStarted {
             call_sid,
-            stream_sid: view.facts.stream.as_str().to_owned(),
+            stream_sid: view.stream().as_str().to_owned(),
             agent: view.facts.agent.to_owned(),
             from: view.facts.from.clone(),
             to: view.facts.to.clone(),
             started_at: rfc3339(view.started_at),
+            route: view.facts.route.clone(),
         },
         News::AgentConnected => What::AgentConnected { call_sid },
         News::AgentClosed => What::AgentClosed { call_sid },
@@ -150,6 +152,11 @@ fn line(told: &Told) -> Event {
             cause: cause.as_str().to_owned(),
         },
         News::GoodbyeWithdrawn => What::GoodbyeWithdrawn { call_sid },
+        News::Away { why } => What::Away {
+            call_sid,
+            why: why.as_str().to_owned(),
+        },
+        News::Back => What::Back { call_sid },
         News::Ended { cause, lasted } => What::CallEnded {
             call_sid,
             cause: cause.map(|cause| cause.as_str().to_owned()),
@@ -180,6 +187,8 @@ fn reason(why: Refused) -> &'static str {
         Refused::Full => "full",
         Refused::CallerFull => "caller-full",
         Refused::NumberFull => "number-full",
+        Refused::RouteFull => "route-full",
+        Refused::Closed => "closed",
         Refused::Denied => "denied",
         Refused::NotAllowed => "not-allowed",
     }

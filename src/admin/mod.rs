@@ -12,5 +12,6 @@ pub mod event;
 mod follow;
 pub mod framing;
 pub mod protocol;
+pub mod routed;
 pub mod server;
 mod shown;

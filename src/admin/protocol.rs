@@ -16,10 +16,11 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::event::Event;
+use super::{event::Event, routed::Routed};
 
 /// What both ends must speak.
 pub const PROTOCOL: u64 = 1;
@@ -107,6 +108,26 @@ pub enum Request {
     Resume {
         call: String,
     },
+    /// Put a call's caller through, once the agent has said what it is saying.
+    Transfer {
+        call: String,
+        /// With its country.
+        number: Text,
+        /// Said to the callee, who then accepts with a key.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        announce: Option<Text>,
+    },
+    /// Which route a call would take, now or at another time.
+    RouteTest {
+        /// The number called; without it the config's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        /// Who calls: a number, an address, or `anonymous`.
+        from: String,
+        /// RFC 3339.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
+    },
     /// Follow what happens, of one call or of all.
     Events {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +135,7 @@ pub enum Request {
     },
 }
 
-/// Words of a conversation, or a file with telephone numbers: for its reader only.
+/// Words of a conversation, a telephone number or a file with such: for its reader only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text(pub String);
@@ -160,9 +181,24 @@ fn is_false(value: &bool) -> bool {
 
 impl Request {
     /// Every op there is.
-    pub const OPS: [&str; 15] = [
-        "status", "sessions", "show", "hangup", "drain", "undrain", "reload", "dial", "sign",
-        "check", "say", "context", "pause", "resume", "events",
+    pub const OPS: [&str; 17] = [
+        "status",
+        "sessions",
+        "show",
+        "hangup",
+        "drain",
+        "undrain",
+        "reload",
+        "dial",
+        "sign",
+        "check",
+        "say",
+        "context",
+        "pause",
+        "resume",
+        "transfer",
+        "route-test",
+        "events",
     ];
 
     pub fn op(&self) -> &'static str {
@@ -181,6 +217,8 @@ impl Request {
             Request::Context { .. } => "context",
             Request::Pause { .. } => "pause",
             Request::Resume { .. } => "resume",
+            Request::Transfer { .. } => "transfer",
+            Request::RouteTest { .. } => "route-test",
             Request::Events { .. } => "events",
         }
     }
@@ -249,7 +287,8 @@ impl Request {
             | Request::Say { call, .. }
             | Request::Context { call, .. }
             | Request::Pause { call }
-            | Request::Resume { call } => Some(call),
+            | Request::Resume { call }
+            | Request::Transfer { call, .. } => Some(call),
             _ => None,
         };
         if call.is_some_and(String::is_empty) {
@@ -281,9 +320,33 @@ impl Request {
                     None => Ok(()),
                 }
             }
+            Request::RouteTest { to, from, at } => {
+                let party = "is not a number with its country, like +12025550123, nor an address";
+                if to.as_deref().is_some_and(|to| !is_party(to)) {
+                    bad(&format!("`to` {party}"))
+                } else if !is_party(from) && !from.eq_ignore_ascii_case(WITHHELD) {
+                    bad(&format!("`from` {party}, nor {WITHHELD}"))
+                } else if at
+                    .as_deref()
+                    .is_some_and(|at| at.parse::<Timestamp>().is_err())
+                {
+                    bad("`at` is not a time like 2026-12-24T18:00:00Z")
+                } else {
+                    Ok(())
+                }
+            }
             Request::Say { text, .. } | Request::Context { text, .. } => {
                 text.check().or_else(|what| bad(&what))
             }
+            Request::Transfer { number, .. } if !is_number(&number.0) => {
+                bad("`number` is not a number with its country, like +12025550123")
+            }
+            Request::Transfer {
+                announce: Some(announce),
+                ..
+            } => announce
+                .check()
+                .or_else(|what| bad(&what.replace("`text`", "`announce`"))),
             Request::Check { name, .. } if name.is_empty() || name.len() > MAX_NAME => {
                 bad(&format!("`name` is not of 1 to {MAX_NAME} bytes"))
             }
@@ -297,6 +360,18 @@ pub fn is_number(text: &str) -> bool {
     text.strip_prefix('+').is_some_and(|digits| {
         (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
     })
+}
+
+/// Who withholds the number, on a command line.
+pub const WITHHELD: &str = "anonymous";
+
+/// A telephone number, or the address of a SIP phone or an app.
+pub fn is_party(text: &str) -> bool {
+    let address = ["sip:", "sips:", "client:", "whatsapp:"]
+        .iter()
+        .any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
+    let plain = text.len() <= 512 && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    is_number(text) || (address && plain)
 }
 
 /// A stranger's words, short and on one line, for a message.
@@ -369,6 +444,8 @@ pub enum Answer {
     Signed(Signed),
     Told(Told),
     Paused(Paused),
+    Transferring(Transferring),
+    Routed(Routed),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -416,6 +493,12 @@ pub struct Session {
     /// A test call of an operator's.
     #[serde(default)]
     pub test: bool,
+    /// The route that it took, by name.
+    #[serde(default)]
+    pub route: Option<String>,
+    /// What it has left its agent for, to come back or not: `digits` or `transfer`.
+    #[serde(default)]
+    pub away: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -444,6 +527,15 @@ pub struct Paused {
     pub paused: bool,
     /// False when it was so already.
     pub changed: bool,
+}
+
+/// After `transfer`: it will be tried. What came of it is told by `events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transferring {
+    /// The CallSid.
+    pub call: String,
+    /// The callee is told something first, and accepts with a key.
+    pub announced: bool,
 }
 
 /// After `drain` and `undrain`.

@@ -1,7 +1,10 @@
 //! The wire, letter by letter: scripts depend on it.
 
 use super::*;
-use crate::admin::event::What;
+use crate::admin::{
+    event::What,
+    routed::{Meets, Plan, Routed, Tried},
+};
 
 fn hangup(call: Option<&str>, all: bool, now: bool, reason: Option<&str>) -> Request {
     Request::Hangup {
@@ -75,6 +78,38 @@ fn every_request_has_one_spelling_and_is_read_back() {
         (
             Request::Resume { call: "CA1".into() },
             r#"{"protocol":1,"op":"resume","call":"CA1"}"#,
+        ),
+        (
+            Request::Transfer {
+                call: "CA1".into(),
+                number: "+12025550123".into(),
+                announce: None,
+            },
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+12025550123"}"#,
+        ),
+        (
+            Request::Transfer {
+                call: "CA1".into(),
+                number: "+12025550123".into(),
+                announce: Some("Ann calls.".into()),
+            },
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+12025550123","announce":"Ann calls."}"#,
+        ),
+        (
+            Request::RouteTest {
+                to: Some("+12025550123".into()),
+                from: "anonymous".into(),
+                at: Some("2026-12-24T18:00:00Z".into()),
+            },
+            r#"{"protocol":1,"op":"route-test","to":"+12025550123","from":"anonymous","at":"2026-12-24T18:00:00Z"}"#,
+        ),
+        (
+            Request::RouteTest {
+                to: None,
+                from: "sip:ann@example.com".into(),
+                at: None,
+            },
+            r#"{"protocol":1,"op":"route-test","from":"sip:ann@example.com"}"#,
         ),
         (
             Request::Events { call: None },
@@ -169,9 +204,43 @@ fn an_order_that_is_half_understood_is_refused() {
             r#"{"protocol":1,"op":"check","name":"","text":"a"}"#,
             BadRequest,
         ),
+        (r#"{"protocol":1,"op":"transfer","call":"CA1"}"#, BadRequest),
+        (
+            r#"{"protocol":1,"op":"transfer","call":"","number":"+12025550123"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"12025550123"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+1","announce":" "}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+1","warm":true}"#,
+            BadRequest,
+        ),
+        (r#"{"protocol":1,"op":"route-test"}"#, BadRequest),
+        (
+            r#"{"protocol":1,"op":"route-test","from":"0412345678"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"route-test","from":"sip:"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"route-test","from":"+1","to":"anonymous"}"#,
+            BadRequest,
+        ),
+        (
+            r#"{"protocol":1,"op":"route-test","from":"+1","at":"tomorrow"}"#,
+            BadRequest,
+        ),
         (deep.as_str(), BadRequest),
-        (r#"{"protocol":1,"op":"transfer"}"#, UnknownOp),
-        (r#"{"protocol":2,"op":"transfer"}"#, ProtocolMismatch),
+        (r#"{"protocol":1,"op":"fly"}"#, UnknownOp),
+        (r#"{"protocol":2,"op":"fly"}"#, ProtocolMismatch),
         (r#"{"protocol":"1","op":"status"}"#, ProtocolMismatch),
         (r#"{"protocol":1.5,"op":"status"}"#, ProtocolMismatch),
     ];
@@ -230,8 +299,10 @@ fn replies_are_spelled_like_this() {
         frames_dropped: 8,
         barge_ins: 9,
         test: true,
+        route: Some("night".into()),
+        away: Some("digits".into()),
     };
-    let shown = r#"{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":true,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":true}"#;
+    let shown = r#"{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":true,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":true,"route":"night","away":"digits"}"#;
     assert_eq!(
         spelled(Ok(Answer::Sessions(Sessions {
             sessions: vec![session.clone()]
@@ -283,11 +354,43 @@ fn replies_are_spelled_like_this() {
         "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"call\":\"CA1\",\"paused\":true,\"changed\":false}}\n"
     );
     assert_eq!(
+        spelled(Ok(Answer::Transferring(Transferring {
+            call: "CA1".into(),
+            announced: true
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"call\":\"CA1\",\"announced\":true}}\n"
+    );
+    assert_eq!(
         spelled(Ok(Answer::Reloaded(Reloaded {
             changed: vec!["log.level".into()],
             need_restart: vec!["listen.http".into()],
         }))),
         "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"changed\":[\"log.level\"],\"needRestart\":[\"listen.http\"]}}\n"
+    );
+    assert_eq!(
+        spelled(Ok(Answer::Routed(Routed {
+            route: "shop".into(),
+            why: vec![Tried {
+                route: "shop".into(),
+                fits: true,
+                why: "fits".into(),
+            }],
+            plan: Plan {
+                agent: "hume".into(),
+                config_id: Some("c".into()),
+                voice: None,
+                greeting: String::new(),
+                fallback: Meets::Hangup,
+                closed: Some(Meets::Dial),
+                tools: vec!["hang_up".into()],
+                variables: vec!["city".into()],
+                max_concurrent: 0,
+                max_per_caller: Some(2),
+                max_duration_seconds: 60,
+                no_input_timeout_seconds: 0,
+            },
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"route\":\"shop\",\"why\":[{\"route\":\"shop\",\"fits\":true,\"why\":\"fits\"}],\"plan\":{\"agent\":\"hume\",\"configId\":\"c\",\"greeting\":\"\",\"fallback\":\"hangup\",\"closed\":\"dial\",\"tools\":[\"hang_up\"],\"variables\":[\"city\"],\"maxConcurrent\":0,\"maxPerCaller\":2,\"maxDurationSeconds\":60,\"noInputTimeoutSeconds\":0}}}\n"
     );
     assert_eq!(
         spelled(Err(Failure::new(Code::NoSuchCall, "no call \"x\"\n"))),
@@ -370,6 +473,8 @@ fn events() -> Vec<(What, &'static str)> {
         frames_dropped: 8,
         barge_ins: 9,
         test: false,
+        route: None,
+        away: Some("transfer".into()),
     };
     vec![
         (
@@ -377,7 +482,7 @@ fn events() -> Vec<(What, &'static str)> {
                 draining: true,
                 sessions: vec![session],
             },
-            r#""type":"snapshot","draining":true,"sessions":[{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":false,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":false}]"#,
+            r#""type":"snapshot","draining":true,"sessions":[{"callSid":"CA1","streamSid":"MZ1","agent":"hume","agentConnected":true,"from":"+1","to":"+2","startedAt":"T","durationSeconds":5,"ending":false,"paused":false,"framesIn":6,"audioOut":7,"framesDropped":8,"bargeIns":9,"test":false,"route":null,"away":"transfer"}]"#,
         ),
         (
             What::CallStarted {
@@ -387,8 +492,34 @@ fn events() -> Vec<(What, &'static str)> {
                 from: "+1".into(),
                 to: "+2".into(),
                 started_at: "T".into(),
+                route: None,
             },
             r#""type":"call-started","callSid":"CA1","streamSid":"MZ1","agent":"hume","from":"+1","to":"+2","startedAt":"T""#,
+        ),
+        (
+            What::CallStarted {
+                call_sid: call_sid(),
+                stream_sid: "MZ1".into(),
+                agent: "hume".into(),
+                from: "+1".into(),
+                to: "+2".into(),
+                started_at: "T".into(),
+                route: Some("night".into()),
+            },
+            r#""type":"call-started","callSid":"CA1","streamSid":"MZ1","agent":"hume","from":"+1","to":"+2","startedAt":"T","route":"night""#,
+        ),
+        (
+            What::Away {
+                call_sid: call_sid(),
+                why: "digits".into(),
+            },
+            r#""type":"away","callSid":"CA1","why":"digits""#,
+        ),
+        (
+            What::Back {
+                call_sid: call_sid(),
+            },
+            r#""type":"back","callSid":"CA1""#,
         ),
         (
             What::AgentConnected {

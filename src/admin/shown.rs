@@ -1,16 +1,19 @@
 //! A call as operators are shown it.
 
-use std::{sync::atomic::Ordering::Relaxed, time::SystemTime};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::protocol::Session;
-use crate::session::{news::Seen, registry::View};
+use crate::{
+    session::{news::Seen, registry::View},
+    timestamp::rfc3339,
+};
 
 /// A live call as it is now.
 pub(super) fn session(view: &View) -> Session {
     let facts = &view.facts;
     Session {
         call_sid: facts.call.as_str().into(),
-        stream_sid: facts.stream.as_str().into(),
+        stream_sid: view.stream().as_str().into(),
         agent: facts.agent.into(),
         agent_connected: view.agent_connected(),
         from: facts.from.clone(),
@@ -24,6 +27,8 @@ pub(super) fn session(view: &View) -> Session {
         frames_dropped: view.frames_dropped.load(Relaxed),
         barge_ins: view.barge_ins.load(Relaxed),
         test: view.test,
+        route: facts.route.clone(),
+        away: view.away().map(|why| why.as_str().to_owned()),
     }
 }
 
@@ -34,12 +39,7 @@ pub(super) fn seen(seen: &Seen) -> Session {
         ending: seen.ending,
         paused: seen.paused,
         barge_ins: seen.barge_ins,
+        away: seen.away.map(|why| why.as_str().to_owned()),
         ..session(&seen.view)
     }
-}
-
-/// UTC with milliseconds.
-pub(super) fn rfc3339(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
 }

@@ -11,19 +11,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{self, HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -33,6 +29,7 @@ use url::{Host, Url};
 
 use super::{Closed, Request};
 use crate::files;
+use crate::stream::Stream;
 
 /// What the kernel may hold for a peer that does not read; it doubles the number. Audio in there can no
 /// longer be dropped: this is one second or two of a caller's, and at a round trip of 300 ms still ten
@@ -40,15 +37,7 @@ use crate::files;
 const SEND_BUFFER: u32 = 32 * 1024;
 
 /// An open WebSocket to an agent.
-pub type Socket = WebSocketStream<Io>;
-
-/// The bytes under the WebSocket.
-#[derive(Debug)]
-pub enum Io {
-    Plain(TcpStream),
-    /// Boxed: TLS state is a kilobyte, and it need not travel with the call's future.
-    Tls(Box<TlsStream<TcpStream>>),
-}
+pub type Socket = WebSocketStream<Stream>;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -191,7 +180,7 @@ async fn open(request: &Request, tls: &Tls, deadline: Instant) -> Result<Socket,
 
 /// Name, TCP and, for `wss` and `https`, TLS. Whoever calls sets the deadline for the whole; here
 /// it only shares the time among a host's addresses.
-pub async fn reach(url: &Url, tls: &Tls, deadline: Instant) -> Result<Io, ConnectError> {
+pub async fn reach(url: &Url, tls: &Tls, deadline: Instant) -> Result<Stream, ConnectError> {
     let secure = match url.scheme() {
         "ws" | "http" => false,
         "wss" | "https" => true,
@@ -207,7 +196,7 @@ pub async fn reach(url: &Url, tls: &Tls, deadline: Instant) -> Result<Io, Connec
     tcp.set_nodelay(true)
         .map_err(|error| ConnectError::Tcp(error.kind()))?;
     if !secure {
-        return Ok(Io::Plain(tcp));
+        return Ok(Stream::Plain(tcp));
     }
     let name = match host {
         Host::Domain(name) => {
@@ -221,7 +210,7 @@ pub async fn reach(url: &Url, tls: &Tls, deadline: Instant) -> Result<Io, Connec
         .connect(name, tcp)
         .await
         .map_err(|error| tls_error(&error))?;
-    Ok(Io::Tls(Box::new(stream)))
+    Ok(Stream::Tls(Box::new(stream)))
 }
 
 /// The upgrade request. Marking the secret as sensitive hides it from `Debug`, but the WebSocket
@@ -313,46 +302,6 @@ fn handshake_error(error: &WsError) -> ConnectError {
             ConnectError::Lost
         }
         _ => ConnectError::Protocol,
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Io::Tls(io) => Pin::new(io).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(io) => Pin::new(io).poll_flush(cx),
-            Io::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Io::Tls(io) => Pin::new(io).poll_shutdown(cx),
-        }
     }
 }
 
@@ -566,7 +515,7 @@ mod tests {
             let _ = socket.send(Message::text("x".repeat((1 << 20) + 1))).await;
         });
         let mut socket = connect(&request, &Tls::new(), LONG).await.unwrap();
-        let Io::Plain(tcp) = socket.get_ref() else {
+        let Stream::Plain(tcp) = socket.get_ref() else {
             panic!("not plain")
         };
         assert!(tcp.nodelay().unwrap());

@@ -165,6 +165,8 @@ pub struct Capabilities {
     pub mid_context: bool,
     /// [`Command::Pause`] works.
     pub pause: bool,
+    /// It may have several tool calls under way; otherwise a newer one replaces the older.
+    pub parallel_tools: bool,
     /// [`Event::TurnDone`] is sent; otherwise the end of a turn has to be inferred from silence.
     pub turn_events: bool,
 }

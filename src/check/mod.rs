@@ -33,7 +33,7 @@ use crate::{
         certificate::Certificate,
         credentials::{self, Place},
     },
-    tools::Catalogue,
+    routing::Router,
 };
 
 const EX_CONFIG: u8 = 78;
@@ -125,10 +125,7 @@ pub fn main(args: &CheckArgs) -> ExitCode {
 
 /// With the tools that calls of no route's own are given.
 fn persona(config: &Config) -> Persona {
-    Persona {
-        tools: Catalogue::of(config, config.agent.tools.as_deref()).declared(),
-        ..Persona::default()
-    }
+    Router::new(config).default_plan().persona(None)
 }
 
 async fn look(

@@ -6,9 +6,12 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use jiff::Timestamp;
 use lexopt::{Arg, ValueExt};
 
-use crate::admin::protocol::{DEFAULT_SOCKET, MAX_REASON, Request, Text, is_number};
+use crate::admin::protocol::{
+    DEFAULT_SOCKET, MAX_REASON, Request, Text, WITHHELD, is_number, is_party,
+};
 
 /// An option: `--name`, or `--name VALUE`.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +32,7 @@ pub enum Takes {
     /// Or `--all`.
     Calls,
     CallAndText,
+    CallAndNumber,
     File,
     Shell,
 }
@@ -42,6 +46,7 @@ impl Takes {
             Takes::MaybeCall => "[CALL]",
             Takes::Calls => "CALL... | --all",
             Takes::CallAndText => "CALL TEXT",
+            Takes::CallAndNumber => "CALL NUMBER",
             Takes::File => "FILE",
             Takes::Shell => "bash | zsh | fish",
         }
@@ -138,6 +143,16 @@ pub const COMMANDS: &[Spec] = &[
     ),
     command("resume", Takes::Call, &[], "have it answer again"),
     command(
+        "transfer",
+        Takes::CallAndNumber,
+        &[valued(
+            "announce",
+            "TEXT",
+            "told to the callee, who accepts with a key",
+        )],
+        "put the caller through (-: from standard input)",
+    ),
+    command(
         "drain",
         Takes::Nothing,
         &[flag("wait", "until no call is left")],
@@ -167,6 +182,16 @@ pub const COMMANDS: &[Spec] = &[
             valued("secs", "N", "hang up after so long (60)"),
         ],
         "a test call, without a telephone and without Twilio",
+    ),
+    command(
+        "route-test",
+        Takes::Nothing,
+        &[
+            valued("from", "NUMBER", "who calls, like +12025550123"),
+            valued("to", "NUMBER", "who is called (twilio.phone_number)"),
+            valued("at", "TIME", "when, like 2026-12-24T18:00:00Z (now)"),
+        ],
+        "which route a call would take, and why",
     ),
     command(
         "completions",
@@ -249,11 +274,8 @@ pub enum Command {
     /// In this order, on one connection. Never empty.
     Ask(Vec<Request>),
     Dial(DialArgs),
-    /// `say` or `context` with words from standard input.
-    TellFromStdin {
-        say: bool,
-        call: String,
-    },
+    /// What a request still lacks is on standard input.
+    FromStdin(Lacking),
     Events(Option<String>),
     WatchSessions,
     DrainAndWait,
@@ -262,6 +284,37 @@ pub enum Command {
     Completions(Shell),
     Help,
     Version,
+}
+
+/// A request without the one thing that comes from standard input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// What the agent is to say, or to know.
+    Words {
+        say: bool,
+        call: String,
+    },
+    Number {
+        call: String,
+        announce: Option<Text>,
+    },
+    Announcement {
+        call: String,
+        number: Text,
+    },
+}
+
+impl Lacking {
+    /// The request, if what has come is fit for it.
+    pub fn with(self, text: String) -> Result<Request, Usage> {
+        match self {
+            Lacking::Words { say, call } => words_for(say, call, text),
+            Lacking::Number { call, announce } => {
+                transfer_to(call, Text(text.trim().to_owned()), announce)
+            }
+            Lacking::Announcement { call, number } => transfer_to(call, number, Some(Text(text))),
+        }
+    }
 }
 
 /// How to place a test call.
@@ -435,7 +488,7 @@ fn meaning(spec: &Spec, given: &Given, arguments: Vec<OsString>) -> Result<Comma
         words.push(argument.string()?);
     }
     let calls = match spec.takes {
-        Takes::CallAndText => &words[..words.len().min(1)],
+        Takes::CallAndText | Takes::CallAndNumber => &words[..words.len().min(1)],
         Takes::Shell => &[],
         _ => &words[..],
     };
@@ -468,7 +521,9 @@ fn meaning(spec: &Spec, given: &Given, arguments: Vec<OsString>) -> Result<Comma
         },
         "hangup" => hang_up(given, words),
         "dial" => dial(given),
+        "route-test" => ask(route_test(given)?),
         "say" | "context" => tell(name == "say", words),
+        "transfer" => transfer(given, words),
         "completions" => {
             let shell = Shell::ALL
                 .into_iter()
@@ -537,6 +592,32 @@ fn number(given: &Given, option: &str) -> Result<Option<String>, Usage> {
     }
 }
 
+fn route_test(given: &Given) -> Result<Request, Usage> {
+    let party = |option: &str, also: &str| match given.text(option)? {
+        Some(text) if !is_party(&text) && !(text == also && !also.is_empty()) => usage(format!(
+            "--{option}: write a number with its country, like +12025550123{}",
+            match also {
+                "" => String::new(),
+                also => format!(", or {also}"),
+            }
+        )),
+        party => Ok(party),
+    };
+    let Some(from) = party("from", WITHHELD)? else {
+        return usage(format!(
+            "`route-test` needs --from: who calls; {WITHHELD} for a withheld number"
+        ));
+    };
+    let at = given.text("at")?;
+    if let Some(at) = at.as_deref().filter(|at| at.parse::<Timestamp>().is_err()) {
+        return usage(format!(
+            "--at {at:?}: write a time like 2026-12-24T18:00:00Z"
+        ));
+    }
+    let to = party("to", "")?;
+    Ok(Request::RouteTest { to, from, at })
+}
+
 fn secs(text: &str) -> Result<u64, Usage> {
     match text.parse() {
         Ok(secs @ 1..=3600) => Ok(secs),
@@ -554,13 +635,63 @@ fn tell(say: bool, words: Vec<String>) -> Result<Command, Usage> {
         ));
     };
     if text == "-" {
-        return Ok(Command::TellFromStdin { say, call });
+        return Ok(Command::FromStdin(Lacking::Words { say, call }));
     }
     Ok(Command::Ask(vec![words_for(say, call, text)?]))
 }
 
+fn transfer(given: &Given, words: Vec<String>) -> Result<Command, Usage> {
+    let Ok([call, number]) = <[String; 2]>::try_from(words) else {
+        return usage("`transfer` takes a CALL and one NUMBER; - reads it from standard input");
+    };
+    let announce = given.text("announce")?;
+    let dash = |text: &str| text == "-";
+    let lacking = match (dash(&number), announce.as_deref().is_some_and(dash)) {
+        (true, true) => {
+            return usage("NUMBER and --announce cannot both come from standard input");
+        }
+        (true, false) => {
+            let announce = announce.map(Text);
+            announce.as_ref().map_or(Ok(()), fit_to_announce)?;
+            Lacking::Number { call, announce }
+        }
+        (false, true) => {
+            let number = Text(number);
+            fit_to_call(&number)?;
+            Lacking::Announcement { call, number }
+        }
+        (false, false) => {
+            let request = transfer_to(call, Text(number), announce.map(Text))?;
+            return Ok(Command::Ask(vec![request]));
+        }
+    };
+    Ok(Command::FromStdin(lacking))
+}
+
+fn transfer_to(call: String, number: Text, announce: Option<Text>) -> Result<Request, Usage> {
+    fit_to_call(&number)?;
+    announce.as_ref().map_or(Ok(()), fit_to_announce)?;
+    Ok(Request::Transfer {
+        call,
+        number,
+        announce,
+    })
+}
+
+fn fit_to_call(number: &Text) -> Result<(), Usage> {
+    match is_number(&number.0) {
+        true => Ok(()),
+        false => usage("NUMBER: write a number with its country, like +12025550123"),
+    }
+}
+
+fn fit_to_announce(text: &Text) -> Result<(), Usage> {
+    text.check()
+        .or_else(|what| usage(what.replace("`text`", "--announce")))
+}
+
 /// The request, if the words are fit for an agent.
-pub fn words_for(say: bool, call: String, text: String) -> Result<Request, Usage> {
+fn words_for(say: bool, call: String, text: String) -> Result<Request, Usage> {
     let text = Text(text);
     if let Err(what) = text.check() {
         return usage(what.replace("`text`", "the TEXT"));

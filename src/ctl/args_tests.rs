@@ -86,7 +86,22 @@ fn what_is_not_understood_is_explained() {
         ("sesions", "did you mean `sessions`?"),
         ("hagnup", "did you mean `hangup`?"),
         ("fly", "no command \"fly\"; `humebridgectl help`"),
-        ("transfer CA1 +61", "no command \"transfer\""),
+        ("transfre CA1 +61", "did you mean `transfer`?"),
+        ("transfer CA1", "a CALL and one NUMBER"),
+        ("transfer CA1 +1 +2", "a CALL and one NUMBER"),
+        (
+            "transfer CA1 0299990000",
+            "with its country, like +12025550123",
+        ),
+        (
+            "transfer CA1 - --announce -",
+            "cannot both come from standard input",
+        ),
+        ("transfer CA1 +1 --announce=", "--announce is empty"),
+        (
+            "say CA1 hello --announce x",
+            "--announce belongs to `transfer`",
+        ),
         ("status --all", "--all belongs to `hangup`"),
         ("status CA1", "takes no argument"),
         ("show", "takes one CALL"),
@@ -168,13 +183,50 @@ fn words_for_an_agent_may_come_from_standard_input() {
     assert_eq!(parsed, Command::Ask(vec![say("one moment, please")]));
     let parsed = parse(["say", "CA1", "--", "-5 degrees"]).unwrap().command;
     assert_eq!(parsed, Command::Ask(vec![say("-5 degrees")]));
-    let stdin = Command::TellFromStdin {
+    let stdin = Command::FromStdin(Lacking::Words {
         say: false,
         call: "CA1".into(),
-    };
+    });
     assert_eq!(words("context CA1 -").unwrap().command, stdin);
     let parsed = parse(["say", "CA1", "the secret word"]).unwrap();
     assert!(!format!("{parsed:?}").contains("secret"), "{parsed:?}");
+}
+
+#[test]
+fn a_caller_is_put_through_to_a_number() {
+    let transfer = |announce: Option<&str>| Request::Transfer {
+        call: "CA1".into(),
+        number: "+12025550123".into(),
+        announce: announce.map(Into::into),
+    };
+    assert_eq!(requests("transfer CA1 +12025550123"), [transfer(None)]);
+    let announced = "--announce Ann transfer CA1 +12025550123";
+    assert_eq!(requests(announced), [transfer(Some("Ann"))]);
+
+    let lacking = |line| match words(line).unwrap().command {
+        Command::FromStdin(lacking) => lacking,
+        other => panic!("{other:?}"),
+    };
+    let number = lacking("transfer CA1 - --announce Ann");
+    let with = number.clone().with("+12025550123\n".into());
+    assert_eq!(with, Ok(transfer(Some("Ann"))));
+    let announcement = lacking("transfer CA1 +12025550123 --announce -");
+    assert_eq!(
+        announcement.clone().with("Ann".into()),
+        Ok(transfer(Some("Ann")))
+    );
+    for refused in [
+        number.with("911\n".into()),
+        announcement.clone().with(" \n".into()),
+        announcement.with("x".repeat(MAX_TEXT + 1)),
+    ] {
+        assert!(refused.is_err());
+    }
+    // Nor is a number told by what prints a command line's meaning, or what is wrong with it.
+    let parsed = parse(["transfer", "CA1", "+12025550123"]).unwrap();
+    assert!(!format!("{parsed:?}").contains("2025550123"), "{parsed:?}");
+    let refused = words("transfer CA1 2025550199").unwrap_err();
+    assert!(!refused.contains("2025550199"), "{refused}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ const CALLS: &str = "--json --timeout 1s sessions 2>/dev/null \
 fn takes_call(spec: &Spec) -> bool {
     matches!(
         spec.takes,
-        Takes::Call | Takes::MaybeCall | Takes::Calls | Takes::CallAndText
+        Takes::Call | Takes::MaybeCall | Takes::Calls | Takes::CallAndText | Takes::CallAndNumber
     )
 }
 
@@ -162,6 +162,7 @@ fn zsh() -> String {
             Takes::MaybeCall => Some("'::call:_humebridgectl_calls'".to_owned()),
             Takes::Calls => Some("'*:call:_humebridgectl_calls'".to_owned()),
             Takes::CallAndText => Some("'1:call:_humebridgectl_calls' '2:text: '".to_owned()),
+            Takes::CallAndNumber => Some("'1:call:_humebridgectl_calls' '2:number: '".to_owned()),
             Takes::File => Some("'1:file:_files'".to_owned()),
             Takes::Shell => Some(format!("'1:shell:({})'", shells())),
         });
@@ -352,6 +353,8 @@ mod tests {
             ("--socket /tmp/s hangup CA12 CA", "CA12 CA13"),
             ("--socket = /tmp/s show CA13", "CA13"),
             ("--socket /tmp/s say CA12 ''", ""),
+            ("--socket /tmp/s transfer CA", "CA12 CA13"),
+            ("transfer CA12 +1 --a", "--announce"),
             // The daemon is away.
             ("show ''", ""),
             ("completions z", "zsh"),

@@ -99,6 +99,8 @@ pub async fn run(args: &Args, dial: &DialArgs) -> Exit {
         phone.tls = Some(pinned::client(der.into()));
     }
     phone.options.status_path = Some("/voice/status".to_owned());
+    // Whoever the bridge would have the caller connected to has asked for no test call.
+    phone.options.rehearsal = true;
     phone.options.linger = Duration::from_secs(dial.secs);
     phone.options.signer = Some(Arc::new(Oracle {
         socket: args.socket.clone(),
@@ -242,7 +244,7 @@ async fn converse(
     }
 }
 
-/// A line of the timeline. No number is in it.
+/// A line of the timeline. The only number in it is one that is not called.
 fn narrate(event: &Event, at: Duration, last_word: &mut Option<Duration>) -> Option<String> {
     Some(match event {
         Event::Fetched { what, status, .. } => match what {
@@ -277,7 +279,11 @@ fn narrate(event: &Event, at: Duration, last_word: &mut Option<Duration>) -> Opt
             return None;
         }
         Event::Said { text } => format!("bridge   has it said: \"{}\"", clean(text)),
-        Event::Dialled { .. } => "bridge   has the caller put through to a number".to_owned(),
+        Event::Dialled { numbers } => format!(
+            "bridge   would have the caller connected to {}",
+            clean(&numbers.join(", "))
+        ),
+        Event::DigitsPlayed { .. } => "bridge   has keys sounded into the call".to_owned(),
         Event::Violation { what } => {
             format!("bridge   breaks the protocol: {}", clean(what))
         }
@@ -308,6 +314,7 @@ fn ended(how: &Ended) -> &'static str {
         Ended::Rejected { busy: false } => "rejected",
         Ended::NothingLeft => "nothing-left",
         Ended::ApplicationError { .. } => "application-error",
+        Ended::PutThrough => "put-through",
         Ended::StepTimedOut { .. } | Ended::Lingered => "too-long",
     }
 }
@@ -326,6 +333,8 @@ struct Outcome<'a> {
     turns: Vec<TurnOutcome>,
     /// Said by Twilio's own voice: a greeting, or the fallback.
     said: Vec<&'a str>,
+    /// Numbers that the caller would have been connected to; nobody was called.
+    dialled: Vec<&'a str>,
     ended: &'static str,
     seconds: f64,
     /// How the daemon broke Twilio's protocol.
@@ -356,6 +365,16 @@ fn tell(args: &Args, line: &Dial, report: &CallReport) -> Exit {
             _ => None,
         })
         .collect();
+    let dialled: Vec<&str> = report
+        .entries
+        .iter()
+        .filter_map(|entry| match &entry.event {
+            Event::Dialled { numbers } => Some(numbers),
+            _ => None,
+        })
+        .flatten()
+        .map(String::as_str)
+        .collect();
     let problem = first.is_none().then(|| problem(line, report, &said));
     let turns = report.turns();
     let outcome = Outcome {
@@ -373,6 +392,7 @@ fn tell(args: &Args, line: &Dial, report: &CallReport) -> Exit {
             })
             .collect(),
         said,
+        dialled,
         ended: ended(&report.ended),
         seconds: report.ended_at.as_secs_f64(),
         violations: report.violations.iter().map(|v| v.0.as_str()).collect(),
@@ -463,7 +483,7 @@ fn problem(line: &Dial, report: &CallReport, said: &[&str]) -> String {
         }
         (_, _, Some(status)) => format!("the media stream was refused ({status})"),
         _ if dialled => {
-            "nothing was heard of the agent: the fallback put the caller through to a number; \
+            "nothing was heard of the agent: the caller would have been connected to a number; \
              `hume-bridge check` looks at the agent"
                 .to_owned()
         }

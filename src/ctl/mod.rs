@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::admin::protocol::{
     MAX_REQUEST, MAX_TEXT, Reply, ReplyError, Request, Text, VERSION, decode,
 };
-use args::{Args, Command};
+use args::{Args, Command, Lacking};
 use exit::Exit;
 use line::Line;
 
@@ -47,7 +47,7 @@ fn run(args: &Args) -> Exit {
         Command::Version => return print(&format!("humebridgectl {VERSION}\n")).exit(),
         Command::Completions(shell) => return print(&completions::script(*shell)).exit(),
         Command::Ask(requests) => requests.clone(),
-        Command::TellFromStdin { say, call } => match words_from_stdin(*say, call) {
+        Command::FromStdin(lacking) => match from_stdin(lacking.clone()) {
             Ok(request) => vec![request],
             Err(exit) => return exit,
         },
@@ -151,20 +151,22 @@ fn for_people(request: &Request, ok: &Value, version: &str) -> Result<String, Re
         Request::Check { .. } => render::checked(&decode(ok)?),
         Request::Say { .. } | Request::Context { .. } => render::told(&decode(ok)?),
         Request::Pause { .. } | Request::Resume { .. } => render::paused(&decode(ok)?),
+        Request::Transfer { .. } => render::transferring(&decode(ok)?),
+        Request::RouteTest { .. } => render::routed(&decode(ok)?),
         Request::Events { .. } => render::event(&decode(ok)?),
         // Asked by `dial` alone, which reads them itself.
         Request::Dial { .. } | Request::Sign { .. } => format!("{ok}\n"),
     })
 }
 
-/// Words that do not stand on the command line, where every user of the machine can read them.
-fn words_from_stdin(speak: bool, call: &str) -> Result<Request, Exit> {
+/// With what does not stand on the command line, where every user of the machine can read it.
+fn from_stdin(lacking: Lacking) -> Result<Request, Exit> {
     // As many bytes as the characters may have, and a line end.
     let text = read(io::stdin().lock(), 4 * MAX_TEXT + 2).map_err(|error| {
         say(&format!("cannot read standard input: {error}"));
         Exit::Usage
     })?;
-    args::words_for(speak, call.to_owned(), text).map_err(|usage| {
+    lacking.with(text).map_err(|usage| {
         say(&usage.to_string());
         Exit::Usage
     })

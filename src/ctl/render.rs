@@ -5,7 +5,8 @@
 
 use crate::admin::{
     event::{Event, What},
-    protocol::{Drain, HungUp, Paused, Reloaded, Session, Sessions, Status, Told},
+    protocol::{Drain, HungUp, Paused, Reloaded, Session, Sessions, Status, Told, Transferring},
+    routed::Routed,
 };
 
 pub fn status(status: &Status, version: &str) -> String {
@@ -63,6 +64,7 @@ pub fn session(session: &Session) -> String {
         ("stream", clean(&session.stream_sid)),
         ("state", call_state(session)),
         ("agent", clean(&session.agent)),
+        ("route", session.route.as_deref().map_or("-".into(), clean)),
         ("from", clean(&session.from)),
         ("to", clean(&session.to)),
         ("started", clean(&session.started_at)),
@@ -77,6 +79,9 @@ pub fn session(session: &Session) -> String {
 fn call_state(session: &Session) -> String {
     let state = match session {
         Session { ending: true, .. } => "ending",
+        Session {
+            away: Some(why), ..
+        } => gone(why),
         Session { paused: true, .. } => "paused",
         Session {
             agent_connected: true,
@@ -87,6 +92,15 @@ fn call_state(session: &Session) -> String {
     match session.test {
         true => format!("{state} (test)"),
         false => state.to_owned(),
+    }
+}
+
+/// What a call does that is away.
+fn gone(why: &str) -> &'static str {
+    match why {
+        "digits" => "sounding keys",
+        "transfer" => "transferring",
+        _ => "away",
     }
 }
 
@@ -189,6 +203,58 @@ pub fn paused(paused: &Paused) -> String {
     format!("{}  {state}{already}\n", clean(&paused.call))
 }
 
+pub fn transferring(transferring: &Transferring) -> String {
+    format!("{}  transferring\n", clean(&transferring.call))
+}
+
+/// Every route that was looked at, and what the last has for the call.
+pub fn routed(routed: &Routed) -> String {
+    let mut rows = vec![["ROUTE", "", "WHY"].map(String::from)];
+    rows.extend(routed.why.iter().map(|tried| {
+        let mark = if tried.fits { "yes" } else { "no" };
+        [clean(&tried.route), mark.into(), clean(&tried.why)]
+    }));
+    let plan = &routed.plan;
+    let or = |text: &str, none: &str| match text {
+        "" => none.to_owned(),
+        text => clean(text),
+    };
+    let limit = |limit: u64, none: &str| match limit {
+        0 => none.to_owned(),
+        some => some.to_string(),
+    };
+    let option = |text: &Option<String>| or(text.as_deref().unwrap_or_default(), "-");
+    let per_caller = match plan.max_per_caller {
+        Some(most) => limit(most as u64, "no limit"),
+        None => "as for all calls".into(),
+    };
+    let no_input = match plan.no_input_timeout_seconds {
+        0 => "never".into(),
+        seconds => duration(seconds),
+    };
+    let mut plan_rows = vec![
+        ("route", clean(&routed.route)),
+        ("agent", clean(&plan.agent)),
+        ("config", option(&plan.config_id)),
+        ("voice", option(&plan.voice)),
+        ("greeting", or(&plan.greeting, "-")),
+        ("tools", or(&plan.tools.join(" "), "-")),
+        ("variables", or(&plan.variables.join(" "), "-")),
+        (
+            "calls at most",
+            limit(plan.max_concurrent as u64, "no limit of its own"),
+        ),
+        ("of one caller", per_caller),
+        ("duration", duration(plan.max_duration_seconds)),
+        ("no input", no_input),
+        ("fallback", plan.fallback.words().into()),
+    ];
+    if let Some(closed) = plan.closed {
+        plan_rows.push(("closed", closed.words().into()));
+    }
+    format!("{}\n{}", table(&rows), fields(&plan_rows))
+}
+
 /// `03:04:05  CA12...  barge-in`, in UTC; the snapshot is a line for the house and one for each
 /// call.
 pub fn event(event: &Event) -> String {
@@ -222,6 +288,8 @@ pub fn event(event: &Event) -> String {
         What::BargeIn { .. } => "barge-in".into(),
         What::HangingUp { cause, .. } => format!("hanging up, {}", clean(cause)),
         What::GoodbyeWithdrawn { .. } => "goodbye withdrawn".into(),
+        What::Away { why, .. } => gone(why).into(),
+        What::Back { .. } => "back".into(),
         What::CallEnded {
             cause,
             duration_seconds,
@@ -292,6 +360,8 @@ mod tests {
             frames_dropped: 0,
             barge_ins: 1,
             test: false,
+            route: None,
+            away: None,
         }
     }
 
@@ -311,6 +381,93 @@ CA1   connecting  hume   +1            +61200000002  1h02m  1          0
 "
         );
         assert_eq!(sessions(&Sessions { sessions: vec![] }), "");
+    }
+
+    #[test]
+    fn a_call_that_is_away_says_what_for() {
+        let away = |why: &str, ending| {
+            let away = Some(why.into());
+            call_state(&Session {
+                away,
+                ending,
+                ..call("+1", 7)
+            })
+        };
+        assert_eq!(away("digits", false), "sounding keys");
+        assert_eq!(away("transfer", false), "transferring");
+        assert_eq!(away("lunch", false), "away");
+        assert_eq!(away("transfer", true), "ending");
+        let routed = Session {
+            route: Some("night".into()),
+            ..call("+1", 7)
+        };
+        assert!(session(&routed).contains("route:           night\n"));
+        let event = |what| {
+            event(&Event {
+                at: "2026-01-02T03:04:05.678Z".into(),
+                what,
+            })
+        };
+        let (call_sid, why) = ("CA1".to_owned(), "digits".to_owned());
+        let gone = event(What::Away {
+            call_sid: call_sid.clone(),
+            why,
+        });
+        assert!(gone.ends_with("  sounding keys\n"), "{gone}");
+        assert!(event(What::Back { call_sid }).ends_with("  back\n"));
+    }
+
+    #[test]
+    fn a_route_and_why() {
+        use crate::admin::routed::{Meets, Plan, Tried};
+        let tried = |route: &str, fits, why: &str| Tried {
+            route: route.into(),
+            fits,
+            why: why.into(),
+        };
+        let shown = routed(&Routed {
+            route: "shop".into(),
+            why: vec![
+                tried("ann", false, "is for other callers"),
+                tried("shop", true, "fits, and is closed (mon 18:04 there)"),
+            ],
+            plan: Plan {
+                agent: "hume".into(),
+                config_id: Some("c1".into()),
+                voice: None,
+                greeting: "Hello.\u{1b}".into(),
+                fallback: Meets::Dial,
+                closed: Some(Meets::Say),
+                tools: vec!["hang_up".into(), "find_order".into()],
+                variables: vec![],
+                max_concurrent: 3,
+                max_per_caller: None,
+                max_duration_seconds: 7200,
+                no_input_timeout_seconds: 0,
+            },
+        });
+        assert_eq!(
+            shown,
+            "\
+ROUTE       WHY
+ann    no   is for other callers
+shop   yes  fits, and is closed (mon 18:04 there)
+
+route:          shop
+agent:          hume
+config:         c1
+voice:          -
+greeting:       Hello.\\u{1b}
+tools:          hang_up find_order
+variables:      -
+calls at most:  3
+of one caller:  as for all calls
+duration:       2h00m
+no input:       never
+fallback:       another number
+closed:         a sentence
+"
+        );
     }
 
     #[test]

@@ -51,6 +51,9 @@ use crate::{
 const MAX_CONNECTIONS: usize = 1024;
 const MAX_PRIVATE_CONNECTIONS: usize = 128;
 
+/// For what is left of the call records to be written.
+const RECORDS_LIMIT: Duration = Duration::from_secs(2);
+
 const EX_USAGE: u8 = 2;
 const EX_CONFIG: u8 = 78;
 
@@ -155,7 +158,7 @@ async fn daemon(
     );
     let registry = Registry::new(office::limits(&config));
     let shared = Shared::new(registry.clone(), Arc::new(Tls::new()), metrics.clone());
-    let calls = shared.calls.clone();
+    let (calls, recorder) = (shared.calls.clone(), shared.recorder.clone());
     let tls = certificate
         .as_ref()
         .map(|certificate| Arc::new(ServerTls::new(certificate, metrics.clone())));
@@ -252,5 +255,10 @@ async fn daemon(
         servers,
         hard,
     };
-    lifecycle::keep(house, signals).await
+    let kept = lifecycle::keep(house, signals).await;
+    // Every call has ended by now, or was given up, and nothing else is left to be held up.
+    if !recorder.close(RECORDS_LIMIT) {
+        warn!("left behind some call records that could not be written in time");
+    }
+    kept
 }

@@ -9,10 +9,11 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -21,17 +22,21 @@ use crate::{
     admin::{
         desk::{Control, Line},
         protocol::Reloaded,
+        routed::{self, Meets, Routed},
     },
     agent::link::Tls,
     config::{
-        self, Certificate, Config, Credentials, Problems,
+        self, Certificate, Config, Credentials, Fallback, Problems, ToolKind,
         args::RunArgs,
         certificate,
         changes::{self, Changes},
         credentials,
     },
-    http::{Front, Shared, ops::ConfigFacts, rehearsal::may_be_signed, tls::ServerTls},
-    session::{caller::Screen, registry::Limits},
+    http::{Front, Means, Shared, ops::ConfigFacts, rehearsal::may_be_signed, tls::ServerTls},
+    metrics::Metrics,
+    routing::{Picked, lookup::Lookup},
+    session::{caller::Screen, counting, registry::Limits},
+    tools::{Failure, Message, Offer, Runner, Sending},
     twilio::{CallSid, rest::Rest, signature},
 };
 
@@ -108,6 +113,7 @@ impl Office {
         set_level: SetLevel,
     ) -> anyhow::Result<Self> {
         let mut desk = desk(&config, &credentials, &shared, address.port())?;
+        shared.recorder.reopen(config.calls.record.as_deref());
         if let Some(door) = &door {
             told(&door.certificate);
             desk.certificate_expires = Some(door.certificate.expires);
@@ -156,6 +162,9 @@ impl Office {
         }
         self.shared.registry.set_limits(limits(&config));
         (self.set_level)(config.log.level);
+        // Even if it is the same file: it may have been rotated away.
+        let record = config.calls.record.as_deref();
+        self.shared.recorder.reopen(record);
         self.desks.send_replace(desk);
         *in_force = (config, credentials, door);
         let registry = &self.shared.registry;
@@ -265,6 +274,48 @@ impl Control for Office {
         let config = config::parse(text, name, &self.run.overrides);
         self.next(&in_force, config).map(|next| next.reloaded)
     }
+
+    fn route(&self, to: &str, from: &str, at: Timestamp) -> Routed {
+        let desk = self.desks.borrow();
+        let Picked {
+            plan,
+            closed,
+            tried,
+        } = desk.front.router.pick(to, from, at);
+        let tried = tried.iter().map(|tried| routed::Tried {
+            route: tried.route.clone(),
+            fits: tried.why.fits(),
+            why: tried.why.to_string(),
+        });
+        let names = |offers: &[Offer]| offers.iter().map(|offer| offer.name.clone()).collect();
+        let config_id = plan.config_id.clone();
+        Routed {
+            route: plan.name.clone(),
+            why: tried.collect(),
+            plan: routed::Plan {
+                agent: plan.agent.as_str().to_owned(),
+                config_id: config_id.or_else(|| desk.facts.hume_config_id.clone()),
+                voice: plan.voice.clone(),
+                greeting: plan.greeting.clone(),
+                fallback: meets(&plan.fallback),
+                closed: closed.as_ref().map(meets),
+                tools: names(plan.catalogue.offers()),
+                variables: plan.variables.keys().cloned().collect(),
+                max_concurrent: plan.max_concurrent,
+                max_per_caller: plan.max_per_caller,
+                max_duration_seconds: plan.max_duration.as_secs(),
+                no_input_timeout_seconds: plan.no_input_timeout.as_secs(),
+            },
+        }
+    }
+}
+
+fn meets(fallback: &Fallback) -> Meets {
+    match fallback {
+        Fallback::Say(_) => Meets::Say,
+        Fallback::Dial(_) => Meets::Dial,
+        Fallback::HangUp => Meets::Hangup,
+    }
 }
 
 fn told(certificate: &Certificate) {
@@ -280,6 +331,8 @@ fn desk(
     port: u16,
 ) -> anyhow::Result<Desk> {
     let rest = rest(config, credentials, &shared.tls)?;
+    let tools = tools(config, credentials, &rest, shared)?;
+    let lookup = lookup(config, credentials, &shared.tls, &shared.metrics)?;
     let facts = ConfigFacts {
         port,
         agent: config.agent.default.as_str(),
@@ -290,7 +343,11 @@ fn desk(
         front: Arc::new(Front::new(
             Arc::new(config.clone()),
             credentials,
-            rest,
+            Means {
+                rest,
+                tools,
+                lookup,
+            },
             shared,
         )),
         facts: Arc::new(facts),
@@ -318,10 +375,73 @@ fn rest(config: &Config, credentials: &Credentials, tls: &Tls) -> anyhow::Result
     .context("twilio.api_url")
 }
 
+fn tools(
+    config: &Config,
+    credentials: &Credentials,
+    rest: &Rest,
+    shared: &Shared,
+) -> anyhow::Result<Runner> {
+    let asks = |tool: &config::Tool| match &tool.kind {
+        ToolKind::Http(http) => http.url.starts_with("https://"),
+        ToolKind::Exec { .. } => false,
+    };
+    let tls = match config.tools.iter().any(asks) {
+        true => {
+            let shared = shared.tls.client_config().context("no TLS for tools")?;
+            Some(shared.as_ref().clone())
+        }
+        false => None,
+    };
+    let (rest, metrics) = (rest.clone(), shared.metrics.clone());
+    let send = move |message: Message| -> Sending {
+        let (rest, metrics) = (rest.clone(), metrics.clone());
+        Box::pin(async move {
+            let asked = Instant::now();
+            let Message {
+                to,
+                from,
+                body,
+                within,
+            } = &message;
+            let sent = rest.send_message(to, from, body, *within).await;
+            counting::rest(&metrics, asked.elapsed(), &sent);
+            sent.map(drop).map_err(|error| Failure {
+                error: "not-sent",
+                said: Some(error.about_message().to_owned()),
+            })
+        })
+    };
+    let (named, metrics) = (&credentials.named, shared.metrics.clone());
+    Ok(Runner::new(config, named, tls, Some(Arc::new(send)), metrics)?)
+}
+
+fn lookup(
+    config: &Config,
+    credentials: &Credentials,
+    tls: &Tls,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Option<Lookup>> {
+    let Some(config) = &config.lookup else {
+        return Ok(None);
+    };
+    let tls = match config.url.starts_with("https://") {
+        true => {
+            let shared = tls.client_config().context("no TLS for [lookup]")?;
+            Some(shared.as_ref().clone())
+        }
+        false => None,
+    };
+    let secrets = &credentials.named;
+    Ok(Some(Lookup::new(config, secrets, tls, metrics.clone())?))
+}
+
 /// How many calls, and how long each may take to begin.
 pub fn limits(config: &Config) -> Limits {
     // Twilio speaks the greeting first, some ten characters a second and slower in some tongues.
-    let characters = config.calls.greeting.chars().count() as u32;
+    let of_routes = config.routes.iter().flat_map(|route| &route.greeting);
+    let greetings = of_routes.chain([&config.calls.greeting]);
+    let longest = greetings.map(|greeting| greeting.chars().count()).max();
+    let characters = longest.unwrap_or(0) as u32;
     Limits {
         max_concurrent: config.calls.max_concurrent,
         max_per_caller: config.calls.max_per_caller,

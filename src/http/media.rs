@@ -8,7 +8,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration, time::Instant};
 
 use super::{
-    Front,
+    Front, connect, facts,
     listener::{Body, Peer, method_not_allowed, respond},
     signed::{charged, forbidden, signature_headers, too_many, turned_back_unread},
     stranger::{Stranger, refuse},
@@ -17,10 +17,12 @@ use super::{
 use crate::{
     metrics::labels::{Endpoint, SocketRefused},
     session::{
-        driver, leg,
-        registry::{CallFacts, Claim, ClaimError},
+        driver,
+        leg::{self, Telephone},
+        registry::{CallFacts, Claim, ClaimError, Return},
     },
-    twilio::{CallSid, media, token::TokenError},
+    tools,
+    twilio::{CallSid, StreamSid, media, token::TokenError},
 };
 use futures_util::StreamExt;
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
@@ -56,8 +58,6 @@ fn socket_config() -> WebSocketConfig {
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
 }
-
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// Answers the upgrade; the call goes on in a task of its own.
 pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
@@ -128,7 +128,14 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
             WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(socket_config()))
                 .await;
         match Box::pin(whose(&carried, &mut socket)).await {
-            Ok(claim) => {
+            Ok(Whose::Back(way, stream)) => {
+                drop(unclaimed);
+                // Its call ended a moment ago: Twilio asks what follows.
+                if let Err(socket) = way.bring(socket, stream) {
+                    leg::close(socket, 1000).await;
+                }
+            }
+            Ok(Whose::New(claim)) => {
                 drop(unclaimed);
                 let call = call(&carried, claim, socket, stranger.peer);
                 drop(carried);
@@ -150,23 +157,43 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
         .expect("a constant response with a base64 header")
 }
 
-fn call(
-    front: &Front,
-    claim: Claim,
-    carrier: Socket,
-    peer: SocketAddr,
-) -> driver::Call<TokioIo<hyper::upgrade::Upgraded>> {
+fn call(front: &Arc<Front>, claim: Claim, carrier: Telephone, peer: SocketAddr) -> driver::Call {
     let rest = (!claim.view.test).then(|| front.rest.clone());
+    let call = &claim.view.facts;
+    let plan = front.plan(call.route.as_deref(), &call.to, &call.from);
+    let facts = facts(call, &plan);
+    let codec = front
+        .agents
+        .codec(plan.config_id.as_deref(), plan.persona(Some(&facts)));
+    let for_tools = Arc::new(tools::Facts {
+        call: call.call,
+        from: call.from.clone(),
+        to: call.to.clone(),
+        route: call.route.clone(),
+        agent: call.agent,
+        started: claim.view.started_at,
+        known: call.known.clone(),
+        test: claim.view.test,
+    });
+    let briefing = front
+        .lookup
+        .as_ref()
+        .map(|lookup| lookup.answer(&facts, &front.calls));
     driver::Call {
         claim,
         peer,
         carrier,
-        codec: front.agents.codec(None, front.persona()),
+        codec,
         tls: front.tls.clone(),
         connect_timeout: front.agents.manner().connect_timeout,
         rest,
-        settings: front.call_settings(),
+        settings: front.call_settings(&plan),
+        briefing,
+        tools: front.tools.clone(),
+        facts: for_tools,
+        guide: front.clone(),
         metrics: front.metrics.clone(),
+        recorder: Some(front.recorder.clone()),
     }
 }
 
@@ -275,34 +302,50 @@ fn refused(front: &Front, why: SocketRefused) {
     front.metrics.sockets_refused.of(why).inc();
 }
 
+/// Whom a media socket brings.
+enum Whose {
+    New(Claim),
+    /// A call that was away, and the stream it comes back with.
+    Back(Return, StreamSid),
+}
+
 /// Waits for `start` and takes the call that its token names.
-async fn whose(front: &Arc<Front>, socket: &mut Socket) -> Result<Claim, Refusal> {
+async fn whose(front: &Arc<Front>, socket: &mut Telephone) -> Result<Whose, Refusal> {
     let start = timeout(START_DEADLINE, start(socket))
         .await
         .map_err(|_| Refusal::NoStart)??;
     start.check_format().map_err(|_| Refusal::Format)?;
-    let parameter = |name| start.custom_parameters.get(name).map_or("", String::as_str);
-    let (from, to) = (parameter("from"), parameter("to"));
     let call: CallSid = start.call_sid;
+    let mut parameters = start.custom_parameters;
+    let token = parameters.remove(connect::TOKEN).unwrap_or_default();
     let token_expires_unix = front
         .minter
-        .check(parameter("token"), &call, from, to, unix_now())
+        .check(&token, &call, &parameters, unix_now())
         .map_err(Refusal::Token)?;
+    // From here on all of them are our own words.
+    let mut parameter = |name| parameters.remove(name).unwrap_or_default();
+    let (from, to) = (parameter(connect::FROM), parameter(connect::TO));
+    let plan = front.plan(Some(&parameter(connect::ROUTE)), &to, &from);
     let facts = CallFacts {
         call,
         stream: start.stream_sid.clone(),
-        from: from.to_owned(),
-        to: to.to_owned(),
+        from,
+        to,
         agent: front.agents.capabilities().name,
-        route: None,
-        known: Default::default(),
+        route: Some(plan.name.clone()),
+        known: connect::facts_of(parameters),
         token_expires_unix,
     };
+    if let Some(way) = front.registry.come_back(&facts) {
+        return Ok(Whose::Back(way, facts.stream));
+    }
     let claimed = front.registry.claim(facts, Instant::now());
-    claimed.map_err(|why| Refusal::Claim(call, why))
+    claimed
+        .map(Whose::New)
+        .map_err(|why| Refusal::Claim(call, why))
 }
 
-async fn start(socket: &mut Socket) -> Result<media::Start, Refusal> {
+async fn start(socket: &mut Telephone) -> Result<media::Start, Refusal> {
     let mut garbage = 0;
     loop {
         match socket.next().await {

@@ -1,11 +1,13 @@
 //! What the two listeners serve.
 //!
-//! The public one is Twilio's: webhooks ([`voice`]) and the media socket ([`media`]), all signed
-//! ([`signed`]; [`unsigned`] keeps count of the others), plus a bare health check; [`rehearsal`] says
-//! what a test call may have signed. The private one is for operators and monitors ([`ops`]).
+//! The public one is Twilio's: webhooks ([`voice`], and [`errand`] for calls that are away) and the media
+//! socket ([`media`], to which [`connect`] is the way), all signed ([`signed`]; [`unsigned`] keeps count of
+//! the others), plus a bare health check; [`rehearsal`] says what a test call may have signed. The private one is for operators and monitors ([`ops`]).
 //! [`listener`] keeps both from being held up, filled up or brought down by a client, and the public
 //! one speaks TLS by itself where there is no proxy ([`tls`]).
 
+pub mod connect;
+pub mod errand;
 pub mod listener;
 pub mod media;
 pub mod ops;
@@ -24,20 +26,23 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    agent::{Agents, Persona, link::Tls},
-    config::{Config, Credentials, HoldSound},
+    agent::{Agents, link::Tls},
+    config::{Config, Credentials, HoldSound, NoAnswer},
     metrics::Metrics,
+    routing::{Facts, Plan, Router, lookup::Lookup},
     session::{
         hold::{Sound, Waiting},
         machine::{self, NoInput},
         order::Words,
-        registry::Registry,
+        record::Recorder,
+        registry::{CallFacts, Registry},
     },
-    tools::Catalogue,
+    tools::Runner,
     twilio::{rest::Rest, signature::Verifier, token::Minter},
 };
 
@@ -51,6 +56,8 @@ pub struct Shared {
     pub calls: TaskTracker,
     pub tls: Arc<Tls>,
     pub metrics: Arc<Metrics>,
+    /// Of the calls that are over.
+    pub recorder: Arc<Recorder>,
     unclaimed: Arc<Semaphore>,
     unsigned: Arc<unsigned::Unsigned>,
 }
@@ -61,6 +68,7 @@ impl Shared {
             registry,
             calls: TaskTracker::new(),
             tls,
+            recorder: Recorder::new(metrics.clone()),
             metrics,
             unclaimed: Arc::new(Semaphore::new(MAX_UNCLAIMED)),
             unsigned: Arc::default(),
@@ -75,26 +83,40 @@ pub struct Front {
     pub registry: Arc<Registry>,
     /// Every call's task: what a stopping daemon waits for.
     pub calls: TaskTracker,
+    pub router: Router,
     agents: Agents,
+    tools: Arc<Runner>,
+    lookup: Option<Arc<Lookup>>,
     verifier: Verifier,
     minter: Minter,
     hold: Option<Sound>,
     rest: Rest,
     tls: Arc<Tls>,
     metrics: Arc<Metrics>,
+    recorder: Arc<Recorder>,
     unclaimed: Arc<Semaphore>,
     unsigned: Arc<unsigned::Unsigned>,
+}
+
+/// What calls are carried with, and could not be set up under every config.
+pub struct Means {
+    pub rest: Rest,
+    pub tools: Runner,
+    pub lookup: Option<Lookup>,
 }
 
 impl Front {
     pub fn new(
         config: Arc<Config>,
         credentials: &Credentials,
-        rest: Rest,
+        means: Means,
         shared: &Shared,
     ) -> Self {
         Front {
+            router: Router::new(&config),
+            lookup: means.lookup.map(Arc::new),
             agents: Agents::new(&config, credentials),
+            tools: Arc::new(means.tools),
             verifier: Verifier::new(&credentials.twilio_auth_token)
                 .with_shared_key(credentials.twilio_shared_key.as_ref()),
             minter: Minter::new(&credentials.twilio_auth_token),
@@ -106,22 +128,23 @@ impl Front {
             config,
             registry: shared.registry.clone(),
             calls: shared.calls.clone(),
-            rest,
+            rest: means.rest,
             tls: shared.tls.clone(),
             metrics: shared.metrics.clone(),
+            recorder: shared.recorder.clone(),
             unclaimed: shared.unclaimed.clone(),
             unsigned: shared.unsigned.clone(),
         }
     }
 
-    fn persona(&self) -> Persona {
-        Persona {
-            tools: Catalogue::of(&self.config, self.config.agent.tools.as_deref()).declared(),
-            ..Persona::default()
-        }
+    /// The plan of a call that has been admitted: here or elsewhere, under this config or another. Where
+    /// its route is not known, that is found anew.
+    fn plan(&self, route: Option<&str>, to: &str, from: &str) -> Arc<Plan> {
+        let known = route.and_then(|name| self.router.named(name));
+        known.unwrap_or_else(|| self.router.pick(to, from, Timestamp::now()).plan)
     }
 
-    fn call_settings(&self) -> machine::Settings {
+    fn call_settings(&self, plan: &Plan) -> machine::Settings {
         let manner = self.agents.manner();
         let calls = &self.config.calls;
         let words = |text: &str| (!text.trim().is_empty()).then(|| Words(text.to_owned()));
@@ -138,9 +161,9 @@ impl Front {
                 after: calls.hold_after,
                 sound,
             }),
-            max_duration: calls.max_duration,
+            max_duration: plan.max_duration,
             max_duration_farewell: words(&calls.max_duration_farewell),
-            no_input: some(calls.no_input_timeout).map(|timeout| NoInput {
+            no_input: some(plan.no_input_timeout).map(|timeout| NoInput {
                 timeout,
                 check: words(&calls.no_input_check),
                 farewell: words(&calls.no_input_farewell),
@@ -148,7 +171,26 @@ impl Front {
             words_interrupt: manner.words_interrupt,
             drain_goodbye: !calls.drain_goodbye.is_empty(),
             capabilities: self.agents.capabilities(),
+            tools: plan.catalogue.clone(),
+            keys: plan.keys.clone(),
+            ring: self.config.transfer.ring,
+            warm: self.config.transfer.warm,
+            no_answer: match &self.config.transfer.no_answer {
+                NoAnswer::Agent(words) => Some(Words(words.clone())),
+                NoAnswer::Say(_) => None,
+            },
         }
+    }
+}
+
+/// A call as its plan's texts may name it.
+fn facts<'a>(call: &'a CallFacts, plan: &'a Plan) -> Facts<'a> {
+    Facts {
+        call: &call.call,
+        from: &call.from,
+        to: &call.to,
+        route: &plan.name,
+        known: &call.known,
     }
 }
 

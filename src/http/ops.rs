@@ -17,7 +17,11 @@ use serde::Serialize;
 use super::listener::{Body, method_not_allowed, not_found, respond};
 use crate::{
     metrics::{Metrics, Now, process::Process, text::CONTENT_TYPE},
-    session::registry::{Registry, View},
+    session::{
+        news::Away,
+        registry::{Registry, View},
+    },
+    timestamp::rfc3339,
 };
 
 const ALLOWED: &str = "GET, HEAD";
@@ -157,14 +161,14 @@ struct Status<'a> {
 #[serde(rename_all = "camelCase")]
 struct SessionStatus<'a> {
     call_sid: &'a str,
-    stream_sid: &'a str,
+    stream_sid: String,
     /// Nobody has begun to end it.
     is_active: bool,
     agent: &'static str,
     agent_connected: bool,
     /// As the predecessor had it: false for a call on another agent.
     hume_connected: bool,
-    /// A session that is listed has its media socket.
+    /// A session that is listed has its media socket, unless it is away.
     twilio_connected: bool,
     from: &'a str,
     to: &'a str,
@@ -176,20 +180,24 @@ struct SessionStatus<'a> {
     audio_out: u64,
     frames_dropped: u64,
     barge_ins: u64,
+    route: Option<&'a str>,
+    /// What it has left its agent for: `digits` or `transfer`.
+    away: Option<&'static str>,
 }
 
 impl<'a> SessionStatus<'a> {
     fn of(view: &'a View) -> Self {
         let facts = &view.facts;
+        let away = view.away().map(Away::as_str);
         let (agent_connected, ending) = (view.agent_connected(), view.ending.load(Relaxed));
         SessionStatus {
             call_sid: facts.call.as_str(),
-            stream_sid: facts.stream.as_str(),
+            stream_sid: view.stream().as_str().to_owned(),
             is_active: !ending,
             agent: facts.agent,
             agent_connected,
             hume_connected: facts.agent == "hume" && agent_connected,
-            twilio_connected: true,
+            twilio_connected: away.is_none(),
             from: &facts.from,
             to: &facts.to,
             started_at: rfc3339(view.started_at),
@@ -200,6 +208,8 @@ impl<'a> SessionStatus<'a> {
             audio_out: view.audio_out.load(Relaxed),
             frames_dropped: view.frames_dropped.load(Relaxed),
             barge_ins: view.barge_ins.load(Relaxed),
+            route: facts.route.as_deref(),
+            away,
         }
     }
 }
@@ -270,13 +280,6 @@ fn json(code: StatusCode, body: &impl Serialize) -> Response<Body> {
 
 fn now() -> String {
     rfc3339(SystemTime::now())
-}
-
-/// UTC with milliseconds.
-fn rfc3339(time: SystemTime) -> String {
-    // A clock outside the years that RFC 3339 can write is shown as its beginning.
-    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    format!("{time:.3}")
 }
 
 #[cfg(test)]

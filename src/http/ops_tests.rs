@@ -1,11 +1,9 @@
 //! The JSON shapes, letter by letter.
 
-use std::time::Duration;
-
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::session::registry::CallFacts;
+use crate::session::{news::News, registry::CallFacts};
 
 const CALL: &str = "CA0123456789abcdef0123456789abcdef";
 const STREAM: &str = "MZ0123456789abcdef0123456789abcdef";
@@ -133,7 +131,7 @@ async fn a_call_in_progress_is_shown_with_both_ends() {
     assert_eq!(
         head,
         format!(
-            r#"{{"activeSessions":1,"sessions":[{{"callSid":"{CALL}","streamSid":"{STREAM}","isActive":true,"agent":"hume","agentConnected":true,"humeConnected":true,"twilioConnected":true,"from":"+61400000001","to":"+61200000002","startedAt":"TIME","durationSeconds":0,"ending":false,"paused":false,"framesIn":50,"audioOut":0,"framesDropped":0,"bargeIns":0}}],"uptime":0,"timestamp":"TIME""#
+            r#"{{"activeSessions":1,"sessions":[{{"callSid":"{CALL}","streamSid":"{STREAM}","isActive":true,"agent":"hume","agentConnected":true,"humeConnected":true,"twilioConnected":true,"from":"+61400000001","to":"+61200000002","startedAt":"TIME","durationSeconds":0,"ending":false,"paused":false,"framesIn":50,"audioOut":0,"framesDropped":0,"bargeIns":0,"route":null,"away":null}}],"uptime":0,"timestamp":"TIME""#
         )
     );
     let process: serde_json::Value =
@@ -162,11 +160,28 @@ async fn a_call_on_another_agent_is_not_said_to_be_on_hume() {
     }
 }
 
-#[test]
-fn times_are_utc_with_milliseconds() {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007);
-    assert_eq!(rfc3339(time), "2023-11-14T22:13:20.007Z");
-    assert_eq!(rfc3339(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
+#[tokio::test]
+async fn a_call_that_is_away_has_no_media_socket() {
+    let state = state();
+    let mut facts = facts("hume");
+    facts.route = Some("night".into());
+    let claim = state.registry.claim(facts, Instant::now()).unwrap();
+    claim.tell(News::Away {
+        why: Away::Transfer,
+    });
+    let away = text(ask(&state, Method::GET, "/status")).await;
+    for part in [
+        r#""twilioConnected":false"#,
+        r#""route":"night","away":"transfer""#,
+    ] {
+        assert!(away.contains(part), "{away}");
+    }
+    claim.tell(News::Back);
+    let back = text(ask(&state, Method::GET, "/status")).await;
+    assert!(
+        back.contains(r#""twilioConnected":true"#) && back.contains(r#""away":null"#),
+        "{back}"
+    );
 }
 
 #[tokio::test]
@@ -178,6 +193,7 @@ async fn monitoring_reads_the_counters() {
         from: "+15551234567",
         to: "+15557654321",
         inbound: true,
+        on: Default::default(),
     };
     state.registry.admit(asking, Instant::now()).unwrap();
     state.metrics.barge_ins.add(3);

@@ -106,6 +106,10 @@ mod tests {
             "https://bridge.example.com/x/voice/incoming/",
             "https://bridge.example.com/x/voice/incoming?a=b",
             "https://bridge.example.com/x/health",
+            // A callee's, whom a test call has not.
+            "https://bridge.example.com/x/voice/transferred",
+            "https://bridge.example.com/x/voice/announce",
+            "https://bridge.example.com/x/voice/accept",
             "https://bridge.example.com/x/media-stream",
             "wss://bridge.example.com/x/media-stream",
             "",

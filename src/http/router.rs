@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyper::{Request, Response, body::Incoming};
 
 use super::{
-    Front,
+    Front, errand,
     listener::{Body, Peer, not_found},
     media, ops, paths, voice,
 };
@@ -25,6 +25,9 @@ pub async fn route(front: Arc<Front>, request: Request<Incoming>, peer: Peer) ->
         paths::AFTER => voice::after(&front, request, peer).await,
         paths::STATUS => voice::status(&front, request, peer).await,
         paths::STREAM => voice::stream(&front, request, peer).await,
+        paths::TRANSFERRED => errand::transferred(&front, request, peer).await,
+        paths::ANNOUNCE => errand::announce(&front, request, peer).await,
+        paths::ACCEPT => errand::accept(&front, request, peer).await,
         // Twilio's troubleshooting notes speak of a trailing slash on the upgrade.
         paths::MEDIA | "/media-stream/" => media::upgrade(front, request, peer),
         "/health" => ops::public_health(&front.registry, request.method()),

@@ -11,26 +11,28 @@ use hyper::{
     body::Incoming,
     header::{CONNECTION, HeaderValue},
 };
+use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
 use super::{
     Front,
+    connect::connect,
+    errand,
     listener::{Body, Peer, respond},
-    paths,
     signed::signed_form,
-    unix_now,
 };
 use crate::{
     config::{DrainAnswer, Fallback},
     metrics::labels::{CallRefused, Endpoint},
     printable::Printable,
+    routing::{Facts, Picked, Plan},
     session::{
         order::After,
-        registry::{Admitted, Asking, Refused},
+        registry::{Admitted, Asking, OnRoute, Refused},
     },
     twilio::{
         CallSid, twiml,
-        webhook::{CallRequest, Direction},
+        webhook::{CallRequest, Direction, Form},
     },
 };
 
@@ -51,47 +53,66 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
             );
         }
     };
+    let (from, to) = (&*call.from, &*call.to);
+    let Picked { plan, closed, .. } = front.router.pick(to, from, Timestamp::now());
     let asking = Asking {
         call: call.call_sid,
-        from: &call.from,
-        to: &call.to,
+        from,
+        to,
         inbound: !matches!(
             call.direction,
             Direction::OutboundApi | Direction::OutboundDial
         ),
+        on: OnRoute {
+            name: &plan.name,
+            max_concurrent: plan.max_concurrent,
+            max_per_caller: plan.max_per_caller,
+            closed: closed.is_some(),
+        },
     };
     match front.registry.admit(asking, Instant::now()) {
         Ok(Admitted::New) => front.metrics.calls_admitted.inc(),
         Ok(Admitted::Again) => {}
-        Err(refused) => return turned_away(front, &call.call_sid, refused),
+        Err(refused) => {
+            let closed = closed.unwrap_or_else(|| plan.fallback.clone());
+            return turned_away(front, &call.call_sid, refused, &plan, &closed);
+        }
     }
-    let public = &front.config.public_url;
-    let expires = unix_now() + front.registry.limits().admission_lifetime.as_secs();
-    let token = front
-        .minter
-        .mint(&call.call_sid, &call.from, &call.to, expires);
-    let greeting = &front.config.calls.greeting;
-    let answer = twiml::ConnectStream {
-        say: (!greeting.is_empty()).then_some(greeting.as_str()),
-        action: &public.http(paths::AFTER),
-        stream_url: &public.ws(paths::MEDIA),
-        status_callback: &public.http(paths::STREAM),
-        parameters: &[("token", &token), ("from", &call.from), ("to", &call.to)],
+    let known = front.router.known(|field| form.get(field));
+    let lifetime = front.registry.limits().admission_lifetime;
+    if let Some(lookup) = &front.lookup {
+        let facts = Facts {
+            call: &call.call_sid,
+            from,
+            to,
+            route: &plan.name,
+            known: &known,
+        };
+        lookup.begin(&facts, lifetime, &front.calls);
     }
-    .to_xml();
+    let route = Some(&*plan.name);
+    let way = connect(front, &call.call_sid, from, to, route, &known, lifetime);
+    let greeting = &plan.greeting;
+    let answer = way.to_xml((!greeting.is_empty()).then_some(greeting));
     match answer {
         Ok(answer) => xml(answer),
         Err(error) => {
             // Only a caller's id of monstrous length can bring this about.
             warn!(limited = true, CALL_SID = call.call_sid.as_str(), %error, "no TwiML for this call");
             front.registry.forget_admitted(&call.call_sid);
-            xml(fallback(front))
+            xml(met(&plan.fallback))
         }
     }
 }
 
 /// What a call meets that gets no place. Never with a number in the log.
-fn turned_away(front: &Front, call: &CallSid, why: Refused) -> Response<Body> {
+fn turned_away(
+    front: &Front,
+    call: &CallSid,
+    why: Refused,
+    plan: &Plan,
+    closed: &Fallback,
+) -> Response<Body> {
     let call = call.as_str();
     let (reason, answer) = match why {
         Refused::Draining => {
@@ -125,11 +146,30 @@ fn turned_away(front: &Front, call: &CallSid, why: Refused) -> Response<Body> {
             );
             (CallRefused::NumberFull, xml(twiml::reject_busy()))
         }
+        Refused::RouteFull => {
+            warn!(
+                limited = true,
+                CALL_SID = call,
+                route = %plan.name,
+                "call refused, its route's max_concurrent is reached"
+            );
+            (CallRefused::RouteFull, xml(twiml::reject_busy()))
+        }
+        Refused::Closed => {
+            info!(
+                limited = true,
+                CALL_SID = call,
+                route = %plan.name,
+                "call not taken, its route is closed"
+            );
+            (CallRefused::Closed, xml(met(closed)))
+        }
         Refused::CallerFull => {
             info!(
                 limited = true,
                 CALL_SID = call,
-                "call refused, calls.max_per_caller is reached"
+                route = %plan.name,
+                "call refused, calls.max_per_caller is reached, or its route's"
             );
             (CallRefused::CallerFull, xml(twiml::reject_busy()))
         }
@@ -182,9 +222,8 @@ pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Res
             &front.config.calls.max_duration_farewell,
         )),
         Some(After::DrainGoodbye) => xml(twiml::say_and_hang_up(&front.config.calls.drain_goodbye)),
-        // Nobody goes on an errand yet.
-        Some(After::Errand(_)) => xml(twiml::hang_up()),
-        Some(After::Fallback) | None => xml(fallback(front)),
+        Some(After::Errand(on)) => xml(errand::again(front, &form, &on)),
+        Some(After::Fallback) | None => xml(fallback(front, &form)),
     }
 }
 
@@ -194,6 +233,8 @@ pub async fn status(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
         Ok(form) => form,
         Err(refusal) => return refusal,
     };
+    errand::progress(front, &form);
+    // A callee's leg is a call that nobody here knows, and its end is nobody's.
     const OVER: [&str; 5] = ["completed", "busy", "no-answer", "failed", "canceled"];
     if let Some(call) = form
         .get("CallSid")
@@ -235,8 +276,18 @@ pub async fn stream(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
     xml(twiml::empty())
 }
 
-fn fallback(front: &Front) -> String {
-    match &front.config.calls.fallback {
+/// What a caller meets whose agent has failed, by the call's route.
+pub(super) fn fallback(front: &Front, form: &Form) -> String {
+    let field = |name| form.get(name).unwrap_or_default();
+    let call = field("CallSid").parse::<CallSid>().ok();
+    let route = call.and_then(|call| front.registry.route_of(&call));
+    let plan = front.plan(route.as_deref(), field("To"), field("From"));
+    met(&plan.fallback)
+}
+
+/// What a caller meets in place of an agent.
+pub(super) fn met(fallback: &Fallback) -> String {
+    match fallback {
         Fallback::Say(text) => twiml::say_and_hang_up(text),
         Fallback::Dial(number) => twiml::dial(number),
         Fallback::HangUp => twiml::hang_up(),
@@ -245,7 +296,7 @@ fn fallback(front: &Front) -> String {
 
 /// TwiML. The connection ends with it: a proxy that kept it for later could lose the next webhook,
 /// which is the next caller, to our closing it for idleness at that very moment.
-fn xml(document: String) -> Response<Body> {
+pub(super) fn xml(document: String) -> Response<Body> {
     let mut response = respond(StatusCode::OK, "text/xml", document);
     response
         .headers_mut()

@@ -48,8 +48,19 @@ labels! {
         Full = "full",
         CallerFull = "caller-full",
         NumberFull = "number-full",
+        RouteFull = "route-full",
+        Closed = "closed",
         Denied = "denied",
         NotAllowed = "not-allowed",
+    }
+
+    /// What became of a call's record.
+    CallRecord("outcome") {
+        Written = "written",
+        /// More came than could be written.
+        Dropped = "dropped",
+        /// The file did not take it.
+        Failed = "failed",
     }
 
     /// Why a media socket got no call.
@@ -77,6 +88,9 @@ labels! {
         Status = "status",
         Stream = "stream",
         Media = "media",
+        Transferred = "transferred",
+        Announce = "announce",
+        Accept = "accept",
     }
 
     /// A socket on which we accept.
@@ -139,26 +153,139 @@ labels! {
     /// A tool, as far as we have it: a name that only the agent knows could be any.
     Tool("tool") {
         HangUp = "hang_up",
+        TransferCall = "transfer_call",
+        SendDigits = "send_digits",
+        SendSms = "send_sms",
+        GetCallInfo = "get_call_info",
+        LeaveNote = "leave_note",
+        /// An operator's, by what it is and not by its name: there may be any number.
+        Http = "http",
+        Exec = "exec",
         Other = "other",
     }
 
-    /// What became of a tool call.
-    ToolCall("tool", "outcome") {
-        HangUp = "hang_up" "ok",
-        /// Answered with an error.
-        Unknown = "other" "unknown",
-        /// The agent runs it itself and asked for nothing.
-        Agents = "other" "not-ours",
+    /// How a tool that was begun has ended.
+    ToolEnd("outcome") {
+        Ok = "ok",
+        Failed = "failed",
+        Timeout = "timeout",
+        /// Its arguments did not fit its schema.
+        Refused = "refused",
+        /// It was running as often as it may.
+        Busy = "busy",
+        /// The agent made another call in its place.
+        Replaced = "replaced",
+        /// Nobody waited for it any longer.
+        Cancelled = "cancelled",
     }
 
-    /// What came of asking Twilio's REST API to end a call.
-    RestOutcome("outcome") {
-        Ended = "ended",
-        AlreadyOver = "already-over",
-        Auth = "auth",
-        Refused = "refused",
-        Busy = "busy",
+    /// What came of asking who calls.
+    LookedUp("outcome") {
+        Answered = "answered",
+        /// Answered before, or about to be for another call.
+        Cached = "cached",
+        Timeout = "timeout",
         Unreachable = "unreachable",
+        Status = "status",
+        Senseless = "senseless",
+    }
+
+    /// What Twilio's REST API is asked for.
+    RestOperation("operation") {
+        Complete = "complete",
+        Redirect = "redirect",
+        Message = "message",
+    }
+
+    /// And what came of it.
+    RestOutcome("operation", "outcome") {
+        CompleteEnded = "complete" "ended",
+        CompleteAlreadyOver = "complete" "already-over",
+        CompleteAuth = "complete" "auth",
+        CompleteRefused = "complete" "refused",
+        CompleteBusy = "complete" "busy",
+        CompleteUnreachable = "complete" "unreachable",
+        RedirectRedirected = "redirect" "redirected",
+        RedirectAlreadyOver = "redirect" "already-over",
+        RedirectAuth = "redirect" "auth",
+        RedirectRefused = "redirect" "refused",
+        RedirectBusy = "redirect" "busy",
+        RedirectUnreachable = "redirect" "unreachable",
+        MessageSent = "message" "sent",
+        MessageAuth = "message" "auth",
+        MessageRefused = "message" "refused",
+        MessageBusy = "message" "busy",
+        MessageUnreachable = "message" "unreachable",
+    }
+}
+
+/// What became of a tool call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolCall {
+    HangUp,
+    /// Answered with an error.
+    Unknown,
+    /// The agent runs it itself and asked for nothing.
+    Agents,
+    /// One of [`ToolCall::RUN`].
+    Ran(Tool, ToolEnd),
+}
+
+impl ToolCall {
+    /// What takes its time, and may end in any way.
+    const RUN: [Tool; 7] = [
+        Tool::TransferCall,
+        Tool::SendDigits,
+        Tool::SendSms,
+        Tool::GetCallInfo,
+        Tool::LeaveNote,
+        Tool::Http,
+        Tool::Exec,
+    ];
+    /// Of each of those.
+    const ENDS: usize = 7;
+    const OTHERS: [[&'static str; 2]; 3] = [
+        ["hang_up", "ok"],
+        ["other", "unknown"],
+        ["other", "not-ours"],
+    ];
+}
+
+impl Label for ToolCall {
+    const KEYS: &'static [&'static str] = &["tool", "outcome"];
+
+    fn rows() -> Vec<Vec<&'static str>> {
+        let run = Self::RUN.iter().flat_map(|tool| {
+            let ends = ToolEnd::rows();
+            ends.into_iter().map(|end| vec![tool.as_str(), end[0]])
+        });
+        Self::OTHERS.map(Vec::from).into_iter().chain(run).collect()
+    }
+
+    fn row(&self) -> usize {
+        match self {
+            ToolCall::HangUp => 0,
+            ToolCall::Unknown => 1,
+            ToolCall::Agents => 2,
+            ToolCall::Ran(tool, end) => match Self::RUN.iter().position(|run| run == tool) {
+                Some(place) => Self::OTHERS.len() + place * Self::ENDS + end.row(),
+                None => ToolCall::Unknown.row(),
+            },
+        }
+    }
+}
+
+impl Tool {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        Self::rows()[self.row()][0]
+    }
+}
+
+impl ToolEnd {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        Self::rows()[self.row()][0]
     }
 }
 
@@ -202,6 +329,20 @@ impl Label for AdminOp {
             AdminOp::Invalid => None,
         };
         known.unwrap_or(Request::OPS.len())
+    }
+}
+
+impl LookedUp {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LookedUp::Answered => "answered",
+            LookedUp::Cached => "cached",
+            LookedUp::Timeout => "timeout",
+            LookedUp::Unreachable => "unreachable",
+            LookedUp::Status => "status",
+            LookedUp::Senseless => "senseless",
+        }
     }
 }
 
@@ -250,8 +391,26 @@ mod tests {
         for door in [Door::Http, Door::Ops, Door::Admin] {
             assert_eq!(value(door), door.as_str());
         }
+        assert_eq!(ToolEnd::rows().len(), ToolCall::ENDS);
+        assert_eq!(value(ToolCall::HangUp), "hang_up ok");
+        assert_eq!(value(ToolCall::Unknown), "other unknown");
+        use LookedUp::*;
+        for outcome in [Answered, Cached, Timeout, Unreachable, Status, Senseless] {
+            assert_eq!(value(outcome), outcome.as_str());
+        }
         assert_eq!(value(ToolCall::Agents), "other not-ours");
+        for tool in ToolCall::RUN {
+            for end in [ToolEnd::Ok, ToolEnd::Busy, ToolEnd::Cancelled] {
+                let words = format!("{} {}", tool.as_str(), end.as_str());
+                assert_eq!(value(ToolCall::Ran(tool, end)), words);
+            }
+        }
         assert_eq!(value(Skipped::AgentStale), "agent stale");
+        assert_eq!(value(RestOutcome::RedirectBusy), "redirect busy");
+        assert_eq!(
+            value(RestOutcome::MessageUnreachable),
+            "message unreachable"
+        );
         assert_eq!(value(AdminOp::Known("undrain")), "undrain");
         assert_eq!(value(AdminOp::Invalid), "invalid");
     }

@@ -19,8 +19,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::session::cause::Cause;
 use kinds::{Counter, Counters, Gauge, Histogram, Histograms, Kind};
 use labels::{
-    AdminOp, AgentLoss, CallRefused, CallerLoss, Door, Endpoint, Label as _, Reconnect, Recycle,
-    RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool, ToolCall,
+    AdminOp, AgentLoss, CallRecord, CallRefused, CallerLoss, Door, Endpoint, Label as _, LookedUp,
+    Reconnect, Recycle, RestOperation, RestOutcome, Side, Skipped, SocketRefused, TlsFailure, Tool,
+    ToolCall,
 };
 use process::Process;
 use text::Text;
@@ -76,6 +77,8 @@ families! {
         "Calls whose media stream had begun and is over, by the cause that the log names.";
     call_duration: Histogram = Histogram::new(CALL), "hume_bridge_call_duration_seconds",
         "From the start of the media stream to its end.";
+    call_records: Counters<CallRecord> = Counters::default(), "hume_bridge_call_records_total",
+        "Records of calls that are over (calls.record), by what became of them.";
 
     caller_frames: Counter = Counter::default(), "hume_bridge_caller_frames_total",
         "Audio frames received from callers, usually of 20 ms.";
@@ -132,9 +135,15 @@ families! {
         "From reading a tool call to its answer on the wire.";
     rest_operations: Counters<RestOutcome> = Counters::default(),
         "hume_bridge_rest_operations_total",
-        "Calls ended by Twilio's REST API, repeated requests included, by outcome.";
-    rest_duration: Histogram = Histogram::new(REST), "hume_bridge_rest_operation_duration_seconds",
-        "From asking Twilio's REST API to end a call to its last answer.";
+        "What Twilio's REST API was asked for, repeated requests included, by operation and outcome.";
+    rest_duration: Histograms<RestOperation> = Histograms::new(REST),
+        "hume_bridge_rest_operation_duration_seconds",
+        "From asking Twilio's REST API for something to its last answer.";
+
+    lookups: Counters<LookedUp> = Counters::default(), "hume_bridge_lookups_total",
+        "Questions to the lookup service about who calls, by outcome.";
+    lookup_duration: Histogram = Histogram::new(TOOL), "hume_bridge_lookup_duration_seconds",
+        "From asking the lookup service to its answer or the end of patience.";
 
     signature_failures: Counters<Endpoint> = Counters::default(),
         "hume_bridge_signature_failures_total",

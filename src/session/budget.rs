@@ -16,6 +16,8 @@ pub enum Line {
     NoInput,
     NoAgent,
     ToolCall,
+    Keys,
+    Away,
     BargeIn,
     SpuriousInterruption,
     HangingUp,

@@ -51,6 +51,15 @@ impl Caller {
         }
         Caller::Known(plain)
     }
+
+    /// Whether they are one of those that a list's entry is about.
+    pub fn fits(&self, entry: &CallerPrefix) -> bool {
+        match (entry, self) {
+            (CallerPrefix::Withheld, Caller::Withheld) => true,
+            (CallerPrefix::Begins(with), Caller::Known(who)) => who.starts_with(&**with),
+            _ => false,
+        }
+    }
 }
 
 /// A number or an address without what may differ from call to call: case, and parameters such as
@@ -82,13 +91,7 @@ impl Screen {
     /// look for an entry elsewhere that opens it again. (The config refuses an entry of `allow`
     /// that could never let anybody in.)
     pub fn judge(&self, caller: &Caller) -> Result<(), Screened> {
-        let listed = |list: &[CallerPrefix]| {
-            list.iter().any(|entry| match (entry, caller) {
-                (CallerPrefix::Withheld, Caller::Withheld) => true,
-                (CallerPrefix::Begins(with), Caller::Known(who)) => who.starts_with(&**with),
-                _ => false,
-            })
-        };
+        let listed = |list: &[CallerPrefix]| list.iter().any(|entry| caller.fits(entry));
         if listed(&self.deny) {
             Err(Screened::Denied)
         } else if !self.allow.is_empty() && !listed(&self.allow) {

@@ -18,12 +18,18 @@ pub enum Cause {
     MaxDuration,
     /// Nothing was heard of the caller.
     NoInput,
+    /// The caller pressed the key for it.
+    Key,
+    /// The caller was put through to somebody.
+    Transferred,
+    /// Nobody could be reached, and the caller was told so.
+    TransferFailed,
     Drain,
 }
 
 impl Cause {
     /// One for each word.
-    pub const ALL: [Cause; 14] = [
+    pub const ALL: [Cause; 17] = [
         Cause::CallerHungUp,
         Cause::CarrierLost,
         Cause::CarrierFailed,
@@ -37,6 +43,9 @@ impl Cause {
         Cause::Operator,
         Cause::MaxDuration,
         Cause::NoInput,
+        Cause::Key,
+        Cause::Transferred,
+        Cause::TransferFailed,
         Cause::Drain,
     ];
 
@@ -56,6 +65,9 @@ impl Cause {
             Cause::Operator => "operator",
             Cause::MaxDuration => "max-duration",
             Cause::NoInput => "no-input",
+            Cause::Key => "key",
+            Cause::Transferred => "transferred",
+            Cause::TransferFailed => "transfer-failed",
             Cause::Drain => "drain",
         }
     }

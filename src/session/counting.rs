@@ -15,9 +15,12 @@ use crate::{
     agent::Ignored,
     metrics::{
         Metrics,
-        labels::{AgentLoss, CallerLoss, Reconnect, Recycle, RestOutcome, Skipped, Tool, ToolCall},
+        labels::{
+            AgentLoss, CallerLoss, Reconnect, Recycle, RestOperation, RestOutcome, Skipped, Tool,
+            ToolCall,
+        },
     },
-    twilio::rest::{Completed, RestError},
+    twilio::rest::{Completed, RestError, Updated, message::MessageSid},
 };
 
 /// Counts what the machine notes, for the house and for the call's own view.
@@ -71,6 +74,14 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         Note::Lingered => metrics.sockets_lingered.inc(),
         Note::SilenceFilled { bytes } => metrics.caller_silence.add(*bytes as u64),
         Note::AgentError { .. }
+        | Note::ToolReplaced
+        | Note::Filler
+        | Note::KeysTold { .. }
+        | Note::KeyActed
+        | Note::Away(_)
+        | Note::ToolAnswered { .. }
+        | Note::Transferred(_)
+        | Note::Back { .. }
         | Note::AgentClosed(_)
         | Note::HangingUp(_)
         | Note::SaidAgain
@@ -101,29 +112,83 @@ pub fn caller_audio(metrics: &Metrics, view: &View, tally: &Tally) {
     }
 }
 
-/// Counts what came of ending a call by Twilio's REST API.
-pub fn rest(metrics: &Metrics, took: Duration, outcome: &Result<Completed, RestError>) {
-    let word = match outcome {
-        Ok(Completed::Ended) => RestOutcome::Ended,
-        Ok(Completed::AlreadyOver) => RestOutcome::AlreadyOver,
-        Err(RestError::Auth { .. }) => RestOutcome::Auth,
-        Err(RestError::Refused { .. }) => RestOutcome::Refused,
-        Err(RestError::Busy { .. }) => RestOutcome::Busy,
-        Err(RestError::Unreachable { .. }) => RestOutcome::Unreachable,
-        // A daemon does not start with these.
-        Err(RestError::ApiUrl(_) | RestError::AccountSid | RestError::Client(_)) => {
-            RestOutcome::Unreachable
+/// What Twilio's REST API was asked for, by what it answers.
+pub trait Asked {
+    const OPERATION: RestOperation;
+    /// For [`RestError::Auth`], `Refused`, `Busy` and `Unreachable`.
+    const FAILED: [RestOutcome; 4];
+    fn outcome(&self) -> RestOutcome;
+}
+
+impl Asked for Completed {
+    const OPERATION: RestOperation = RestOperation::Complete;
+    const FAILED: [RestOutcome; 4] = [
+        RestOutcome::CompleteAuth,
+        RestOutcome::CompleteRefused,
+        RestOutcome::CompleteBusy,
+        RestOutcome::CompleteUnreachable,
+    ];
+
+    fn outcome(&self) -> RestOutcome {
+        match self {
+            Completed::Ended => RestOutcome::CompleteEnded,
+            Completed::AlreadyOver => RestOutcome::CompleteAlreadyOver,
         }
+    }
+}
+
+impl Asked for Updated {
+    const OPERATION: RestOperation = RestOperation::Redirect;
+    const FAILED: [RestOutcome; 4] = [
+        RestOutcome::RedirectAuth,
+        RestOutcome::RedirectRefused,
+        RestOutcome::RedirectBusy,
+        RestOutcome::RedirectUnreachable,
+    ];
+
+    fn outcome(&self) -> RestOutcome {
+        match self {
+            Updated::Redirected => RestOutcome::RedirectRedirected,
+            Updated::AlreadyOver => RestOutcome::RedirectAlreadyOver,
+        }
+    }
+}
+
+impl Asked for Option<MessageSid> {
+    const OPERATION: RestOperation = RestOperation::Message;
+    const FAILED: [RestOutcome; 4] = [
+        RestOutcome::MessageAuth,
+        RestOutcome::MessageRefused,
+        RestOutcome::MessageBusy,
+        RestOutcome::MessageUnreachable,
+    ];
+
+    fn outcome(&self) -> RestOutcome {
+        RestOutcome::MessageSent
+    }
+}
+
+/// Counts what came of asking Twilio's REST API for something.
+pub fn rest<T: Asked>(metrics: &Metrics, took: Duration, outcome: &Result<T, RestError>) {
+    let [auth, refused, busy, unreachable] = T::FAILED;
+    let word = match outcome {
+        Ok(answer) => answer.outcome(),
+        Err(RestError::Auth { .. }) => auth,
+        Err(RestError::Refused { .. }) => refused,
+        Err(RestError::Busy { .. }) => busy,
+        Err(RestError::Unreachable { .. }) => unreachable,
+        // A daemon does not start with these.
+        Err(RestError::ApiUrl(_) | RestError::AccountSid | RestError::Client(_)) => unreachable,
     };
     metrics.rest_operations.of(word).inc();
-    metrics.rest_duration.observe(took);
+    metrics.rest_duration.of(T::OPERATION).observe(took);
 }
 
 /// The tool whose answer this is.
-pub fn tool(answer: Answer) -> Tool {
+pub fn tool(answer: &Answer) -> Tool {
     match answer {
         Answer::HangingUp => Tool::HangUp,
-        Answer::UnknownTool => Tool::Other,
+        _ => Tool::Other,
     }
 }
 

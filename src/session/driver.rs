@@ -12,38 +12,38 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
     cause::Cause,
     counting,
-    leg::{self, Leg, Tally, Timed},
+    errand::{Errand, Guide, Redirected},
+    leg::{self, Leg, Tally, Telephone, Timed},
     machine::{
         Action, Answer, Carrier, Dial, Event, Garbage, Machine, Note, Outbox, STALLED, Settings,
     },
     news::News,
     order::{Order, Refusal, Verdict},
-    registry::{Claim, Letter, View},
+    record::{Record, Recorder},
+    registry::{Arrival, Claim, Letter, View},
     telling::Teller,
 };
 use crate::{
-    agent::{self, Closed, Codec, Command, ToolResult, link},
+    agent::{self, Briefing, Closed, Codec, Command, ToolResult, link},
     metrics::{
         Metrics,
         labels::{Side, Skipped},
     },
     printable::Printable,
-    twilio::{media, rest::Rest},
+    tools::{Catalogue, Facts, Outcome, Runner},
+    twilio::{
+        media,
+        rest::{Rest, Updated},
+    },
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Error as WsError, Message, error::ProtocolError},
-};
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::ProtocolError};
 
 /// Messages read in a row before what they led to is sent.
 const READS: u32 = 16;
@@ -51,25 +51,30 @@ const READS: u32 = 16;
 const REST_LIMIT: Duration = Duration::from_secs(3);
 
 /// Everything a call needs from outside.
-pub struct Call<S> {
+pub struct Call {
     pub claim: Claim,
     /// At the other end of the media socket; a proxy, often.
     pub peer: SocketAddr,
-    pub carrier: WebSocketStream<S>,
+    pub carrier: Telephone,
     pub codec: Box<dyn Codec>,
     pub tls: Arc<link::Tls>,
     pub connect_timeout: Duration,
     /// `None` for a test call, of which Twilio knows nothing: it ends with its stream.
     pub rest: Option<Rest>,
     pub settings: Settings,
+    /// What is to be known of the caller before the first word, if somebody is being asked. It comes by
+    /// itself, or empty, within its own time.
+    pub briefing: Option<Boxed<Briefing>>,
+    pub tools: Arc<Runner>,
+    pub facts: Arc<Facts>,
+    pub guide: Arc<dyn Guide>,
     pub metrics: Arc<Metrics>,
+    /// Where the call's record goes.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// Carries a call from its stream's start to its end. Returns when nothing of it is left.
-pub async fn run<S>(call: Call<S>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-{
+pub async fn run(call: Call) {
     let peer = call.peer;
     let mut driver = Driver::new(call);
     driver.teller.created();
@@ -80,7 +85,9 @@ where
         let wake = driver.next().await;
         driver.feed(wake);
     };
-    driver.carrier.give_up();
+    if let Some(carrier) = &mut driver.carrier {
+        carrier.give_up();
+    }
     driver.settle();
     driver.claim.over(cause);
     driver.refuse_orders();
@@ -93,12 +100,19 @@ where
         driver.teller.broke(peer, close_code);
     }
     driver.teller.ended(cause);
+    if let Some(recorder) = &driver.recorder {
+        let record = std::mem::take(&mut driver.record);
+        recorder.write(record.ended(view, cause));
+    }
 }
 
-/// What connecting to the agent comes to.
-type Connected = Result<Box<Leg<link::Socket>>, link::ConnectError>;
+/// What connecting to the agent comes to, and what it is to know.
+type Connected = (
+    Result<Box<Leg<link::Socket>>, link::ConnectError>,
+    Option<Briefing>,
+);
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 enum AgentLeg {
     Idle,
@@ -113,16 +127,20 @@ enum Wake {
     AgentStalled,
     Connected(Connected),
     HungUp(bool),
+    Redirected(Redirected),
+    Arrived(Box<Arrival>),
+    ToolDone(u32, Outcome),
     Order(Letter),
     Tick,
 }
 
-struct Driver<S> {
+struct Driver {
     claim: Claim,
     teller: Teller,
     machine: Machine,
     out: Outbox,
-    carrier: Leg<WebSocketStream<S>>,
+    /// `None` while the call is away.
+    carrier: Option<Leg<Telephone>>,
     writer: media::Writer,
     agent: AgentLeg,
     codec: Box<dyn Codec>,
@@ -130,8 +148,20 @@ struct Driver<S> {
     connect_timeout: Duration,
     rest: Option<Rest>,
     hanging_up: Option<Boxed<bool>>,
+    redirecting: Option<Boxed<Redirected>>,
+    /// Where a new media socket comes in, while one is expected.
+    door: Option<oneshot::Receiver<Arrival>>,
+    arrived: Option<Box<Arrival>>,
+    /// The tools that are running, each under its ticket. Dropped, they stop.
+    running: Vec<(u32, Boxed<Outcome>)>,
+    tools: Arc<Runner>,
+    facts: Arc<Facts>,
+    guide: Arc<dyn Guide>,
+    briefing: Option<Boxed<Briefing>>,
     /// The closing handshake with an agent that is no longer needed.
     closing: Option<Boxed<()>>,
+    /// The same with a media socket that another one takes the place of.
+    closing_carrier: Option<Boxed<()>>,
     /// Who waits for the machine's verdict on the order at hand.
     asked: Option<oneshot::Sender<Verdict>>,
     timer: Pin<Box<tokio::time::Sleep>>,
@@ -144,30 +174,40 @@ struct Driver<S> {
     /// When what is being dealt with was read.
     woken: Instant,
     metrics: Arc<Metrics>,
+    offers: Arc<Catalogue>,
+    recorder: Option<Arc<Recorder>>,
+    record: Record,
 }
 
-impl<S> Driver<S>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-{
-    fn new(call: Call<S>) -> Self {
+impl Driver {
+    fn new(call: Call) -> Self {
         let mut out = Outbox::default();
         let now = Instant::now();
+        let offers = call.settings.tools.clone();
         let machine = Machine::new(call.settings, now, &mut out);
         Driver {
             machine,
             out,
-            writer: media::Writer::new(call.claim.view.facts.stream.clone()),
+            writer: media::Writer::new(call.claim.view.stream()),
             teller: Teller::new(call.claim.view.clone()),
             claim: call.claim,
-            carrier: Leg::to_caller(call.carrier),
+            carrier: Some(Leg::to_caller(call.carrier)),
             agent: AgentLeg::Idle,
             codec: call.codec,
             tls: call.tls,
             connect_timeout: call.connect_timeout,
             rest: call.rest,
             hanging_up: None,
+            redirecting: None,
+            door: None,
+            arrived: None,
+            running: Vec::new(),
+            tools: call.tools,
+            facts: call.facts,
+            guide: call.guide,
+            briefing: call.briefing,
             closing: None,
+            closing_carrier: None,
             asked: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             frame: Vec::new(),
@@ -175,6 +215,9 @@ where
             reads: 0,
             woken: now,
             metrics: call.metrics,
+            offers,
+            recorder: call.recorder,
+            record: Record::default(),
         }
     }
 
@@ -200,6 +243,26 @@ where
             self.hanging_up = None;
             return Poll::Ready(Wake::HungUp(ended));
         }
+        if let Some(redirecting) = &mut self.redirecting
+            && let Poll::Ready(answer) = redirecting.as_mut().poll(cx)
+        {
+            self.redirecting = None;
+            return Poll::Ready(Wake::Redirected(answer));
+        }
+        if let Poll::Ready(wake) = self.poll_door(cx) {
+            return Poll::Ready(wake);
+        }
+        for at in 0..self.running.len() {
+            if let Poll::Ready(outcome) = self.running[at].1.as_mut().poll(cx) {
+                let (ticket, _) = self.running.swap_remove(at);
+                return Poll::Ready(Wake::ToolDone(ticket, outcome));
+            }
+        }
+        if let Some(closing) = &mut self.closing_carrier
+            && closing.as_mut().poll(cx).is_ready()
+        {
+            self.closing_carrier = None;
+        }
         if let Some(closing) = &mut self.closing
             && closing.as_mut().poll(cx).is_ready()
         {
@@ -208,7 +271,9 @@ where
             cx.waker().wake_by_ref();
         }
         // Nothing more can be read now: what has been fed leaves, in one go.
-        if self.carrier.poll_flush(cx).is_ready() {
+        if let Some(carrier) = &mut self.carrier
+            && carrier.poll_flush(cx).is_ready()
+        {
             return Poll::Ready(Wake::CarrierStalled);
         }
         if let AgentLeg::Open(leg) = &mut self.agent
@@ -221,8 +286,10 @@ where
             AgentLeg::Open(leg) => (leg.waits(), leg.queued()),
             _ => (false, 0),
         };
-        view.carrier_waits.store(self.carrier.waits(), Relaxed);
-        view.carrier_queued.store(self.carrier.queued(), Relaxed);
+        let carrier = self.carrier.as_ref();
+        let (waits, queued) = carrier.map_or((false, 0), |leg| (leg.waits(), leg.queued()));
+        view.carrier_waits.store(waits, Relaxed);
+        view.carrier_queued.store(queued, Relaxed);
         view.agent_waits.store(agent_waits, Relaxed);
         view.agent_queued.store(agent_queued, Relaxed);
         self.settle();
@@ -239,16 +306,33 @@ where
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
         self.agent_first = !self.agent_first;
         for agent in [self.agent_first, !self.agent_first] {
-            let polled = if agent {
-                self.poll_agent(cx)
-            } else {
-                self.carrier.poll_read(cx).map(Wake::Carrier)
+            let polled = match (agent, &mut self.carrier) {
+                (true, _) => self.poll_agent(cx),
+                (false, Some(carrier)) => carrier.poll_read(cx).map(Wake::Carrier),
+                (false, None) => Poll::Pending,
             };
             if polled.is_ready() {
                 return polled;
             }
         }
         Poll::Pending
+    }
+
+    /// A media socket in the place of the one that is over, or that is over now.
+    fn poll_door(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Some(door) = &mut self.door
+            && let Poll::Ready(arrival) = Pin::new(door).poll(cx)
+        {
+            self.door = None;
+            self.arrived = arrival.ok().map(Box::new);
+        }
+        if self.arrived.is_some() && self.carrier.is_some() {
+            return Poll::Ready(Wake::Carrier(None));
+        }
+        match self.arrived.take() {
+            Some(arrival) => Poll::Ready(Wake::Arrived(arrival)),
+            None => Poll::Pending,
+        }
     }
 
     fn set_timer(&mut self) {
@@ -258,7 +342,7 @@ where
         };
         let deadlines = [
             self.machine.next_deadline(),
-            self.carrier.stalls_at(),
+            self.carrier.as_ref().and_then(Leg::stalls_at),
             agent_stalls,
         ];
         if let Some(deadline) = deadlines.into_iter().flatten().min() {
@@ -295,18 +379,34 @@ where
                 self.metrics.stalls.of(Side::Agent).inc();
                 self.tell(now, Event::AgentClosed(Closed::Lost));
             }
-            Wake::Connected(Ok(mut leg)) => {
+            Wake::Connected((Ok(mut leg), briefing)) => {
+                if let Some(briefing) = briefing {
+                    self.codec.brief(briefing);
+                }
                 self.codec
                     .opened(&mut |frame| leg.feed_control(Message::text(frame)));
                 self.agent = AgentLeg::Open(leg);
                 self.tell(now, Event::AgentOpened);
             }
-            Wake::Connected(Err(error)) => {
+            Wake::Connected((Err(error), briefing)) => {
+                if let Some(briefing) = briefing {
+                    self.codec.brief(briefing);
+                }
                 self.agent = AgentLeg::Idle;
                 self.teller.no_agent(&error);
                 self.tell(now, Event::AgentClosed(error.class()));
             }
             Wake::HungUp(ended) => self.tell(now, Event::HangUpAnswered { ended }),
+            Wake::Redirected(answer) => self.tell(now, Event::RedirectAnswered(answer)),
+            Wake::Arrived(arrival) => {
+                self.claim.view.set_stream(arrival.stream.clone());
+                self.writer = media::Writer::new(arrival.stream);
+                self.carrier = Some(Leg::to_caller(arrival.socket));
+                self.tell(now, Event::Returned);
+            }
+            Wake::ToolDone(ticket, outcome) => {
+                self.tell(now, Event::ToolDone { ticket, outcome });
+            }
             Wake::Order(letter) => self.feed_order(now, letter),
             Wake::Tick => self.tell(now, Event::Tick),
         }
@@ -323,7 +423,11 @@ where
         }
         let for_agent = !matches!(
             order,
-            Order::HangUp { .. } | Order::DrainExpired | Order::CallOver { .. }
+            Order::HangUp { .. }
+                | Order::DrainExpired
+                | Order::CallOver { .. }
+                | Order::Transfer(_)
+                | Order::Transferred(_)
         );
         let stuck = match &self.agent {
             AgentLeg::Open(leg) => leg.is_stuck(),
@@ -377,7 +481,7 @@ where
                     let event = Event::Carrier(Carrier::Mark { name: &name });
                     return self.machine.handle(now, event, &mut self.out);
                 }
-                Ok(media::Inbound::Dtmf { .. }) => Carrier::Key,
+                Ok(media::Inbound::Dtmf { digit }) => Carrier::Key { key: digit },
                 Ok(media::Inbound::Stop) => Carrier::Stop,
                 Ok(media::Inbound::Unknown) => self.skipped(Skipped::TwilioUnknown),
                 Ok(_) => Carrier::Other,
@@ -448,11 +552,21 @@ where
                     let (request, tls, limit) =
                         (self.codec.request(), self.tls.clone(), self.connect_timeout);
                     let metrics = self.metrics.clone();
+                    let briefing = self.briefing.take();
                     self.agent = AgentLeg::Connecting(Box::pin(async move {
-                        let dialled = Instant::now();
-                        let socket = link::connect(&request, &tls, limit).await?;
-                        metrics.agent_connect.observe(dialled.elapsed());
-                        Ok(Box::new(Leg::to_agent(socket)))
+                        let connect = async {
+                            let dialled = Instant::now();
+                            let socket = link::connect(&request, &tls, limit).await?;
+                            metrics.agent_connect.observe(dialled.elapsed());
+                            Ok(Box::new(Leg::to_agent(socket)))
+                        };
+                        let briefing = async {
+                            match briefing {
+                                Some(briefing) => Some(briefing.await),
+                                None => None,
+                            }
+                        };
+                        tokio::join!(connect, briefing)
                     }));
                 }
                 Action::PingAgent => {
@@ -461,23 +575,43 @@ where
                     }
                 }
                 Action::PingCarrier => {
-                    self.carrier.feed_control(Message::Ping(Default::default()));
+                    if let Some(carrier) = &mut self.carrier {
+                        carrier.feed_control(Message::Ping(Default::default()));
+                    }
                 }
                 Action::ToAgent(range) => self.command(Command::AudioIn(&out.audio[range])),
                 Action::AnswerTool { call_id, answer } => {
+                    if answer == Answer::Replaced {
+                        self.tools.replaced(&self.claim.view.facts.call, &call_id);
+                    }
                     self.command(Command::ToolResult {
                         call_id: &call_id,
-                        result: answer_text(answer),
+                        result: answer_text(&answer),
                     });
                     if let AgentLeg::Open(leg) = &mut self.agent {
-                        leg.time(Timed::Answer(counting::tool(answer)), self.woken);
+                        leg.time(Timed::Answer(counting::tool(&answer)), self.woken);
                     }
                 }
+                Action::RunTool {
+                    ticket,
+                    tool,
+                    call_id,
+                    arguments,
+                } => {
+                    if let Some(offer) = self.offers.offers().get(tool) {
+                        let facts = self.facts.clone();
+                        let run = self.tools.run(offer, &call_id, &arguments.0, facts);
+                        self.running.push((ticket, run));
+                    }
+                }
+                Action::StopTool(ticket) => self.running.retain(|(other, _)| *other != ticket),
+                Action::KeepNote(words) => self.record.note(&words.0, SystemTime::now()),
                 Action::AgentHeard(cut) => self.command(Command::Heard {
                     segment: cut.segment,
                     heard_ms: cut.heard_ms,
                 }),
                 Action::Say(words) => self.command(Command::Say { text: &words.0 }),
+                Action::Prompt(words) => self.command(Command::Prompt { text: &words.0 }),
                 Action::Remind => self.command(Command::Remind),
                 Action::AddContext(words) => self.command(Command::AddContext { text: &words.0 }),
                 Action::Pause => self.command(Command::Pause),
@@ -487,15 +621,22 @@ where
                 Action::Play(range) => {
                     let bytes = range.len() as u64;
                     let message = self.writer.media(&out.audio[range]);
-                    self.carrier.feed(Message::text(message), bytes);
+                    if let Some(carrier) = &mut self.carrier {
+                        carrier.feed(Message::text(message), bytes);
+                    }
                 }
                 Action::Mark(name) => {
-                    self.carrier
-                        .feed_mark(Message::text(self.writer.mark(&name)));
+                    let message = self.writer.mark(&name);
+                    if let Some(carrier) = &mut self.carrier {
+                        carrier.feed_mark(Message::text(message));
+                    }
                 }
                 Action::Clear => {
-                    self.carrier.feed_clear(Message::text(self.writer.clear()));
-                    self.carrier.time(Timed::Clear, self.woken);
+                    let message = self.writer.clear();
+                    if let Some(carrier) = &mut self.carrier {
+                        carrier.feed_clear(Message::text(message));
+                        carrier.time(Timed::Clear, self.woken);
+                    }
                 }
                 Action::HangUp => {
                     let (view, metrics) = (self.claim.view.clone(), self.metrics.clone());
@@ -505,6 +646,8 @@ where
                         None => Box::pin(std::future::ready(false)),
                     });
                 }
+                Action::Redirect(errand) => self.redirect(&errand),
+                Action::CloseCarrier => self.close_carrier(),
                 Action::Decide(after) => self.claim.decide(after),
                 Action::End { cause, close_code } => end = Some((cause, close_code)),
                 Action::Note(note) => self.note(&note),
@@ -531,7 +674,7 @@ where
 
     /// Counts what became of the audio that the legs were fed.
     fn settle(&mut self) {
-        let carrier = self.carrier.tally();
+        let carrier = self.carrier.as_mut().map(Leg::tally).unwrap_or_default();
         if carrier != Tally::default() {
             let (view, metrics) = (&self.claim.view, &self.metrics);
             view.audio_out.fetch_add(carrier.sent.messages, Relaxed);
@@ -552,17 +695,43 @@ where
             Timed::Clear => metrics.clear.observe(took),
             Timed::Answer(tool) => metrics.tool_duration.of(tool).observe(took),
         };
-        self.carrier.sent(&mut measure);
+        if let Some(carrier) = &mut self.carrier {
+            carrier.sent(&mut measure);
+        }
         if let AgentLeg::Open(leg) = &mut self.agent {
             leg.sent(&mut measure);
         }
     }
 }
 
-impl<S> Driver<S>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
-{
+impl Driver {
+    /// Takes the call elsewhere; a media socket may come back from there, at any time from now on.
+    fn redirect(&mut self, errand: &Errand) {
+        self.door = Some(self.claim.open_door());
+        let view = self.claim.view.clone();
+        self.redirecting = Some(match self.rest.clone() {
+            Some(rest) => {
+                let twiml = self.guide.twiml(&view.facts, errand);
+                Box::pin(redirect_by_rest(rest, twiml, view, self.metrics.clone()))
+            }
+            // Twilio knows nothing of a test call: its telephone asks what follows the stream.
+            None => Box::pin(std::future::ready(Redirected::Failed)),
+        });
+    }
+
+    fn close_carrier(&mut self) {
+        let Some(mut carrier) = self.carrier.take() else {
+            return;
+        };
+        carrier.give_up();
+        self.carrier = Some(carrier);
+        self.settle();
+        if let Some(carrier) = self.carrier.take() {
+            let closing = leg::close(carrier.socket, 1000);
+            self.closing_carrier = Some(Box::pin(closing));
+        }
+    }
+
     fn close_agent(&mut self) {
         self.claim.tell(News::AgentClosed);
         if let AgentLeg::Open(mut leg) = std::mem::replace(&mut self.agent, AgentLeg::Idle) {
@@ -576,6 +745,16 @@ where
     /// call at Twilio that is still under way is carried out.
     async fn close(&mut self, close_code: u16) {
         let (closing, hanging_up) = (self.closing.take(), self.hanging_up.take());
+        let older = self.closing_carrier.take();
+        self.running.clear();
+        let carrier = async {
+            if let Some(older) = older {
+                older.await;
+            }
+            if let Some(carrier) = &mut self.carrier {
+                leg::close(&mut carrier.socket, close_code).await;
+            }
+        };
         let agent = async {
             if let Some(closing) = closing {
                 closing.await;
@@ -586,18 +765,27 @@ where
                 hanging_up.await;
             }
         };
-        tokio::join!(
-            leg::close(&mut self.carrier.socket, close_code),
-            agent,
-            rest
-        );
+        tokio::join!(carrier, agent, rest);
     }
 
     fn note(&mut self, note: &Note) {
         let view = &self.claim.view;
         counting::note(&self.metrics, view, note);
         match note {
-            Note::AgentReady { .. } => self.claim.tell(News::AgentConnected),
+            Note::AgentReady { chat, .. } => {
+                self.record.chat(chat);
+                self.claim.tell(News::AgentConnected);
+            }
+            Note::Answered { .. } => self.record.turns += 1,
+            Note::ToolAnswered { name, outcome } => self.record.tool_call(name, outcome),
+            Note::Away(errand) => {
+                if let Errand::Transfer(transfer) = errand {
+                    self.record.transfer(&transfer.number, SystemTime::now());
+                }
+                self.claim.tell(News::Away { why: errand.into() });
+            }
+            Note::Transferred(what) => self.record.transferred(*what),
+            Note::Back { .. } => self.claim.tell(News::Back),
             Note::AgentClosed(_) => self.claim.tell(News::AgentClosed),
             Note::ToolCall { name, .. } => self.claim.tell(News::ToolCall {
                 name: Printable(name).to_string(),
@@ -633,17 +821,55 @@ async fn end_by_rest(rest: Rest, view: Arc<View>, metrics: Arc<Metrics>) -> bool
     }
 }
 
+async fn redirect_by_rest(
+    rest: Rest,
+    twiml: String,
+    view: Arc<View>,
+    metrics: Arc<Metrics>,
+) -> Redirected {
+    let asked = Instant::now();
+    let outcome = rest
+        .update_call(&view.facts.call, &twiml, REST_LIMIT)
+        .await;
+    counting::rest(&metrics, asked.elapsed(), &outcome);
+    match outcome {
+        Ok(Updated::Redirected) => Redirected::Done,
+        Ok(Updated::AlreadyOver) => Redirected::Over,
+        Err(error) => {
+            Teller::rest_failed(view, &error);
+            Redirected::Failed
+        }
+    }
+}
+
 /// What the agent's language model gets to read.
-fn answer_text(answer: Answer) -> ToolResult<'static> {
+fn answer_text(answer: &Answer) -> ToolResult<'_> {
+    let failed = |error, content| ToolResult::Failed { error, content };
     match answer {
         Answer::HangingUp => ToolResult::Ok(
             "The call ends as soon as you have finished speaking. \
              If you have not said goodbye yet, do so now in one short sentence.",
         ),
-        Answer::UnknownTool => ToolResult::Failed {
-            error: "unknown tool",
-            content: "This tool is not available on this call.",
-        },
+        Answer::Transferring => ToolResult::Ok(
+            "The caller is put through as soon as you have finished speaking. \
+             If you have not told them yet, do so now in one short sentence.",
+        ),
+        Answer::KeysSent => ToolResult::Ok("The keys have been sent."),
+        Answer::Noted => ToolResult::Ok("The note is kept."),
+        Answer::Done(words) => ToolResult::Ok(&words.0),
+        Answer::UnknownTool => failed("unknown tool", "This tool is not available on this call."),
+        Answer::Replaced => failed("replaced", "A newer call of a tool has taken its place."),
+        Answer::TooMany => failed(
+            "too many",
+            "Too many tools are running already. Wait for their results.",
+        ),
+        Answer::TimedOut => failed("timeout", "The tool took too long and was stopped."),
+        Answer::NotesFull => failed("too many notes", "No more notes can be kept of this call."),
+        Answer::Ending => failed(
+            "the call is ending",
+            "This is not possible any more: the call is ending or being transferred.",
+        ),
+        Answer::Failed { error, content } => failed(error, &content.0),
     }
 }
 

@@ -51,6 +51,15 @@ pub enum Transferred {
     Ended(Failed),
 }
 
+/// What Twilio's REST API made of an errand's beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirected {
+    Done,
+    Failed,
+    /// The call is over.
+    Over,
+}
+
 /// Knows the TwiML for an errand.
 pub trait Guide: Send + Sync {
     /// At most 4000 characters, as Twilio takes them from its REST API.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     cause::Cause,
+    errand::Errand,
     order::{After, Words},
 };
 
@@ -19,6 +20,8 @@ const FAREWELL_BEGINS: Duration = Duration::from_millis(2500);
 /// The same when the agent has said nothing at all since the caller's last words: to end a call
 /// without a word would be rude, so the model gets more time.
 const FIRST_WORD_BEGINS: Duration = Duration::from_secs(4);
+/// What an agent has said before a tool call is on its way for so long.
+const STRAGGLERS: Duration = Duration::from_millis(500);
 /// An agent that sends nothing for this long has finished, whether it says so or not.
 const QUIET: Duration = Duration::from_secs(4);
 /// No farewell takes longer to generate.
@@ -48,6 +51,8 @@ pub struct Goodbye {
     /// follow any more.
     farewell: Option<Words>,
     farewell_begun: bool,
+    /// The call does not end: it goes on this.
+    errand: Option<Errand>,
 }
 
 /// Words with one blank between them.
@@ -77,7 +82,27 @@ impl Goodbye {
             after: None,
             farewell: None,
             farewell_begun: false,
+            errand: None,
         }
+    }
+
+    /// The agent waits for the answer to a tool call, and has perhaps just said so.
+    pub fn of_tool(now: Instant) -> Self {
+        Goodbye {
+            may_begin_until: now + STRAGGLERS,
+            ..Goodbye::of_agent(now, false, true)
+        }
+    }
+
+    /// The call does not end then: it goes on this errand.
+    pub fn before(mut self, errand: Errand) -> Self {
+        self.errand = Some(errand);
+        self
+    }
+
+    /// Where the call goes.
+    pub fn errand(&self) -> Option<&Errand> {
+        self.errand.as_ref()
     }
 
     /// Somebody else ends the call: what is being said is heard, nothing new is begun.
@@ -95,6 +120,7 @@ impl Goodbye {
             after: None,
             farewell: None,
             farewell_begun: false,
+            errand: None,
         }
     }
 
@@ -166,7 +192,7 @@ impl Goodbye {
     }
 
     pub fn may_be_withdrawn(&self) -> bool {
-        !self.firm
+        !self.firm && self.errand.is_none()
     }
 
     /// A second wish to end the call: a firm one makes this one firm.
@@ -175,7 +201,7 @@ impl Goodbye {
         if other.firm {
             self.may_begin_until = other.may_begin_until;
             // Somebody wants the call ended, with or without its agent.
-            if let Cause::AgentFailed(_) = self.cause {
+            if self.errand.take().is_some() || matches!(self.cause, Cause::AgentFailed(_)) {
                 self.cause = other.cause;
                 self.after = other.after.clone();
             }

@@ -29,7 +29,13 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+
 use crate::metrics::labels::Tool;
+
+/// A media socket: what an upgrade of the public listener came to.
+pub type Telephone = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
 /// A leg whose queue has not been empty for this long is too slow for a conversation.
 const STALL_LIMIT: Duration = Duration::from_secs(10);

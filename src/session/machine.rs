@@ -6,39 +6,50 @@
 //! events. It promises:
 //!
 //! - exactly one [`Action::End`], after which nothing is done any more;
-//! - every tool call that expects an answer gets one, at once and once;
+//! - every tool call that expects an answer gets one and only one, within its tool's time;
 //! - no audio of an interrupted generation is played after its clear;
 //! - an agent's goodbye is heard to its last word, within bounds, or withdrawn if the caller speaks;
 //! - an agent that is lost is looked for within a budget, and hears what its predecessor did not answer;
+//! - a caller who is put through, or whose call keys are sounded into, comes back to the same agent;
 //! - every wait has a deadline ([`Machine::next_deadline`]) and every buffer a bound.
 
+mod away;
 mod connection;
 mod ending;
+mod keypad;
 mod obey;
+mod tools;
 
 use std::{
     collections::VecDeque,
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     cause::Cause,
+    errand::{Errand, Failed, Redirected, Transferred},
     goodbye::Goodbye,
     hold::{Hold, Waiting},
+    keys::Collector,
     order::{After, Order, Verdict, Words},
     outage::Outage,
     playback::{self, Cut, Echo, Playback},
     turn::Turn,
     uplink::Uplink,
 };
-use crate::agent::{self, Capabilities, Closed, Ignored, Role, SegmentId};
+use crate::{
+    agent::{self, Capabilities, Closed, Ignored, Role, SegmentId},
+    config::Keys,
+    tools::{Catalogue, Outcome},
+};
+use away::Away;
 use connection::Connection;
+use tools::Tools;
 
 /// The tool with which an agent ends a call.
 pub const HANG_UP: &str = "hang_up";
-/// Tool calls remembered so that a repeated one is not answered twice.
-const REMEMBERED_TOOL_CALLS: usize = 32;
 /// Of a very long message of the agent's, so much goes into one of ours: ten seconds.
 const MAX_PIECE: usize = 80_000;
 /// Messages from Twilio's side that make no sense, before the socket is given up as hopeless.
@@ -79,6 +90,17 @@ pub struct Settings {
     pub drain_goodbye: bool,
     /// What the agent can do: an order beyond it is refused.
     pub capabilities: &'static Capabilities,
+    /// What the agent may have done.
+    pub tools: Arc<Catalogue>,
+    /// What the keys of the caller's telephone do.
+    pub keys: Arc<Keys>,
+    /// How long somebody to whom the caller is put through is rung, and whether they are told first who
+    /// it is.
+    pub ring: Duration,
+    pub warm: bool,
+    /// What the agent is told of a caller whose transfer came to nothing; `{reason}` stands for why.
+    /// `None`: such a caller does not come back.
+    pub no_answer: Option<Words>,
 }
 
 /// What is done about a caller of whom nothing is heard.
@@ -103,6 +125,15 @@ pub enum Event<'a> {
     HangUpAnswered {
         ended: bool,
     },
+    /// It was asked to take the call elsewhere.
+    RedirectAnswered(Redirected),
+    /// The caller is back, on a new media socket.
+    Returned,
+    /// A tool that was run has ended.
+    ToolDone {
+        ticket: u32,
+        outcome: Outcome,
+    },
     Order(Order),
     /// Time has passed.
     Tick,
@@ -118,7 +149,9 @@ pub enum Carrier<'a> {
     Mark {
         name: &'a str,
     },
-    Key,
+    Key {
+        key: char,
+    },
     /// Twilio says that the stream is over.
     Stop,
     /// The socket is over.
@@ -155,11 +188,24 @@ pub enum Action {
         call_id: String,
         answer: Answer,
     },
+    /// Carry this call of the catalogue's tool out. What comes of it is told under its ticket.
+    RunTool {
+        ticket: u32,
+        tool: usize,
+        call_id: String,
+        arguments: Words,
+    },
+    /// Nobody waits for it any more.
+    StopTool(u32),
+    /// For the call's record.
+    KeepNote(Words),
     /// The caller heard this much of a segment that has been cut.
     AgentHeard(Cut),
     /// Have the agent speak these words, or know them.
     Say(Words),
     AddContext(Words),
+    /// Have it answer to these, as if the caller had written them.
+    Prompt(Words),
     /// Have it know what was said before.
     Remind,
     /// Have the agent stop answering, and answer again.
@@ -172,6 +218,10 @@ pub enum Action {
     Clear,
     /// Ask Twilio's REST API to end the call.
     HangUp,
+    /// Ask it to take the call elsewhere, and be ready for a new media socket.
+    Redirect(Errand),
+    /// The old media socket is over, and the call is not.
+    CloseCarrier,
     /// What `/voice/after` is to answer from now on.
     Decide(After),
     /// Close what is open; the call is over.
@@ -194,11 +244,47 @@ pub enum Dial {
     Anew,
 }
 
-/// The answers the machine itself gives to tool calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The answer to a tool call.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     HangingUp,
     UnknownTool,
+    /// The caller will be put through when the agent has finished.
+    Transferring,
+    KeysSent,
+    Noted,
+    /// A newer call has taken its place.
+    Replaced,
+    TooMany,
+    TimedOut,
+    NotesFull,
+    /// The call is ending, or going elsewhere already.
+    Ending,
+    /// The tool's own.
+    Done(Words),
+    Failed {
+        error: &'static str,
+        content: Words,
+    },
+}
+
+impl Answer {
+    /// For counters and records.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Answer::HangingUp
+            | Answer::Transferring
+            | Answer::KeysSent
+            | Answer::Noted
+            | Answer::Done(_) => "done",
+            Answer::UnknownTool => "unknown",
+            Answer::Replaced => "replaced",
+            Answer::TooMany => "busy",
+            Answer::TimedOut => "timeout",
+            Answer::NotesFull | Answer::Ending => "refused",
+            Answer::Failed { error, .. } => error,
+        }
+    }
 }
 
 /// For logs and counters: never needed to carry the call.
@@ -239,6 +325,29 @@ pub enum Note {
         name: String,
         answered: bool,
     },
+    /// What came of a tool call that the agent waited for, in a word.
+    ToolAnswered {
+        name: String,
+        outcome: &'static str,
+    },
+    /// A newer call has taken the place of one under way.
+    ToolReplaced,
+    /// A tool takes long, and the agent says so.
+    Filler,
+    /// The agent is told what the caller has pressed: so many keys.
+    KeysTold {
+        count: usize,
+    },
+    /// The caller has pressed a key that stands for something.
+    KeyActed,
+    /// Keys are sounded into the call, or its caller is put through.
+    Away(Errand),
+    /// The caller is back with the agent.
+    Back {
+        failed: Option<Failed>,
+    },
+    /// Twilio has said what became of a transfer.
+    Transferred(Transferred),
     BargeIn {
         unheard: Duration,
     },
@@ -329,6 +438,8 @@ enum Phase {
         cause: Cause,
         deadline: Instant,
     },
+    /// Somewhere else; the agent waits.
+    Away(Away),
     Over,
 }
 
@@ -365,7 +476,14 @@ pub struct Machine {
     /// The agent listens and does not answer.
     paused: bool,
     turn: Turn,
-    answered: VecDeque<String>,
+    tools: Tools,
+    /// The tool call that is answered when the caller is back.
+    waiting_tool: Option<(String, usize)>,
+    keys: Collector,
+    /// What the agent is to answer to as soon as it is there.
+    prompts: VecDeque<Words>,
+    /// So many of them it has been given, and has not answered to.
+    prompts_given: usize,
     garbage: u32,
     /// By Twilio's word the call is over: when the socket has had time to say so, and why.
     over: Option<(Instant, Cause)>,
@@ -399,7 +517,11 @@ impl Machine {
             owed_turns: 0,
             paused: false,
             turn: Turn::default(),
-            answered: VecDeque::new(),
+            tools: Tools::default(),
+            waiting_tool: None,
+            keys: Collector::default(),
+            prompts: VecDeque::new(),
+            prompts_given: 0,
             garbage: 0,
             over: None,
         }
@@ -432,6 +554,9 @@ impl Machine {
             }
             Event::AgentClosed(closed) => self.agent_closed(now, closed, out),
             Event::HangUpAnswered { ended } => self.hang_up_answered(now, ended, out),
+            Event::RedirectAnswered(answer) => self.redirect_answered(now, answer, out),
+            Event::Returned => self.returned(now, out),
+            Event::ToolDone { ticket, outcome } => self.tool_done(now, ticket, outcome, out),
             Event::Order(order) => self.obey(now, order, out),
             Event::Tick => {}
         }
@@ -444,14 +569,17 @@ impl Machine {
             Phase::Over => return None,
             Phase::HangingUp { deadline, .. } => return Some(*deadline),
             Phase::Goodbye(goodbye) => Some(goodbye.next_deadline()),
+            Phase::Away(away) => Some(away.deadline()),
             Phase::Talking => None,
         };
         let others = [
             Some(self.ends_at()),
             self.over.map(|(by, _)| by),
-            Some(self.carrier_deadline()),
+            self.carrier_deadline(),
             self.hold_due(),
             self.quiet_until(),
+            self.tools_due(),
+            self.keys.due(),
         ];
         let connection = self.connection_deadlines();
         phase
@@ -481,8 +609,10 @@ impl Machine {
             let words: usize = texts.iter().map(String::capacity).sum();
             words + texts.capacity() * size_of::<String>()
         };
-        texts(&self.answered)
-            + texts(&self.saying)
+        let prompts: usize = self.prompts.iter().map(|words| words.0.capacity()).sum();
+        texts(&self.saying)
+            + prompts
+            + self.tools.footprint()
             + self.connection.footprint()
             + self.uplink.footprint()
             + self.playback.footprint()
@@ -490,18 +620,25 @@ impl Machine {
 
     /// Twilio sends 50 frames a second, silence included; a media socket from which nothing comes
     /// is asked for a sign of life and then given up.
-    fn carrier_deadline(&self) -> Instant {
+    fn carrier_deadline(&self) -> Option<Instant> {
+        // While it is away there is none.
+        if matches!(self.phase, Phase::Away(_)) {
+            return None;
+        }
         let patience = if self.carrier_asked {
             CARRIER_SILENCE + CARRIER_PONG
         } else {
             CARRIER_SILENCE
         };
-        self.carrier_heard + patience
+        Some(self.carrier_heard + patience)
     }
 
     fn carrier(&mut self, now: Instant, carrier: Carrier<'_>, out: &mut Outbox) {
         self.carrier_heard = now;
         self.carrier_asked = false;
+        if matches!(self.phase, Phase::Away(_)) {
+            return self.away_carrier(now, &carrier, out);
+        }
         match carrier {
             Carrier::Media {
                 timestamp_ms,
@@ -539,7 +676,7 @@ impl Machine {
                     self.goodbye_step(now, out);
                 }
             }
-            Carrier::Key => self.caller_is_there(now),
+            Carrier::Key { key } => self.key(now, key, out),
             Carrier::Other => {}
             Carrier::Stop => match self.phase {
                 Phase::HangingUp { cause, .. } => self.end(cause, 1000, out),
@@ -597,6 +734,7 @@ impl Machine {
                 ..
             } => {
                 self.connection.speaks();
+                self.prompts_answered();
                 self.reply_due = false;
                 self.turn_open = true;
                 let words: usize = self.saying.iter().map(String::len).sum();
@@ -626,10 +764,10 @@ impl Machine {
             agent::Event::ToolCall {
                 call_id,
                 name,
-                arguments: _,
+                arguments,
                 expects_reply,
-            } => self.tool_call(now, call_id, name, expects_reply, out),
-            agent::Event::ToolCancelled { .. } => {}
+            } => self.tool_call(now, call_id, name, arguments, expects_reply, out),
+            agent::Event::ToolCancelled { call_id } => self.tool_cancelled(call_id, out),
             agent::Event::Error { code, ends } => {
                 out.note(Note::AgentError {
                     code: code.to_owned(),
@@ -644,13 +782,14 @@ impl Machine {
         let wanted = match &mut self.phase {
             Phase::Talking => true,
             Phase::Goodbye(goodbye) => goodbye.wants_audio(now),
-            Phase::HangingUp { .. } | Phase::Over => false,
+            Phase::HangingUp { .. } | Phase::Away(_) | Phase::Over => false,
         };
         if !wanted || mulaw.is_empty() || !self.playback.accepts(now, segment) {
             out.note(Note::AudioDropped { bytes: mulaw.len() });
             return;
         }
         self.connection.speaks();
+        self.prompts_answered();
         self.reply_due = false;
         self.check_unheard = false;
         self.turn_open = true;
@@ -759,45 +898,6 @@ impl Machine {
         }
     }
 
-    fn tool_call(
-        &mut self,
-        now: Instant,
-        call_id: &str,
-        name: &str,
-        expects_reply: bool,
-        out: &mut Outbox,
-    ) {
-        if self.answered.iter().any(|id| id == call_id) {
-            return;
-        }
-        let answer = if name == HANG_UP {
-            Answer::HangingUp
-        } else {
-            Answer::UnknownTool
-        };
-        if self.answered.len() == REMEMBERED_TOOL_CALLS {
-            self.answered.pop_front();
-        }
-        self.answered.push_back(call_id.to_owned());
-        if expects_reply {
-            // The agent has something to say about it.
-            self.reply_due = true;
-            out.push(Action::AnswerTool {
-                call_id: call_id.to_owned(),
-                answer,
-            });
-        }
-        out.note(Note::ToolCall {
-            name: name.to_owned(),
-            answered: expects_reply,
-        });
-        if answer == Answer::HangingUp {
-            // A paused agent says no farewell.
-            let goodbye = Goodbye::of_agent(now, self.words_to_come(), self.spoke || self.paused);
-            self.say_goodbye(now, goodbye, out);
-        }
-    }
-
     fn deadlines(&mut self, now: Instant, out: &mut Outbox) {
         match &self.phase {
             Phase::Over => return,
@@ -814,6 +914,12 @@ impl Machine {
                     return;
                 }
             }
+            Phase::Away(_) => {
+                self.away_step(now, out);
+                if self.is_over() {
+                    return;
+                }
+            }
             Phase::Goodbye(_) | Phase::Talking => {}
         }
         if let Some((by, cause)) = self.over
@@ -822,7 +928,7 @@ impl Machine {
             out.note(Note::Lingered);
             return self.end(cause, 1000, out);
         }
-        if now >= self.carrier_deadline() {
+        if self.carrier_deadline().is_some_and(|at| now >= at) {
             if self.carrier_asked {
                 return self.end(Cause::CarrierLost, 1001, out);
             }
@@ -833,6 +939,8 @@ impl Machine {
             return self.time_is_up(now, out);
         }
         self.connection_step(now, out);
+        self.tools_step(now, out);
+        self.keys_step(now, out);
         self.hold_step(now, out);
         self.quiet_step(now, out);
     }

@@ -1,7 +1,7 @@
 //! One call, and all of them.
 //!
 //! [`machine`] decides, [`driver`] does over two [legs](leg), [`registry`] knows who is there, [`news`]
-//! tells who follows. The machine's parts have rooms of their own: [`playback`] (what the caller has
+//! tells who follows, [`record`] keeps what is left of a call. The machine's parts have rooms of their own: [`playback`] (what the caller has
 //! heard), [`uplink`] (the caller's voice before the agent listens), [`goodbye`] (when everything has
 //! been said), [`outage`] (how long to look for an agent), [`hold`] (what is heard meanwhile) and
 //! [`turn`] (how long an answer took). [`caller`] is who may call at all. What is
@@ -10,11 +10,12 @@
 mod budget;
 pub mod caller;
 pub mod cause;
-mod counting;
+pub mod counting;
 pub mod driver;
 pub mod errand;
 pub mod goodbye;
 pub mod hold;
+pub mod keys;
 pub mod leg;
 pub mod machine;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub mod news;
 pub mod order;
 mod outage;
 pub mod playback;
+pub mod record;
 pub mod registry;
 mod telling;
 pub mod turn;

@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 
 use super::{
     cause::Cause,
+    errand::Errand,
     registry::{Refused, View},
 };
 use crate::twilio::CallSid;
@@ -44,6 +45,11 @@ pub enum News {
     BargeIn,
     HangingUp(Cause),
     GoodbyeWithdrawn,
+    /// It has left its agent, which waits.
+    Away {
+        why: Away,
+    },
+    Back,
     Ended {
         /// Missing when the call's task died without saying one.
         cause: Option<Cause>,
@@ -57,6 +63,39 @@ pub enum News {
     },
 }
 
+/// What a call is away for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Away {
+    Digits = 1,
+    Transfer,
+}
+
+impl Away {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Away::Digits => "digits",
+            Away::Transfer => "transfer",
+        }
+    }
+
+    /// From the number that a view keeps of it, 0 for none.
+    pub(super) fn of(number: u8) -> Option<Away> {
+        [Away::Digits, Away::Transfer]
+            .into_iter()
+            .find(|away| *away as u8 == number)
+    }
+}
+
+impl From<&Errand> for Away {
+    fn from(errand: &Errand) -> Away {
+        match errand {
+            Errand::Digits(_) => Away::Digits,
+            Errand::Transfer(_) => Away::Transfer,
+        }
+    }
+}
+
 /// A live call at the moment when somebody began to follow.
 pub struct Seen {
     pub view: Arc<View>,
@@ -64,6 +103,7 @@ pub struct Seen {
     pub paused: bool,
     pub ending: bool,
     pub barge_ins: u64,
+    pub away: Option<Away>,
 }
 
 impl Seen {
@@ -73,6 +113,7 @@ impl Seen {
             paused: view.paused.load(Relaxed),
             ending: view.ending.load(Relaxed),
             barge_ins: view.barge_ins.load(Relaxed),
+            away: view.away(),
             view: view.clone(),
         }
     }
@@ -96,6 +137,8 @@ impl News {
             News::Resumed => view.paused.swap(false, Relaxed),
             News::HangingUp(_) => !view.ending.swap(true, Relaxed),
             News::GoodbyeWithdrawn => view.ending.swap(false, Relaxed),
+            News::Away { why } => view.away.swap(*why as u8, Relaxed) != *why as u8,
+            News::Back => view.away.swap(0, Relaxed) != 0,
             News::BargeIn => {
                 view.barge_ins.fetch_add(1, Relaxed);
                 true

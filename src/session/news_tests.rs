@@ -37,6 +37,7 @@ struct Call {
     paused: bool,
     ending: bool,
     barge_ins: u64,
+    away: Option<Away>,
 }
 
 /// What somebody who follows believes.
@@ -54,6 +55,7 @@ impl Picture {
                 paused: seen.paused,
                 ending: seen.ending,
                 barge_ins: seen.barge_ins,
+                away: seen.away,
             };
             (seen.view.facts.call, call)
         });
@@ -93,6 +95,14 @@ impl Picture {
                 call.barge_ins += 1;
                 return;
             }
+            News::Away { why } => {
+                assert_ne!(call.away.replace(why), Some(why));
+                return;
+            }
+            News::Back => {
+                assert!(call.away.take().is_some());
+                return;
+            }
             _ => panic!("no such news here"),
         };
         assert_ne!(std::mem::replace(flag, now), now);
@@ -117,6 +127,16 @@ fn nothing_is_missed_and_nothing_told_twice() {
                         News::BargeIn,
                         News::Paused,
                         News::Resumed,
+                        News::Back,
+                        News::Away { why: Away::Digits },
+                        News::Away {
+                            why: Away::Transfer,
+                        },
+                        News::Away {
+                            why: Away::Transfer,
+                        },
+                        News::Back,
+                        News::Back,
                         News::HangingUp(Cause::AgentHungUp),
                         News::GoodbyeWithdrawn,
                         News::GoodbyeWithdrawn,
@@ -164,6 +184,11 @@ fn whoever_follows_sees_at_last_what_the_register_shows() {
         if number % 3 == 0 {
             call.tell(News::Paused);
             call.tell(News::BargeIn);
+        }
+        if number % 5 == 0 {
+            call.tell(News::Away {
+                why: Away::Transfer,
+            });
         }
     }
     drop(calls.into_iter().take(7).collect::<Vec<_>>());

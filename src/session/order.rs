@@ -64,6 +64,10 @@ pub enum Refusal {
     CannotPause,
     #[error("the agent is paused and would say nothing; resume it first")]
     Paused,
+    #[error(
+        "the call is being transferred, or its keys are being sounded; try again when it is back"
+    )]
+    Away,
     #[error("the agent's connection takes nothing at the moment; try again")]
     Stuck,
 }

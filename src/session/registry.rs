@@ -4,14 +4,15 @@
 //! *ended* when that claim is dropped. One socket a call: a second claim for a live call is
 //! refused, and so is a token that has already opened a stream. Everything here is bounded: by
 //! `max_concurrent`, and by the lifetime of what is remembered. Locks are short and never held
-//! across an await. The register knows no socket; orders reach a call through its mailbox,
+//! across an await. The register holds no socket; it hands on the one with which a call comes back
+//! that was away. Orders reach a call through its mailbox,
 //! and every change is told to those who follow ([`news`](super::news)) in the step that makes it.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -21,7 +22,9 @@ use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use super::{
     caller::{Caller, Screen, Screened, canonical},
     cause::Cause,
-    news::{Followed, News, RING, Seen, Told},
+    errand::{Errand, Transferred},
+    leg::Telephone,
+    news::{Away, Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
 };
 use crate::twilio::{CallSid, StreamSid};
@@ -54,6 +57,10 @@ pub enum Refused {
     Full,
     #[error("at calls.max_per_number")]
     NumberFull,
+    #[error("at its route's max_concurrent")]
+    RouteFull,
+    #[error("outside its route's hours")]
+    Closed,
     #[error("at calls.max_per_caller")]
     CallerFull,
     #[error("in calls.deny")]
@@ -71,6 +78,20 @@ pub struct Asking<'a> {
     /// Whether somebody calls us. Of a call that we have placed, the "caller" is one of our own
     /// numbers: neither lists nor the limits of one number are about those.
     pub inbound: bool,
+    pub on: OnRoute<'a>,
+}
+
+/// The route that a call is to take.
+#[derive(Clone, Copy, Default)]
+pub struct OnRoute<'a> {
+    /// `""` where there is none.
+    pub name: &'a str,
+    /// Of calls on it; 0 for no limit.
+    pub max_concurrent: usize,
+    /// Of one caller's calls on it, 0 for no limit; `None`: the limit over all their calls holds.
+    pub max_per_caller: Option<usize>,
+    /// It takes no calls at this hour.
+    pub closed: bool,
 }
 
 /// Test calls that are known at the same time: a person or a probe places them one by one.
@@ -121,12 +142,16 @@ pub struct CallFacts {
 /// A live call as others may see it. Written by the call's own task only.
 pub struct View {
     pub facts: CallFacts,
+    /// The newest one.
+    stream: Mutex<StreamSid>,
     pub started: Instant,
     pub started_at: SystemTime,
     pub agent_connected: AtomicBool,
     pub ending: AtomicBool,
     /// Its agent listens and does not answer.
     pub paused: AtomicBool,
+    /// What it has left its agent for ([`View::away`]).
+    pub away: AtomicU8,
     /// Caller frames received and agent audio messages forwarded.
     pub frames_in: AtomicU64,
     pub audio_out: AtomicU64,
@@ -150,17 +175,19 @@ pub struct Letter {
     pub reply: Option<oneshot::Sender<Verdict>>,
 }
 
-/// Who counts against the limits of one caller and of one number.
+/// Who counts against the limits of one caller, of one number and of one route.
 #[derive(Clone, Default)]
 struct Parties {
     /// `None` where there is nobody to tell from others: withheld numbers, calls of our own.
     caller: Option<Box<str>>,
     number: Option<Box<str>>,
+    route: Option<Box<str>>,
 }
 
 impl Parties {
-    fn of(caller: Caller, to: &str) -> Parties {
+    fn of(caller: Caller, to: &str, route: Option<&str>) -> Parties {
         Parties {
+            route: route.map(Into::into),
             caller: match caller {
                 Caller::Known(who) => Some(who),
                 Caller::Withheld => None,
@@ -168,6 +195,13 @@ impl Parties {
             number: Some(canonical(to)),
         }
     }
+}
+
+/// Which calls are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Anywhere,
+    OnRoute,
 }
 
 /// A call whose media socket is on its way.
@@ -182,6 +216,43 @@ struct Live {
     orders: mpsc::Sender<Letter>,
     /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
     after: Option<After>,
+    /// Open while the call is away: where a new media socket is handed in.
+    door: Option<oneshot::Sender<Arrival>>,
+    /// Of the newest token that opened a stream.
+    token_expires_unix: u64,
+    /// How far the callee of the transfer has come that it is away for.
+    callee: Callee,
+}
+
+/// How far a callee has come who is asked before they are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Callee {
+    #[default]
+    Absent,
+    /// They have answered and hear who is calling.
+    Asked,
+    /// They take the call: whatever Twilio says later, the transfer has succeeded.
+    Accepted,
+}
+
+/// The media socket with which a call comes back.
+pub struct Arrival {
+    pub socket: Telephone,
+    pub stream: StreamSid,
+}
+
+/// The way to a call that is away.
+pub struct Return {
+    pub view: Arc<View>,
+    door: oneshot::Sender<Arrival>,
+}
+
+impl Return {
+    /// Hands the socket to its call; gives it back when that has ended meanwhile.
+    pub fn bring(self, socket: Telephone, stream: StreamSid) -> Result<(), Telephone> {
+        let arrival = Arrival { socket, stream };
+        self.door.send(arrival).map_err(|arrival| arrival.socket)
+    }
 }
 
 #[derive(Default)]
@@ -202,6 +273,7 @@ struct Inner {
 struct Ended {
     until: Instant,
     after: After,
+    route: Option<String>,
     token_expires_unix: u64,
 }
 
@@ -282,9 +354,13 @@ impl Registry {
             true => limits.screen.judge(&caller),
             false => Ok(()),
         };
+        let route = Some(asking.on.name).filter(|name| !name.is_empty());
         let parties = match asking.inbound {
-            true => Parties::of(caller, asking.to),
-            false => Parties::default(),
+            true => Parties::of(caller, asking.to, route),
+            false => Parties {
+                route: route.map(Into::into),
+                ..Parties::default()
+            },
         };
         let mut inner = self.lock();
         inner.forget_old(now);
@@ -300,6 +376,9 @@ impl Registry {
             Err(Screened::NotAllowed) if !known => return refused(&inner, Refused::NotAllowed),
             _ => {}
         }
+        if asking.on.closed && !known {
+            return refused(&inner, Refused::Closed);
+        }
         // Nor is a place taken back from a call that was told to come, when Twilio asks again.
         if inner.draining && (!known || inner.closed) {
             return refused(&inner, Refused::Draining);
@@ -307,7 +386,7 @@ impl Registry {
         if live {
             return Ok(Admitted::Again);
         }
-        if !known && let Err(why) = inner.room_for(&parties, &limits) {
+        if !known && let Err(why) = inner.room_for(&parties, &limits, &asking.on) {
             return refused(&inner, why);
         }
         let until = now + limits.admission_lifetime;
@@ -361,7 +440,10 @@ impl Registry {
         let parties = match inner.admitted.remove(&call) {
             Some(expected) => expected.parties,
             None if inner.taken() >= limits.max_concurrent => return Err(ClaimError::Full),
-            None => Parties::of(Caller::of(&facts.from), &facts.to),
+            None => {
+                let route = facts.route.as_deref();
+                Parties::of(Caller::of(&facts.from), &facts.to, route)
+            }
         };
         // From here on it is known for as long as the call is.
         let test = inner
@@ -370,13 +452,16 @@ impl Registry {
             .map(|until| *until = now)
             .is_some();
         let (orders, mailbox) = mpsc::channel(MAILBOX + RESERVED);
+        let token_expires_unix = facts.token_expires_unix;
         let view = Arc::new(View {
+            stream: Mutex::new(facts.stream.clone()),
             facts,
             started: now,
             started_at: SystemTime::now(),
             agent_connected: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            away: AtomicU8::new(0),
             carrier_waits: AtomicBool::new(false),
             agent_waits: AtomicBool::new(false),
             carrier_queued: AtomicUsize::new(0),
@@ -394,6 +479,9 @@ impl Registry {
                 view: view.clone(),
                 orders,
                 after: None,
+                door: None,
+                token_expires_unix,
+                callee: Callee::Absent,
             },
         );
         self.publish(&inner, Some(call), || News::Started(view.clone()));
@@ -406,6 +494,23 @@ impl Registry {
         })
     }
 
+    /// A media socket with a valid token for a call that is away: the way to it. Whoever comes with the
+    /// token of an earlier stream is not it.
+    pub fn come_back(&self, facts: &CallFacts) -> Option<Return> {
+        let mut inner = self.lock();
+        let live = inner.live.get_mut(&facts.call)?;
+        // Two tokens of one second are told apart by nobody.
+        if facts.token_expires_unix < live.token_expires_unix {
+            return None;
+        }
+        let door = live.door.take()?;
+        live.token_expires_unix = facts.token_expires_unix;
+        Some(Return {
+            view: live.view.clone(),
+            door,
+        })
+    }
+
     /// What `/voice/after` should answer for a call, if this instance carried it.
     pub fn after(&self, call: &CallSid) -> Option<After> {
         let inner = self.lock();
@@ -413,6 +518,63 @@ impl Registry {
             Some(live) => live.after.clone(),
             None => inner.ended.get(call).map(|ended| ended.after.clone()),
         }
+    }
+
+    /// What a live call is away for.
+    pub fn errand(&self, call: &CallSid) -> Option<Errand> {
+        match self.lock().live.get(call)?.after.as_ref()? {
+            After::Errand(errand) => Some(errand.clone()),
+            _ => None,
+        }
+    }
+
+    /// What is known of a live call.
+    pub fn facts(&self, call: &CallSid) -> Option<CallFacts> {
+        Some(self.lock().live.get(call)?.view.facts.clone())
+    }
+
+    /// How far the callee of a live call's transfer has come.
+    pub fn callee(&self, call: &CallSid) -> Callee {
+        let inner = self.lock();
+        inner
+            .live
+            .get(call)
+            .map(|live| live.callee)
+            .unwrap_or_default()
+    }
+
+    /// Remembers it until the call's next errand.
+    pub fn set_callee(&self, call: &CallSid, callee: Callee) {
+        if let Some(live) = self.lock().live.get_mut(call) {
+            live.callee = callee;
+        }
+    }
+
+    /// Tells a live call what has become of its transfer. It is Twilio's word, as with
+    /// [`call_over`](Registry::call_over): nobody waits for an answer, and operators' orders leave room.
+    pub fn transferred(&self, call: &CallSid, what: Transferred) {
+        let inner = self.lock();
+        if let Some(live) = inner.live.get(call)
+            && live.orders.capacity() > LAST
+        {
+            // What does not fit now has been said twice already.
+            _ = live.orders.try_send(Letter {
+                order: Order::Transferred(what),
+                reply: None,
+            });
+        }
+    }
+
+    /// The route that a call took, if this instance knows it, or has carried it just now.
+    pub fn route_of(&self, call: &CallSid) -> Option<String> {
+        let inner = self.lock();
+        if let Some(live) = inner.live.get(call) {
+            return live.view.facts.route.clone();
+        }
+        if let Some(expected) = inner.admitted.get(call) {
+            return expected.parties.route.as_deref().map(str::to_owned);
+        }
+        inner.ended.get(call).and_then(|ended| ended.route.clone())
     }
 
     /// Gives an order to a live call, which answers when it comes to it. It never answers when it
@@ -561,7 +723,8 @@ impl Registry {
 
     /// Twilio says that a call is over, or (unless `caller_left`) that its stream is. One that waits for
     /// its media socket is forgotten; a live one is told, and what becomes of that is its own affair.
-    /// Of a `stream` only the call that it carries is told.
+    /// Of a `stream` only the call that it carries is told, and none that goes on an errand: its stream
+    /// ends by that, and to be told so late would be to lose the one with which it comes back.
     pub fn call_over(&self, call: &CallSid, stream: Option<&str>, caller_left: bool) {
         let mut inner = self.lock();
         if stream.is_none() && inner.admitted.remove(call).is_some() {
@@ -570,7 +733,10 @@ impl Registry {
         let Some(live) = inner.live.get(call) else {
             return;
         };
-        let theirs = |stream: &str| stream == live.view.facts.stream.as_str();
+        if !caller_left && matches!(live.after, Some(After::Errand(_))) {
+            return;
+        }
+        let theirs = |stream: &str| stream == live.view.stream().as_str();
         if stream.is_none_or(theirs) && live.orders.capacity() > LAST {
             // What does not fit now has been said twice already; a call that ends has no use for it.
             _ = live.orders.try_send(Letter {
@@ -592,20 +758,40 @@ impl Inner {
     }
 
     /// Counted anew each time: a number kept beside the calls could one day not be theirs.
-    fn room_for(&self, parties: &Parties, limits: &Limits) -> Result<(), Refused> {
+    fn room_for(
+        &self,
+        parties: &Parties,
+        limits: &Limits,
+        on: &OnRoute<'_>,
+    ) -> Result<(), Refused> {
         if self.taken() >= limits.max_concurrent {
             return Err(Refused::Full);
         }
-        let full = |most: usize, who: fn(&Parties) -> &Option<Box<str>>| {
+        let full = |most: usize, who: fn(&Parties) -> &Option<Box<str>>, counted: Where| {
             let ours = who(parties);
             let all = self.admitted.values().map(|expected| &expected.parties);
             let all = all.chain(self.live.values().map(|live| &live.parties));
-            most > 0 && ours.is_some() && all.filter(|other| who(other) == ours).count() >= most
+            let all = all.filter(|other| who(other) == ours);
+            let all =
+                all.filter(|other| counted == Where::Anywhere || other.route == parties.route);
+            most > 0 && ours.is_some() && all.count() >= most
         };
-        if full(limits.max_per_number, |parties| &parties.number) {
+        if full(
+            limits.max_per_number,
+            |parties| &parties.number,
+            Where::Anywhere,
+        ) {
             return Err(Refused::NumberFull);
         }
-        if full(limits.max_per_caller, |parties| &parties.caller) {
+        if full(on.max_concurrent, |parties| &parties.route, Where::OnRoute) {
+            return Err(Refused::RouteFull);
+        }
+        // A route's own limit is about the calls on it, whatever the caller has elsewhere.
+        let (most, counted) = match on.max_per_caller {
+            Some(most) => (most, Where::OnRoute),
+            None => (limits.max_per_caller, Where::Anywhere),
+        };
+        if full(most, |parties| &parties.caller, counted) {
             return Err(Refused::CallerFull);
         }
         Ok(())
@@ -634,11 +820,21 @@ impl Claim {
     pub fn decide(&self, after: After) {
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.after = Some(after);
+            live.callee = Callee::Absent;
         }
     }
 }
 
 impl Claim {
+    /// From now on another media socket may come for this call, once.
+    pub fn open_door(&self) -> oneshot::Receiver<Arrival> {
+        let (door, arrival) = oneshot::channel();
+        if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
+            live.door = Some(door);
+        }
+        arrival
+    }
+
     /// Enters a change in the view and tells those who follow.
     pub fn tell(&self, news: News) {
         let inner = self.registry.lock();
@@ -658,16 +854,15 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let call = self.view.facts.call;
         let mut inner = self.registry.lock();
-        let after = inner
-            .live
-            .remove(&call)
-            .and_then(|live| live.after)
-            .unwrap_or(After::Fallback);
+        let live = inner.live.remove(&call);
+        let token_expires_unix = live.as_ref().map_or(0, |live| live.token_expires_unix);
+        let after = live.and_then(|live| live.after).unwrap_or(After::Fallback);
         let lifetime = self.registry.limits().admission_lifetime + ENDED_MARGIN;
         let ended = Ended {
             until: Instant::now() + lifetime,
             after,
-            token_expires_unix: self.view.facts.token_expires_unix,
+            route: self.view.facts.route.clone(),
+            token_expires_unix,
         };
         inner.ended.insert(call, ended);
         self.registry.publish(&inner, Some(call), || News::Ended {
@@ -680,8 +875,29 @@ impl Drop for Claim {
 }
 
 impl View {
+    /// The media stream that carries it, or carried it last.
+    pub fn stream(&self) -> StreamSid {
+        let stream = self.stream.lock();
+        stream
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone()
+    }
+
+    pub(super) fn set_stream(&self, stream: StreamSid) {
+        let mut held = self
+            .stream
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        *held = stream;
+    }
+
     pub fn agent_connected(&self) -> bool {
         self.agent_connected.load(Relaxed)
+    }
+
+    /// What it has left its agent for.
+    pub fn away(&self) -> Option<Away> {
+        Away::of(self.away.load(Relaxed))
     }
 }
 

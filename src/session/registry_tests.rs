@@ -71,6 +71,18 @@ impl Desk {
             from,
             to,
             inbound,
+            on: Default::default(),
+        };
+        self.registry.admit(asking, self.now)
+    }
+
+    fn ask_on(&self, n: u32, from: &str, on: OnRoute<'_>) -> Result<Admitted, Refused> {
+        let asking = Asking {
+            call: sid(n),
+            from,
+            to: SHOP,
+            inbound: true,
+            on,
         };
         self.registry.admit(asking, self.now)
     }
@@ -149,6 +161,105 @@ fn a_called_number_has_so_many_places_and_no_more() {
     desk.admit(2, BOB).unwrap();
     assert_eq!(desk.admit(3, "+15553333333"), Err(Refused::NumberFull));
     assert_eq!(desk.ask(3, ANN, BAR, true), Ok(Admitted::New));
+}
+
+fn on(name: &str, max_concurrent: usize, max_per_caller: Option<usize>) -> OnRoute<'_> {
+    OnRoute {
+        name,
+        max_concurrent,
+        max_per_caller,
+        closed: false,
+    }
+}
+
+#[test]
+fn a_route_has_so_many_places_and_no_more() {
+    let desk = Desk::with(limits(0, 0));
+    desk.ask_on(1, ANN, on("shop", 2, None)).unwrap();
+    desk.ask_on(2, BOB, on("shop", 2, None)).unwrap();
+    let third = |n| desk.ask_on(n, "+15553333333", on("shop", 2, None));
+    assert_eq!(third(3), Err(Refused::RouteFull));
+    assert_eq!(desk.ask_on(3, ANN, on("bar", 1, None)), Ok(Admitted::New));
+    // Also of calls that we have placed, and of those that another instance let in.
+    let ours = Asking {
+        call: sid(4),
+        from: SHOP,
+        to: ANN,
+        inbound: false,
+        on: on("bar", 1, None),
+    };
+    assert_eq!(desk.registry.admit(ours, desk.now), Err(Refused::RouteFull));
+    desk.registry.forget_admitted(&sid(1));
+    assert_eq!(third(3), Ok(Admitted::New));
+}
+
+#[test]
+fn a_routes_own_limit_of_one_caller_is_about_their_calls_on_it() {
+    let desk = Desk::with(limits(1, 0));
+    desk.ask_on(1, ANN, on("shop", 0, Some(2))).unwrap();
+    desk.ask_on(2, ANN, on("shop", 0, Some(2))).unwrap();
+    let third = desk.ask_on(3, ANN, on("shop", 0, Some(2)));
+    assert_eq!(third, Err(Refused::CallerFull));
+    assert_eq!(
+        desk.ask_on(3, ANN, on("bar", 0, Some(1))),
+        Ok(Admitted::New)
+    );
+    // Where the route says nothing, all of them count.
+    assert_eq!(
+        desk.ask_on(4, ANN, on("office", 0, None)),
+        Err(Refused::CallerFull)
+    );
+    assert_eq!(
+        desk.ask_on(4, ANN, on("shop", 0, Some(0))),
+        Ok(Admitted::New)
+    );
+}
+
+#[test]
+fn a_closed_route_takes_nobody_but_those_it_took_before() {
+    let desk = Desk::with(Limits {
+        max_concurrent: 1,
+        screen: Arc::new(Screen {
+            allow: vec![],
+            deny: vec![CallerPrefix::Begins(BOB.into())],
+        }),
+        ..limits(0, 0)
+    });
+    let closed = OnRoute {
+        closed: true,
+        ..on("shop", 0, None)
+    };
+    desk.ask_on(1, ANN, on("shop", 0, None)).unwrap();
+    // Twilio asks again, a minute past closing time.
+    assert_eq!(desk.ask_on(1, ANN, closed), Ok(Admitted::Again));
+    // Who is not wanted learns no hours; who is, need not hear that all lines are busy.
+    assert_eq!(desk.ask_on(2, BOB, closed), Err(Refused::Denied));
+    assert_eq!(desk.ask_on(2, ANN, closed), Err(Refused::Closed));
+    desk.registry.set_draining(true);
+    assert_eq!(desk.ask_on(2, ANN, closed), Err(Refused::Closed));
+}
+
+#[test]
+fn a_calls_route_is_known_from_its_webhook_until_it_is_forgotten() {
+    let desk = Desk::with(limits(0, 0));
+    let route = |n| desk.registry.route_of(&sid(n));
+    assert_eq!(route(1), None);
+    desk.ask_on(1, ANN, on("shop", 0, None)).unwrap();
+    assert_eq!(route(1).as_deref(), Some("shop"));
+    let facts = CallFacts {
+        call: sid(1),
+        stream: format!("MZ{:032x}", 1).parse().unwrap(),
+        from: ANN.to_owned(),
+        to: SHOP.to_owned(),
+        agent: "test",
+        route: Some("shop".to_owned()),
+        known: Default::default(),
+        token_expires_unix: 1,
+    };
+    let claim = desk.registry.claim(facts, desk.now).unwrap();
+    assert_eq!(route(1).as_deref(), Some("shop"));
+    drop(claim);
+    assert_eq!(route(1).as_deref(), Some("shop"));
 }
 
 #[test]

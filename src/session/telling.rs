@@ -16,6 +16,7 @@ use super::{
     budget::{Budget, Line},
     cause::Cause,
     machine::Note,
+    news::Away,
     registry::View,
 };
 use crate::{agent::link::ConnectError, printable::Printable, twilio::rest::RestError};
@@ -31,7 +32,7 @@ macro_rules! say {
         tracing::$level!(
             target: $target,
             CALL_SID = $teller.view.facts.call.as_str(),
-            STREAM_SID = $teller.view.facts.stream.as_str(),
+            STREAM_SID = $teller.view.stream().as_str(),
             AGENT = $teller.view.facts.agent,
             $($rest)*
         )
@@ -39,7 +40,7 @@ macro_rules! say {
     ($teller:ident, $level:ident, $($rest:tt)*) => {
         tracing::$level!(
             CALL_SID = $teller.view.facts.call.as_str(),
-            STREAM_SID = $teller.view.facts.stream.as_str(),
+            STREAM_SID = $teller.view.stream().as_str(),
             AGENT = $teller.view.facts.agent,
             $($rest)*
         )
@@ -157,6 +158,44 @@ impl Teller {
             Note::ToolCall { name, answered } => {
                 if self.may(Line::ToolCall, Level::INFO) {
                     say!(self, info, tool = %Printable(name), answered, "tool call");
+                }
+            }
+            Note::ToolReplaced => {
+                if self.may(Line::ToolCall, Level::DEBUG) {
+                    say!(self, debug, "tool call replaced by a newer one");
+                }
+            }
+            Note::Filler => {
+                if self.may(Line::ToolCall, Level::DEBUG) {
+                    say!(self, debug, "a tool takes long, the agent says so");
+                }
+            }
+            Note::KeysTold { count } => {
+                if self.may(Line::Keys, Level::INFO) {
+                    say!(
+                        self,
+                        info,
+                        count,
+                        "agent is told the keys that the caller pressed"
+                    );
+                }
+            }
+            Note::KeyActed => {
+                if self.may(Line::Keys, Level::INFO) {
+                    say!(self, info, "caller pressed a key with an action");
+                }
+            }
+            Note::Transferred(_) | Note::ToolAnswered { .. } => {}
+            Note::Away(errand) => {
+                if self.may(Line::Away, Level::INFO) {
+                    let why = Away::from(errand).as_str();
+                    say!(self, info, why, "call leaves the agent");
+                }
+            }
+            Note::Back { failed } => {
+                if self.may(Line::Away, Level::INFO) {
+                    let failed = failed.map(|failed| failed.words());
+                    say!(self, info, failed, "call is back with the agent");
                 }
             }
             Note::BargeIn { unheard } => {

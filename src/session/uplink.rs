@@ -47,6 +47,11 @@ pub struct Uplink {
 }
 
 impl Uplink {
+    /// Another stream, with a clock of its own.
+    pub fn begin_again(&mut self) {
+        self.due_ms = None;
+    }
+
     /// Follows Twilio's clock; returns how many bytes of silence are missing before this frame.
     pub fn gap(&mut self, timestamp_ms: Option<u64>, frame_bytes: usize) -> usize {
         let Some(at) = timestamp_ms else { return 0 };

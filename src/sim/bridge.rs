@@ -5,6 +5,7 @@
 //! is still there then is killed, by its pid.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -70,6 +71,14 @@ pub struct Bridge {
 impl Bridge {
     /// Starts the daemon and waits until it says that it is ready.
     pub async fn start(setup: Setup<'_>) -> anyhow::Result<Bridge> {
+        Bridge::start_with(setup, &BTreeMap::new()).await
+    }
+
+    /// The same with more credentials, by name. In the config `{dir}` stands for the daemon's directory.
+    pub async fn start_with(
+        setup: Setup<'_>,
+        more: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Bridge> {
         let directory = Directory::new().context("cannot make a temporary directory")?;
         let path = |name: &str| directory.0.join(name);
         let control = path("control.sock");
@@ -87,12 +96,20 @@ impl Bridge {
             control.display(),
             setup.rest_url,
             setup.evi_url,
-            setup.config,
+            setup
+                .config
+                .replace("{dir}", &directory.0.display().to_string()),
         );
-        let credentials = format!(
-            "{{\"hume_api_key\":\"{HUME_KEY}\",\"twilio_account_sid\":\"{ACCOUNT_SID}\",\
-             \"twilio_auth_token\":\"{AUTH_TOKEN}\"}}"
+        let mut credentials = more.clone();
+        credentials.extend(
+            [
+                ("hume_api_key", HUME_KEY),
+                ("twilio_account_sid", ACCOUNT_SID),
+                ("twilio_auth_token", AUTH_TOKEN),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
+        let credentials = serde_json::to_string(&credentials)?;
         write_private(&path("hume-bridge.toml"), &config)?;
         write_private(&path("credentials.json"), &credentials)?;
         let notify = UnixDatagram::bind(path("notify.sock")).context("no notify socket")?;

@@ -1,4 +1,5 @@
-//! The simulated world: a telephone ([`phone`]), an EVI ([`evi`]) and Twilio's REST API ([`rest`]).
+//! The simulated world: a telephone ([`phone`]), an EVI ([`evi`]), Twilio's REST API ([`rest`]) and a web
+//! server of somebody else's ([`web`]).
 //!
 //! Part of the product: `hume-bridge demo` ([`demo`]) carries a whole call without an account, and
 //! `hume-bridge load` ([`load`]) and `hume-bridge soak` ([`soak`]) measure. The simulators are written from the vendors'
@@ -24,6 +25,7 @@ pub mod scenario;
 pub mod soak;
 pub mod speech;
 pub mod tape;
+pub mod web;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,11 +1,15 @@
-//! Twilio's REST API, as much of it as ends a call, looks at one, and shows the account ([`account`]).
+//! Twilio's REST API, as much of it as a bridge needs: calls ([`calls`]), messages ([`messages`]) and the
+//! account ([`account`]).
 //!
 //! Strict about what it is sent: what Twilio would refuse is refused with Twilio's status and error JSON, and
-//! recorded as a [`Violation`]; so is what Twilio would take and a bridge should not send. It ends calls of the
-//! [`Switchboard`] that it shares with the telephones. Faults are played one a request, in order; then it is
+//! recorded as a [`Violation`] unless the bridge could not know better; so is what Twilio would take and a
+//! bridge should not send. It ends calls of the [`Switchboard`] that it shares with the telephones, and leads
+//! them elsewhere. Faults are played one a request, in order; then it is
 //! well again. It listens on loopback, without TLS, and stops when its handle is dropped.
 
 pub mod account;
+mod calls;
+mod messages;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -24,7 +28,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use self::account::Account;
-use super::phone::{CallResource, Switchboard, Violation, sid};
+pub use self::messages::{Message, Sms};
+use super::phone::{Switchboard, Violation, sid};
 
 const LARGEST_FORM: usize = 64 * 1024;
 /// Longer than any sensible client waits, and still an end.
@@ -40,6 +45,7 @@ pub struct RestScript {
     pub ended: EndedAnswer,
     /// What the account is, and what it owns.
     pub account: Account,
+    pub sms: Sms,
     /// Twilio's clock, as many seconds before ours.
     pub behind: i64,
 }
@@ -103,6 +109,7 @@ pub struct Rest {
 #[derive(Default)]
 struct Log {
     requests: Vec<RestRequest>,
+    messages: Vec<Message>,
     violations: Vec<Violation>,
 }
 
@@ -121,6 +128,11 @@ impl RestHandle {
 
     pub fn requests(&self) -> Vec<RestRequest> {
         self.rest.log().requests.clone()
+    }
+
+    /// Messages that were taken.
+    pub fn messages(&self) -> Vec<Message> {
+        self.rest.log().messages.clone()
     }
 
     pub fn violations(&self) -> Vec<Violation> {
@@ -149,6 +161,15 @@ struct Answer {
     body: Value,
 }
 
+impl Answer {
+    fn ok(body: Value) -> Answer {
+        Answer {
+            status: StatusCode::OK,
+            body,
+        }
+    }
+}
+
 /// Twilio's error JSON.
 fn error(status: StatusCode, code: u32, message: impl Into<String>) -> Answer {
     let body = json!({
@@ -160,12 +181,18 @@ fn error(status: StatusCode, code: u32, message: impl Into<String>) -> Answer {
     Answer { status, body }
 }
 
-fn not_in_progress() -> Answer {
-    error(
-        StatusCode::BAD_REQUEST,
-        21220,
-        "Call is not in-progress. Cannot redirect.",
-    )
+/// The first value of a field, if it has one that is not empty.
+fn field<'f>(form: &'f [(String, String)], name: &str) -> Option<&'f str> {
+    form.iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
+        .filter(|value| !value.is_empty())
+}
+
+/// As the API writes a time.
+fn now() -> String {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    jiff::fmt::rfc2822::to_string(&now).expect("this century can be written so")
 }
 
 impl Rest {
@@ -271,7 +298,7 @@ impl Rest {
                 20404,
                 "The requested resource was not found",
             )),
-            Failure::NotInProgress => Some(not_in_progress()),
+            Failure::NotInProgress => Some(calls::not_in_progress()),
             Failure::Html => Some(Answer {
                 status: StatusCode::BAD_GATEWAY,
                 body: Value::Null,
@@ -297,54 +324,99 @@ impl Rest {
     }
 
     fn route(&self, parts: &hyper::http::request::Parts, form: &[(String, String)]) -> Answer {
-        let not_found = |path: &str| {
-            error(
-                StatusCode::NOT_FOUND,
-                20404,
-                format!("The requested resource {path} was not found"),
-            )
-        };
         let path = parts.uri.path();
         if let Err(what) = self.authorised(parts) {
             self.violation(what);
             return error(StatusCode::UNAUTHORIZED, 20003, "Authenticate");
         }
-        let account = format!("/2010-04-01/Accounts/{}", self.account_sid);
-        if let Some(below) = path.strip_prefix(&account)
-            && let Some(answer) = self.account_resource(parts, below)
-        {
-            return answer;
-        }
-        if parts.uri.query().is_some() {
-            self.violation(format!("a query on {path}"));
-        }
-        let call_sid = path
+        let below = path
             .strip_prefix("/2010-04-01/Accounts/")
-            .and_then(|rest| rest.strip_prefix(&self.account_sid))
-            .and_then(|rest| rest.strip_prefix("/Calls/"))
-            .and_then(|rest| rest.strip_suffix(".json"))
-            .filter(|call_sid| is_sid(call_sid, "CA"));
-        let Some(call_sid) = call_sid else {
-            self.violation(format!(
-                "{} {path:?} is no resource of this account",
-                parts.method
-            ));
-            return not_found(path);
-        };
-        match parts.method {
-            Method::GET => match self.switchboard.call(call_sid) {
-                Some(call) => Answer {
-                    status: StatusCode::OK,
-                    body: self.resource(&call),
-                },
-                None => not_found(path),
-            },
-            Method::POST => self.update(parts, call_sid, form),
-            _ => {
-                self.violation(format!("{} on a call", parts.method));
-                error(StatusCode::METHOD_NOT_ALLOWED, 20004, "Method not allowed")
+            .and_then(|rest| rest.strip_prefix(&self.account_sid));
+        if let Some(below) = below {
+            if let Some(answer) = self.account_resource(parts, below) {
+                return answer;
+            }
+            if parts.uri.query().is_some() {
+                self.violation(format!("a query on {path}"));
+            }
+            if let Some(answer) = self.calls(parts, below, form) {
+                return answer;
+            }
+            if let Some(answer) = self.messages(parts, below, form) {
+                return answer;
             }
         }
+        self.refuse(
+            format!("{} {path:?} is no resource of this account", parts.method),
+            calls::not_found(parts),
+        )
+    }
+
+    /// Refuses what no bridge should send.
+    fn refuse(&self, violation: String, answer: Answer) -> Answer {
+        self.violation(violation);
+        answer
+    }
+
+    fn wrong_method(&self, parts: &hyper::http::request::Parts) -> Answer {
+        self.refuse(
+            format!("{} on {}", parts.method, parts.uri.path()),
+            error(StatusCode::METHOD_NOT_ALLOWED, 20004, "Method not allowed"),
+        )
+    }
+
+    /// Refuses a body that is no form.
+    fn unformed(&self, parts: &hyper::http::request::Parts) -> Option<Answer> {
+        let content_type = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
+        let media_type = content_type.split(';').next().unwrap_or("").trim();
+        (!media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")).then(|| {
+            self.refuse(
+                format!("a form with content type {content_type:?}"),
+                error(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    20415,
+                    "Unsupported Media Type",
+                ),
+            )
+        })
+    }
+
+    /// Twilio leaves out what it does not know; a bridge that sends it means something by it.
+    fn unknown_fields(
+        &self,
+        what: &str,
+        form: &[(String, String)],
+        known: &[&str],
+        many: &[&str],
+    ) -> Option<Answer> {
+        let mut seen: Vec<&str> = Vec::new();
+        for (name, _) in form {
+            let name = name.as_str();
+            let wrong = match (known.contains(&name), seen.contains(&name)) {
+                (false, _) => "which Twilio does not know",
+                (true, true) if !many.contains(&name) => "twice",
+                _ => {
+                    seen.push(name);
+                    continue;
+                }
+            };
+            return Some(self.refuse(
+                format!("{what} with {name:?}, {wrong}"),
+                error(StatusCode::BAD_REQUEST, 20001, "Invalid parameters"),
+            ));
+        }
+        None
+    }
+
+    /// Whether a number is the account's: in its list, or the number of the simulated world.
+    fn owns(&self, number: &str) -> bool {
+        let listed = &self.script().account.numbers;
+        number == account::Number::default().phone_number
+            || listed.iter().any(|known| known.phone_number == number)
     }
 
     fn authorised(&self, parts: &hyper::http::request::Parts) -> Result<(), String> {
@@ -362,95 +434,6 @@ impl Rest {
         } else {
             Err("Basic auth with the wrong AccountSid or auth token".to_owned())
         }
-    }
-
-    fn update(
-        &self,
-        parts: &hyper::http::request::Parts,
-        call_sid: &str,
-        form: &[(String, String)],
-    ) -> Answer {
-        let content_type = parts
-            .headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("");
-        let media_type = content_type.split(';').next().unwrap_or("").trim();
-        if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            self.violation(format!("a call update with content type {content_type:?}"));
-            return error(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                20415,
-                "Unsupported Media Type",
-            );
-        }
-        match form {
-            [(name, value)]
-                if name == "Status" && ["completed", "canceled"].contains(&value.as_str()) => {}
-            _ => {
-                let names: Vec<&str> = form.iter().map(|(name, _)| name.as_str()).collect();
-                self.violation(format!(
-                    "a call update with {names:?}, not with one Status of completed or canceled"
-                ));
-                return error(
-                    StatusCode::BAD_REQUEST,
-                    20001,
-                    "Status must be completed or canceled",
-                );
-            }
-        }
-        match self.switchboard.complete(call_sid) {
-            Some((call, true)) => Answer {
-                status: StatusCode::OK,
-                body: self.resource(&call),
-            },
-            // Not a violation: the caller may have hung up a moment ago.
-            Some((_, false)) if self.script().ended == EndedAnswer::NotInProgress => {
-                not_in_progress()
-            }
-            _ => error(
-                StatusCode::NOT_FOUND,
-                20404,
-                format!("The requested resource {} was not found", parts.uri.path()),
-            ),
-        }
-    }
-
-    /// A Call as version 2010-04-01 shows it: numbers are strings, what is not known yet is null.
-    fn resource(&self, call: &CallResource) -> Value {
-        let path = format!(
-            "/2010-04-01/Accounts/{}/Calls/{}",
-            self.account_sid, call.call_sid
-        );
-        json!({
-            "sid": call.call_sid,
-            "account_sid": self.account_sid,
-            "parent_call_sid": null,
-            "from": call.from,
-            "from_formatted": call.from,
-            "to": call.to,
-            "to_formatted": call.to,
-            "phone_number_sid": null,
-            "status": call.status.as_str(),
-            "direction": "inbound",
-            "api_version": "2010-04-01",
-            "answered_by": null,
-            "caller_name": null,
-            "forwarded_from": null,
-            "group_sid": null,
-            "trunk_sid": "",
-            "annotation": null,
-            "date_created": null,
-            "date_updated": null,
-            "start_time": null,
-            "end_time": null,
-            "duration": if call.status.is_live() { Value::Null } else { "1".into() },
-            "price": null,
-            "price_unit": "USD",
-            "queue_time": "0",
-            "uri": format!("{path}.json"),
-            "subresource_uris": {"streams": format!("{path}/Streams.json")},
-        })
     }
 }
 

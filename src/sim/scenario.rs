@@ -1,7 +1,8 @@
 //! Telephone stories: a whole call, told in TOML, carried by a real daemon between simulators.
 //!
 //! A story says what the caller does (`[caller]`), how the agent behaves (`[agent]`), how Twilio's
-//! REST API behaves (`[rest]`), and what must have been observed in the end (`[expect]`). What is
+//! REST API behaves (`[rest]`), who can be called (`[callee."+61..."]`), how somebody's web server
+//! answers (`[web]`), and what must have been observed in the end (`[expect]`). What is
 //! expected is looked for at the far ends: in the recording of what the caller heard, in what the
 //! agent received, in the REST requests; the daemon's own word counts only for the cause of the
 //! end. Violations of a protocol by the bridge, sessions left behind and secrets in the log fail
@@ -12,30 +13,42 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use anyhow::Context as _;
 use serde::Deserialize;
 
+mod errands;
+mod observed;
+
+pub use observed::{Expect, ExpectedMessage, Observed, ended_word};
+
 use super::{
     bridge::{self, Bridge, Setup},
-    ear,
     evi::{self, Evi, EviHandle},
-    phone::{CallReport, CallSetup, Ended, Event, Fault, Party, Phone, Step, Switchboard},
-    rest::{Rest, RestHandle, RestRequest, RestScript},
+    phone::{CallReport, CallSetup, Callees, Fault, Phone, Step, Switchboard},
+    rest::{Rest, RestHandle, RestScript},
     speech,
+    web::{self, Web, WebHandle},
 };
-use crate::audio::g711;
 
 /// A story's file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Story {
     pub title: String,
-    /// More of the daemon's config, as dotted keys.
+    /// More of the daemon's config, as dotted keys and then tables. `{web}` stands for the URL of the
+    /// story's web server, `{dir}` for a directory that the daemon can write to.
     #[serde(default)]
     pub config: String,
+    /// More of the daemon's credentials, by name.
+    #[serde(default)]
+    pub credentials: BTreeMap<String, String>,
     #[serde(default)]
     pub caller: Caller,
     #[serde(default)]
     pub agent: evi::Script,
     #[serde(default)]
     pub rest: RestScript,
+    #[serde(default)]
+    pub callee: Callees,
+    #[serde(default)]
+    pub web: web::Script,
     pub expect: Expect,
 }
 
@@ -44,46 +57,9 @@ pub struct Story {
 pub struct Caller {
     pub steps: Vec<Step>,
     pub faults: Vec<Fault>,
-}
-
-/// What must have been observed.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Expect {
-    /// How the call ended for the caller, in the telephone's words.
-    pub ended: String,
-    /// The daemon's cause in `session ended`; without it, no session may have begun.
-    pub cause: Option<String>,
-    /// Clips that the caller heard to the last word, in this order.
-    pub heard: Vec<String>,
-    /// Clips that the caller heard the beginning of, and not the end.
-    pub cut: Vec<String>,
-    /// Clips of which the caller heard nothing.
-    pub unheard: Vec<String>,
-    /// Clips that the agent heard to the last word.
-    pub agent_heard: Vec<String>,
-    /// How often the bridge cleared what was queued.
-    pub clears: usize,
-    /// Answers to tool calls, by tool, in order.
-    pub answers: BTreeMap<String, Vec<String>>,
-    /// Words of Twilio's own voice.
-    pub said: Vec<String>,
-    /// Requests to the REST API.
-    pub rest_requests: usize,
-    /// Chats that the agent accepted.
-    pub chats: usize,
-    /// What the agent's side of the socket was closed with, by the bridge.
-    pub agent_closed: Option<u16>,
-    /// What the media socket was closed with, by the bridge.
-    pub closed: Option<u16>,
-    /// What the media socket's upgrade was answered with in place of 101.
-    pub upgrade_refused: Option<u16>,
-    /// What became of a second media socket for the call.
-    pub second_socket: Option<String>,
-    /// Numbers that the caller was connected to.
-    pub dialled: Vec<String>,
-    /// Words that stand in the log.
-    pub logged: Vec<String>,
+    /// Whom they call, and as whom; numbers that belong to nobody unless the story says otherwise.
+    pub from: Option<String>,
+    pub to: Option<String>,
 }
 
 macro_rules! stories {
@@ -197,7 +173,9 @@ pub struct World {
     pub bridge: Bridge,
     pub evi: EviHandle,
     pub rest: RestHandle,
+    pub web: WebHandle,
     pub phone: Phone,
+    secrets: Vec<String>,
 }
 
 /// A clip of the simulated agent, by its name or its words: its audio and its words.
@@ -224,14 +202,15 @@ impl World {
             story.rest.clone(),
         )
         .await?;
-        let bridge = Bridge::start(Setup {
+        let web = Web::start(story.web.clone()).await?;
+        let setup = Setup {
             program,
             evi_url: &evi.url(),
             rest_url: &rest.url(),
-            config: &story.config,
+            config: &story.config.replace("{web}", &web.url()),
             passed: None,
-        })
-        .await?;
+        };
+        let bridge = Bridge::start_with(setup, &story.credentials).await?;
         let phone = Phone {
             pace,
             switchboard,
@@ -247,15 +226,22 @@ impl World {
             bridge,
             evi,
             rest,
+            web,
             phone,
+            secrets: secrets(story),
         })
     }
 
     /// Places the story's call and carries it to its end.
     pub async fn call(&self, story: &Story) -> CallReport {
-        self.phone
-            .call(CallSetup::new(story.caller.steps.clone()))
-            .await
+        let mut setup = CallSetup::new(story.caller.steps.clone());
+        if let Some(from) = &story.caller.from {
+            setup.from.clone_from(from);
+        }
+        if let Some(to) = &story.caller.to {
+            setup.to.clone_from(to);
+        }
+        self.phone.call(setup).await
     }
 
     /// Ends everything and hands over what was observed.
@@ -282,12 +268,25 @@ impl World {
         let agent = self.evi.stop().await;
         violations.extend(agent.violations().into_iter().map(str::to_owned));
         violations.extend(left);
+        let records = self.bridge.directory().join(RECORDS);
+        let records = match std::fs::read_to_string(records) {
+            Ok(text) => text
+                .lines()
+                .map(serde_json::from_str)
+                .collect::<Result<_, _>>()
+                .context("a call record that is no JSON")?,
+            Err(_) => Vec::new(),
+        };
         Ok(Observed {
             call,
             agent,
             requests,
             violations,
             log: self.bridge.log(),
+            messages: self.rest.messages(),
+            web: self.web.requests(),
+            records,
+            secrets: self.secrets,
             phone: self.phone,
         })
     }
@@ -309,6 +308,38 @@ impl World {
     }
 }
 
+/// Where a story's daemon keeps call records, if it does.
+const RECORDS: &str = "records.jsonl";
+/// A shorter row of keys stands in some id by chance.
+const TELLING_KEYS: usize = 6;
+
+/// What the story holds that must not be logged.
+fn secrets(story: &Story) -> Vec<String> {
+    let mut secrets: Vec<String> = story.credentials.values().cloned().collect();
+    secrets.extend(story.callee.0.keys().cloned());
+    secrets.extend(
+        [&story.caller.from, &story.caller.to]
+            .into_iter()
+            .flatten()
+            .cloned(),
+    );
+    secrets.extend(story.expect.dialled.iter().cloned());
+    secrets.extend(
+        story
+            .expect
+            .messages
+            .iter()
+            .map(|message| message.to.clone()),
+    );
+    let keys = story.caller.steps.iter().filter_map(|step| match step {
+        Step::Keys(keys) | Step::Dtmf(keys) => Some(keys.clone()),
+        _ => None,
+    });
+    let keys = keys.chain(story.expect.digits_played.iter().cloned());
+    secrets.extend(keys.filter(|keys| keys.len() >= TELLING_KEYS));
+    secrets
+}
+
 /// What `/health` of the private listener says.
 pub(super) async fn active_sessions(bridge: &Bridge) -> anyhow::Result<u64> {
     let body = super::get(bridge.ops, "/health").await?;
@@ -321,19 +352,16 @@ pub(super) async fn active_sessions(bridge: &Bridge) -> anyhow::Result<u64> {
 fn phone_options(story: &Story) -> super::phone::PhoneOptions {
     super::phone::PhoneOptions {
         faults: story.caller.faults.clone(),
+        callees: story.callee.clone(),
+        caller_ids: story
+            .rest
+            .account
+            .numbers
+            .iter()
+            .map(|number| number.phone_number.clone())
+            .collect(),
         ..super::phone::PhoneOptions::default()
     }
-}
-
-/// A call as seen from all its far ends.
-pub struct Observed {
-    pub call: CallReport,
-    pub agent: evi::Record,
-    pub requests: Vec<RestRequest>,
-    pub violations: Vec<String>,
-    pub log: Vec<String>,
-    /// The telephone, for its clips.
-    phone: Phone,
 }
 
 /// Tells a story from beginning to end; returns what was seen and what was expected in vain.
@@ -352,331 +380,4 @@ pub async fn tell(
         (observed, missed)
     });
     Ok(listening.await?)
-}
-
-impl Observed {
-    /// What the story expects and the far ends did not see.
-    pub fn missed(&self, expect: &Expect) -> Vec<String> {
-        let mut missed: Vec<String> = self
-            .violations
-            .iter()
-            .map(|what| format!("violation: {what}"))
-            .collect();
-        let mut want = |holds: bool, words: String| {
-            if !holds {
-                missed.push(words);
-            }
-        };
-        let ended = ended_word(&self.call.ended);
-        want(
-            ended == expect.ended,
-            format!("ended: expected {:?}, was {ended:?}", expect.ended),
-        );
-        let cause = self.cause();
-        want(
-            cause == expect.cause,
-            format!("cause: expected {:?}, was {cause:?}", expect.cause),
-        );
-
-        let mut from = 0;
-        for name in &expect.heard {
-            match self.find(name, from) {
-                // The next one begins behind it, and may be the same.
-                Some(found) if found.is_whole() => {
-                    from = found.at + speech::clip(name).map_or(0, |clip| clip.len() / 2);
-                }
-                found => want(
-                    false,
-                    format!("{name} was not heard whole and in order: {found:?}"),
-                ),
-            }
-        }
-        for name in &expect.cut {
-            let found = self.find(name, 0);
-            want(
-                found.is_some_and(|found| !found.is_whole()),
-                format!("{name} was not cut: {found:?}"),
-            );
-        }
-        for name in &expect.unheard {
-            let found = self.find(name, 0);
-            want(found.is_none(), format!("{name} was heard: {found:?}"));
-        }
-        for name in &expect.agent_heard {
-            let found = self.agent_find(name);
-            want(
-                found.is_some_and(|found| found.is_whole()),
-                format!("the agent did not hear {name} whole: {found:?}"),
-            );
-        }
-        let clears = self
-            .call
-            .count(|event| matches!(event, Event::ClearReceived { .. }));
-        want(
-            clears == expect.clears,
-            format!("clears: expected {}, were {clears}", expect.clears),
-        );
-        for unexplained in self.unexplained(expect) {
-            want(false, unexplained);
-        }
-        let answers = self.answers();
-        want(
-            answers == expect.answers,
-            format!("answers: expected {:?}, were {answers:?}", expect.answers),
-        );
-        let said: Vec<&str> = self.said();
-        want(
-            said.len() == expect.said.len(),
-            format!(
-                "Twilio's own voice: expected {:?}, was {said:?}",
-                expect.said
-            ),
-        );
-        for words in &expect.said {
-            want(
-                said.iter().any(|said| said.contains(words.as_str())),
-                format!("{words:?} was not said: {said:?}"),
-            );
-        }
-        want(
-            self.requests.len() == expect.rest_requests,
-            format!(
-                "REST requests: expected {}, were {:?}",
-                expect.rest_requests, self.requests
-            ),
-        );
-        let chats = self.count_agent(|what| matches!(what, evi::What::Ready { .. }));
-        want(
-            chats == expect.chats,
-            format!("chats: expected {}, were {chats}", expect.chats),
-        );
-        if let Some(code) = expect.agent_closed {
-            let closed = self.count_agent(|what| {
-                matches!(what, evi::What::Closed { by: evi::By::Bridge, code: Some(seen), .. } if *seen == code)
-            });
-            want(
-                closed > 0,
-                format!("the bridge did not close the agent's socket with {code}"),
-            );
-        }
-        let closed = self.first(|event| match event {
-            Event::SocketClosed {
-                by: Party::Bridge,
-                code,
-                ..
-            } => *code,
-            _ => None,
-        });
-        want(
-            expect.closed.is_none() || closed == expect.closed,
-            format!(
-                "media socket closed: expected {:?}, was {closed:?}",
-                expect.closed
-            ),
-        );
-        let refused = self.first(|event| match event {
-            Event::UpgradeRefused { status } => Some(*status),
-            _ => None,
-        });
-        want(
-            refused == expect.upgrade_refused,
-            format!(
-                "upgrade refused: expected {:?}, was {refused:?}",
-                expect.upgrade_refused
-            ),
-        );
-        let second = self.first(|event| match event {
-            Event::SecondSocket { outcome } => Some(outcome.clone()),
-            _ => None,
-        });
-        want(
-            second == expect.second_socket,
-            format!(
-                "second socket: expected {:?}, was {second:?}",
-                expect.second_socket
-            ),
-        );
-        let dialled = self.first(|event| match event {
-            Event::Dialled { numbers } => Some(numbers.clone()),
-            _ => None,
-        });
-        let dialled = dialled.unwrap_or_default();
-        want(
-            dialled == expect.dialled,
-            format!("dialled: expected {:?}, was {dialled:?}", expect.dialled),
-        );
-        for words in &expect.logged {
-            want(
-                self.log.iter().any(|line| line.contains(words.as_str())),
-                format!("not logged: {words:?}"),
-            );
-        }
-        for line in self.log.iter().filter(|line| line.contains("panicked")) {
-            want(false, format!("the daemon panicked: {line}"));
-        }
-        for secret in [
-            bridge::HUME_KEY,
-            bridge::AUTH_TOKEN,
-            "+15551234567",
-            "15557654321",
-            "+1555",
-        ] {
-            want(
-                !self.log.iter().any(|line| line.contains(secret)),
-                format!("{secret} is in the log"),
-            );
-        }
-        missed
-    }
-
-    /// What the first of the telephone's events of some kind says.
-    fn first<T>(&self, of: impl FnMut(&Event) -> Option<T>) -> Option<T> {
-        self.call
-            .entries
-            .iter()
-            .map(|entry| &entry.event)
-            .find_map(of)
-    }
-
-    /// The cause in `session ended`.
-    pub fn cause(&self) -> Option<String> {
-        let line = self
-            .log
-            .iter()
-            .find(|line| line.contains("session ended"))?;
-        let (_, rest) = line.split_once("cause=")?;
-        Some(rest.split_whitespace().next()?.trim_matches('"').to_owned())
-    }
-
-    /// Where the caller heard a clip.
-    pub fn find(&self, name: &str, from: usize) -> Option<ear::Found> {
-        let clip = self.phone.clip(name)?;
-        let mut found = ear::find(self.call.heard.get(from..)?, &clip)?;
-        found.at += from;
-        Some(found)
-    }
-
-    fn agent_find(&self, name: &str) -> Option<ear::Found> {
-        let clip = self.phone.clip(name)?;
-        let heard = self.agent.uplinks.values().map(|uplink| {
-            let mut mulaw = Vec::new();
-            g711::encode_into(&uplink.audio, &mut mulaw);
-            mulaw
-        });
-        heard
-            .filter_map(|heard| ear::find(&heard, &clip))
-            .max_by(|a, b| a.whole.total_cmp(&b.whole))
-    }
-
-    fn count_agent(&self, mut of: impl FnMut(&evi::What) -> bool) -> usize {
-        self.agent
-            .events
-            .iter()
-            .filter(|event| of(&event.what))
-            .count()
-    }
-
-    /// Speech that the caller heard and that is no part of what was expected: the rest of an
-    /// interrupted reply, say.
-    fn unexplained(&self, expect: &Expect) -> Vec<String> {
-        const PER_MS: usize = 8;
-        const TOLERANCE: usize = 100 * PER_MS;
-        const PAUSE: usize = 400 * PER_MS;
-        let mut explained: Vec<std::ops::Range<usize>> = Vec::new();
-        let mut from = 0;
-        for name in &expect.heard {
-            if let (Some(found), Some(clip)) = (self.find(name, from), speech::clip(name)) {
-                explained.push(found.at..found.at + clip.len());
-                from = found.at + clip.len() / 2;
-            }
-        }
-        for name in &expect.cut {
-            let Some(found) = self.find(name, 0) else {
-                continue;
-            };
-            // The cut is where the telephone stopped playing, or was told to: what comes at once
-            // behind a clear is no part of it.
-            let end = self.call.entries.iter().find_map(|entry| {
-                let at = entry.at.as_millis() as usize * PER_MS;
-                let ends = matches!(
-                    entry.event,
-                    Event::PlayingEnded { .. } | Event::ClearReceived { .. }
-                );
-                (ends && at > found.at).then_some(at)
-            });
-            explained.push(found.at..end.unwrap_or(found.at));
-        }
-        // Words that follow one another closely are one span of speech.
-        explained.sort_by_key(|known| known.start);
-        let mut spans: Vec<std::ops::Range<usize>> = Vec::new();
-        for known in explained {
-            match spans.last_mut() {
-                Some(last) if known.start <= last.end + PAUSE => {
-                    last.end = last.end.max(known.end);
-                }
-                _ => spans.push(known),
-            }
-        }
-        let position = |at: Duration| at.as_millis() as usize * PER_MS;
-        ear::speech(&self.call.heard)
-            .into_iter()
-            .filter(|span| {
-                !spans.iter().any(|known| {
-                    known.start <= position(span.start) + TOLERANCE
-                        && position(span.end) <= known.end + TOLERANCE
-                })
-            })
-            .map(|span| format!("speech that nobody expected, {span:?}"))
-            .collect()
-    }
-
-    /// `tool -> ["ok" | "error", ...]`, as the agent received them.
-    fn answers(&self) -> BTreeMap<String, Vec<String>> {
-        let mut names = BTreeMap::new();
-        let mut answers: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for event in &self.agent.events {
-            match &event.what {
-                evi::What::ToolCalled { id, name, .. } => {
-                    names.insert(id.clone(), name.clone());
-                }
-                evi::What::ToolAnswered { id, ok, .. } => {
-                    let name = names.get(id).cloned().unwrap_or_default();
-                    answers
-                        .entry(name)
-                        .or_default()
-                        .push(if *ok { "ok" } else { "error" }.to_owned());
-                }
-                _ => {}
-            }
-        }
-        answers
-    }
-
-    fn said(&self) -> Vec<&str> {
-        let said = self
-            .call
-            .entries
-            .iter()
-            .filter_map(|entry| match &entry.event {
-                Event::Said { text } => Some(text.as_str()),
-                _ => None,
-            });
-        said.collect()
-    }
-}
-
-/// The telephone's word for an end.
-pub fn ended_word(ended: &Ended) -> &'static str {
-    match ended {
-        Ended::CallerHungUp => "caller-hung-up",
-        Ended::Dropped => "dropped",
-        Ended::RestCompleted => "rest",
-        Ended::Hangup => "hangup",
-        Ended::Rejected { busy: true } => "busy",
-        Ended::Rejected { busy: false } => "rejected",
-        Ended::NothingLeft => "nothing-left",
-        Ended::ApplicationError { .. } => "application-error",
-        Ended::StepTimedOut { .. } => "step-timed-out",
-        Ended::Lingered => "lingered",
-    }
 }

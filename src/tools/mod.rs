@@ -5,11 +5,21 @@
 //! tool call out, within the offer's time whatever the tool does, and ends with an [`Outcome`]: words
 //! for the agent, or something that the call itself has to do. Dropping what it returned ends the tool.
 
+mod builtin;
 mod catalogue;
+mod exec;
+mod http;
+mod ledger;
+mod request;
 mod run;
+pub mod schema;
+pub mod sign;
+
+#[cfg(test)]
+mod stage_tests;
 
 pub use catalogue::{Builtin, Catalogue, Filler, Offer, Use};
-pub use run::Runner;
+pub use run::{Failure, Message, Runner, SendMessage, Sending, SetupError};
 
 use std::{collections::BTreeMap, time::SystemTime};
 

@@ -1,15 +1,17 @@
-//! Twilio's REST API, as much of it as a bridge needs: ending a call, and a look at the [`account`].
+//! Twilio's REST API, as much of it as a bridge needs: ending a call, giving it other TwiML, sending a
+//! [`message`], and a look at the [`account`].
 //!
 //! A [`Rest`] is cheap to clone and shares its connections. Every wait is bounded: 2 s to connect,
 //! 3 s for an exchange, and the caller's own deadline over all attempts. What may pass (429, 5xx, a
-//! lost connection) is tried again after a jittered pause; ending a call twice is harmless, because
-//! a call that is already over counts as ended. No proxy, no redirect: the auth token goes to the
-//! configured host or nowhere, and in the clear to a loopback address only.
+//! lost connection) is tried again after a jittered pause, as far as it may be done twice
+//! ([`Operation`]). No proxy, no redirect: the auth token goes to the configured host or nowhere, and
+//! in the clear to a loopback address only.
 //!
-//! Nothing is logged here, and no error holds the token, a number or anything the server wrote but
-//! its error code.
+//! Nothing is logged here, and no error holds the token, a number, the words of a message or anything
+//! the server wrote but its error code.
 
 pub mod account;
+pub mod message;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -51,12 +53,78 @@ impl fmt::Debug for Rest {
     }
 }
 
+/// What is asked of Twilio, and so what a second request for the same would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Ending a call twice is ending it once: one that is already over counts as ended.
+    Complete,
+    /// Other TwiML a second time begins it anew: keys would be sounded twice, a telephone that rings or
+    /// is spoken on would be left and called again. So it is asked for again only when Twilio has turned
+    /// the first request away or failed at it. Where the answer was lost, the caller of this can do
+    /// better: close the media stream. If Twilio has acted, that stream is over anyway; if not, its end
+    /// makes Twilio ask `/voice/after`, where the same TwiML is waiting.
+    Redirect,
+    /// Somebody would read it twice, and pay twice: only when Twilio has not looked at the first.
+    Message,
+}
+
+impl Operation {
+    /// Whether it may be asked for again after an attempt that left such doubt.
+    fn bears(self, doubt: Doubt) -> bool {
+        match self {
+            Operation::Complete => true,
+            Operation::Redirect => doubt <= Doubt::Little,
+            Operation::Message => doubt == Doubt::None,
+        }
+    }
+
+    /// How to mend a refusal, as far as its code tells.
+    fn mend(self, code: TwilioCode) -> &'static str {
+        match self {
+            Operation::Complete | Operation::Redirect => {
+                "check that [twilio] account_sid owns the call and api_url is Twilio's"
+            }
+            Operation::Message => message::mend(code),
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Operation::Complete => "end the call",
+            Operation::Redirect => "redirect the call",
+            Operation::Message => "send the message",
+        })
+    }
+}
+
+/// Whether an attempt that failed may have had its effect all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Doubt {
+    /// The request never left, or Twilio turned it away unread (429).
+    None,
+    /// Twilio says that it failed.
+    Little,
+    /// There is no answer, or that of a gateway that had none.
+    Much,
+}
+
 /// How a call came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Completed {
     /// Twilio has ended it now.
     Ended,
     /// There was nothing left to end.
+    AlreadyOver,
+}
+
+/// What became of a call that was to get other TwiML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updated {
+    /// Twilio runs it; the media stream ends by that.
+    Redirected,
+    /// There is nobody left to run it for.
     AlreadyOver,
 }
 
@@ -88,17 +156,27 @@ pub enum RestError {
          to the primary auth token of [twilio] account_sid"
     )]
     Auth { code: TwilioCode },
-    #[error(
-        "twilio refused to end the call with status {status} ({code}): check that [twilio] \
-         account_sid owns the call and api_url is Twilio's"
-    )]
-    Refused { status: u16, code: TwilioCode },
-    #[error("twilio was not able to end the call in time, last with status {status} ({code})")]
-    Busy { status: u16, code: TwilioCode },
+    #[error("twilio refused to {operation} with status {status} ({code}): {}", operation.mend(*code))]
+    Refused {
+        operation: Operation,
+        status: u16,
+        code: TwilioCode,
+    },
+    #[error("twilio was not able to {operation} in time, last with status {status} ({code})")]
+    Busy {
+        operation: Operation,
+        status: u16,
+        code: TwilioCode,
+    },
     #[error(
         "twilio's REST API at {host} was not reachable in time ({why}): check [twilio] api_url and the network"
     )]
-    Unreachable { host: String, why: String },
+    Unreachable {
+        host: String,
+        why: String,
+        /// The request may have arrived, and what it asked for may have been done.
+        perhaps_done: bool,
+    },
 }
 
 impl Rest {
@@ -165,15 +243,54 @@ impl Rest {
         call: &CallSid,
         within: Duration,
     ) -> Result<Completed, RestError> {
+        let path = format!("/Calls/{call}.json");
+        let form = [("Status", "completed")];
+        match self.ask(Operation::Complete, &path, &form, within).await {
+            Ok(_) => Ok(Completed::Ended),
+            Err(error) if error.call_is_over() => Ok(Completed::AlreadyOver),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has Twilio leave what it does for this call and run this TwiML, of at most
+    /// [4000 characters](super::twiml::MAX_REST). Comes back within `within`. After an error it may have
+    /// been done all the same; see [`Operation::Redirect`] for what to do then.
+    pub async fn update_call(
+        &self,
+        call: &CallSid,
+        twiml: &str,
+        within: Duration,
+    ) -> Result<Updated, RestError> {
+        let path = format!("/Calls/{call}.json");
+        let form = [("Twiml", twiml)];
+        match self.ask(Operation::Redirect, &path, &form, within).await {
+            Ok(_) => Ok(Updated::Redirected),
+            Err(error) if error.call_is_over() => Ok(Updated::AlreadyOver),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// POSTs a form to `{account}{path}`, again and again as far as the operation may be repeated.
+    /// Returns the body of a good answer, as far as it could be read.
+    async fn ask(
+        &self,
+        operation: Operation,
+        path: &str,
+        form: &[(&str, &str)],
+        within: Duration,
+    ) -> Result<Vec<u8>, RestError> {
         let deadline = Instant::now() + within;
         let mut backoff = FIRST_BACKOFF;
+        let unanswered = || self.unreachable("no answer".to_owned(), true);
         // What the last attempt met; none has ended yet.
-        let mut last = self.unreachable("no answer".to_owned());
+        let mut last = unanswered();
         loop {
-            match timeout_at(deadline, self.try_complete(call)).await {
-                Ok(Ok(Attempt::Done(completed))) => return Ok(completed),
-                Ok(Ok(Attempt::Again(error))) => last = error,
-                Ok(Err(error)) => return Err(error),
+            match timeout_at(deadline, self.attempt(operation, path, form)).await {
+                Ok(Ok(Attempt::Done(body))) => return Ok(body),
+                Ok(Ok(Attempt::Failed(doubt, error))) if operation.bears(doubt) => last = error,
+                Ok(Ok(Attempt::Failed(_, error)) | Err(error)) => return Err(error),
+                // This attempt may have got through, whatever the one before it met.
+                Err(_) if !operation.bears(Doubt::Much) => return Err(unanswered()),
                 Err(_) => return Err(last),
             }
             let pause_ends = Instant::now() + jittered(backoff);
@@ -186,73 +303,104 @@ impl Rest {
         }
     }
 
-    async fn try_complete(&self, call: &CallSid) -> Result<Attempt, RestError> {
-        let url = format!("{}/Calls/{call}.json", self.inner.account_url);
-        let request = self.inner.client.post(url).form(&[("Status", "completed")]);
+    async fn attempt(
+        &self,
+        operation: Operation,
+        path: &str,
+        form: &[(&str, &str)],
+    ) -> Result<Attempt, RestError> {
+        let url = format!("{}{path}", self.inner.account_url);
+        let request = self.inner.client.post(url).form(form);
         let response = match request.send().await {
             Ok(response) => response,
-            // Also when it is unclear whether Twilio has acted: acting twice does no harm.
             Err(error) => {
+                let doubt = match error.is_connect() {
+                    true => Doubt::None,
+                    false => Doubt::Much,
+                };
                 let why = innermost(&error.without_url());
-                return Ok(Attempt::Again(self.unreachable(why)));
+                let error = self.unreachable(why, doubt == Doubt::Much);
+                return Ok(Attempt::Failed(doubt, error));
             }
         };
         let status = response.status();
         // Read in any case: only a connection that has been read empty is used again.
-        let code = error_code(response).await;
-        let refused = RestError::Refused {
-            status: status.as_u16(),
-            code,
+        let body = body(response).await;
+        if status.is_success() {
+            return Ok(Attempt::Done(body));
+        }
+        let code = code_in(&body);
+        let status_code = status.as_u16();
+        let busy = |doubt| {
+            let error = RestError::Busy {
+                operation,
+                status: status_code,
+                code,
+            };
+            Ok(Attempt::Failed(doubt, error))
         };
-        match (status, code.0) {
-            (status, _) if status.is_success() => Ok(Attempt::Done(Completed::Ended)),
-            // Both have been seen for a call that is over.
-            (StatusCode::NOT_FOUND, Some(20404)) | (StatusCode::BAD_REQUEST, Some(21220)) => {
-                Ok(Attempt::Done(Completed::AlreadyOver))
-            }
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => Err(RestError::Auth { code }),
-            (StatusCode::TOO_MANY_REQUESTS, _) => Ok(Attempt::Again(busy(status, code))),
-            (status, _) if status.is_server_error() => Ok(Attempt::Again(busy(status, code))),
-            _ => Err(refused),
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RestError::Auth { code }),
+            StatusCode::TOO_MANY_REQUESTS => busy(Doubt::None),
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => busy(Doubt::Much),
+            status if status.is_server_error() => busy(Doubt::Little),
+            _ => Err(RestError::Refused {
+                operation,
+                status: status_code,
+                code,
+            }),
         }
     }
 
-    fn unreachable(&self, why: String) -> RestError {
+    fn unreachable(&self, why: String, perhaps_done: bool) -> RestError {
         RestError::Unreachable {
             host: self.inner.host.clone(),
             why,
+            perhaps_done,
         }
     }
 }
 
-/// How one attempt went, when it did not settle the matter for good.
+/// How one attempt went, when it was not refused for good.
 enum Attempt {
-    Done(Completed),
-    Again(RestError),
+    Done(Vec<u8>),
+    Failed(Doubt, RestError),
 }
 
-fn busy(status: StatusCode, code: TwilioCode) -> RestError {
-    RestError::Busy {
-        status: status.as_u16(),
-        code,
+impl RestError {
+    /// Both have been seen for a call that is over.
+    fn call_is_over(&self) -> bool {
+        let RestError::Refused { status, code, .. } = self else {
+            return false;
+        };
+        matches!((status, code.0), (404, Some(20404)) | (400, Some(21220)))
     }
 }
 
+/// What there is of a body; nothing of one that is too long.
+async fn body(mut response: Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        if body.len() + chunk.len() > MAX_BODY {
+            return Vec::new();
+        }
+        body.extend_from_slice(&chunk);
+    }
+    body
+}
+
+async fn error_code(response: Response) -> TwilioCode {
+    code_in(&body(response).await)
+}
+
 /// Twilio's error document has a numeric `code`; of anything else there is none.
-async fn error_code(mut response: Response) -> TwilioCode {
+fn code_in(body: &[u8]) -> TwilioCode {
     #[derive(Deserialize)]
     struct ErrorDocument {
         code: Option<u32>,
     }
 
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        if body.len() + chunk.len() > MAX_BODY {
-            return TwilioCode(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let document = serde_json::from_slice::<ErrorDocument>(&body);
+    let document = serde_json::from_slice::<ErrorDocument>(body);
     TwilioCode(document.ok().and_then(|document| document.code))
 }
 
@@ -269,7 +417,7 @@ fn basic_auth(account_sid: &str, auth_token: &Secret) -> Result<HeaderValue, Res
 
 /// A TLS setup that trusts nobody. Without one, reqwest would look for the machine's certificates
 /// and for a process-wide crypto provider, and a plain loopback connection needs neither.
-fn no_tls() -> Result<rustls::ClientConfig, RestError> {
+pub(crate) fn no_tls() -> Result<rustls::ClientConfig, RestError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -279,7 +427,7 @@ fn no_tls() -> Result<rustls::ClientConfig, RestError> {
         .with_no_client_auth())
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
         || address
@@ -309,295 +457,4 @@ fn jittered(backoff: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::VecDeque, convert::Infallible, sync::Mutex};
-
-    use http_body_util::{BodyExt, Full};
-    use hyper::{body::Bytes, service::service_fn};
-    use hyper_util::rt::TokioIo;
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
-    const CALL: &str = "CA0123456789abcdef0123456789abcdef";
-    const LONG: Duration = Duration::from_secs(20);
-
-    /// What the fake Twilio answers, in turn; the last answer stays.
-    type Answers = &'static [(u16, &'static str)];
-    /// Request line, authorization, content type and body of each request.
-    type Seen = Arc<Mutex<Vec<[String; 4]>>>;
-
-    async fn twilio(answers: Answers) -> (String, Seen) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let seen = Seen::default();
-        let record = seen.clone();
-        let left: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(answers.iter().collect()));
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let (record, left) = (record.clone(), left.clone());
-                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                    let (record, left) = (record.clone(), left.clone());
-                    async move {
-                        let header = |name| {
-                            let value = request.headers().get(name);
-                            value.map_or("", |value| value.to_str().unwrap()).to_owned()
-                        };
-                        let line = format!("{} {}", request.method(), request.uri());
-                        let (auth, kind) = (header("authorization"), header("content-type"));
-                        let body = request.into_body().collect().await.unwrap().to_bytes();
-                        let body = String::from_utf8(body.into()).unwrap();
-                        record.lock().unwrap().push([line, auth, kind, body]);
-                        let (status, body) = {
-                            let mut left = left.lock().unwrap();
-                            let answer = *left[0];
-                            if left.len() > 1 {
-                                left.pop_front();
-                            }
-                            answer
-                        };
-                        let response = hyper::Response::builder()
-                            .status(status)
-                            .header("location", "http://127.0.0.1:1/elsewhere")
-                            .body(Full::new(Bytes::from_static(body.as_bytes())));
-                        Ok::<_, Infallible>(response.unwrap())
-                    }
-                });
-                let socket = TokioIo::new(socket);
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new().serve_connection(socket, service),
-                );
-            }
-        });
-        (url, seen)
-    }
-
-    fn rest(url: &str) -> Rest {
-        Rest::new(url, ACCOUNT, &Secret::new("12345"), None).unwrap()
-    }
-
-    async fn hang_up(answers: Answers, within: Duration) -> (Result<Completed, RestError>, usize) {
-        let (url, seen) = twilio(answers).await;
-        let result = rest(&url)
-            .complete_call(&CALL.parse().unwrap(), within)
-            .await;
-        let requests = seen.lock().unwrap().len();
-        (result, requests)
-    }
-
-    #[tokio::test]
-    async fn hanging_up_is_one_authenticated_form() {
-        let (url, seen) = twilio(&[(200, r#"{"status":"completed"}"#)]).await;
-        let rest = rest(&format!("{url}/"));
-        assert_eq!(
-            rest.complete_call(&CALL.parse().unwrap(), LONG)
-                .await
-                .unwrap(),
-            Completed::Ended
-        );
-        let auth = base64_simd::STANDARD.encode_to_string(format!("{ACCOUNT}:12345"));
-        assert_eq!(
-            *seen.lock().unwrap(),
-            [[
-                format!("POST /2010-04-01/Accounts/{ACCOUNT}/Calls/{CALL}.json"),
-                format!("Basic {auth}"),
-                "application/x-www-form-urlencoded".to_owned(),
-                "Status=completed".to_owned(),
-            ]]
-        );
-        let shown = format!("{rest:?} {:?}", rest.inner.client);
-        assert!(
-            !shown.contains(&auth) && !shown.contains("12345\""),
-            "{shown}"
-        );
-    }
-
-    #[tokio::test]
-    async fn the_caller_was_faster() {
-        for answers in [
-            &[(404, r#"{"code":20404,"message":"x","status":404}"#)],
-            &[(
-                400,
-                r#"{"code":21220,"message":"Call is not in-progress.","status":400}"#,
-            )],
-        ] {
-            let (result, requests) = hang_up(answers, LONG).await;
-            assert_eq!((result.unwrap(), requests), (Completed::AlreadyOver, 1));
-        }
-    }
-
-    #[tokio::test]
-    async fn wrong_credentials_are_not_tried_twice() {
-        let (result, requests) = hang_up(&[(401, r#"{"code":20003,"status":401}"#)], LONG).await;
-        let error = result.unwrap_err();
-        assert!(
-            matches!(
-                error,
-                RestError::Auth {
-                    code: TwilioCode(Some(20003))
-                }
-            ),
-            "{error:?}"
-        );
-        assert!(
-            error
-                .to_string()
-                .contains("(error 20003): set twilio_auth_token"),
-            "{error}"
-        );
-        assert_eq!(requests, 1);
-
-        let (result, _) = hang_up(&[(403, "<html>")], LONG).await;
-        assert!(matches!(
-            result,
-            Err(RestError::Auth {
-                code: TwilioCode(None)
-            })
-        ));
-    }
-
-    #[tokio::test]
-    async fn a_busy_twilio_is_asked_again() {
-        let answers = &[
-            (429, r#"{"code":20429}"#),
-            (503, ""),
-            (500, r#"{"code":20500}"#),
-            (200, "{}"),
-        ];
-        let (result, requests) = hang_up(answers, LONG).await;
-        assert_eq!((result.unwrap(), requests), (Completed::Ended, 4));
-    }
-
-    #[tokio::test]
-    async fn a_twilio_that_stays_busy_is_given_up_in_time() {
-        let started = Instant::now();
-        let (result, requests) =
-            hang_up(&[(429, r#"{"code":20429}"#)], Duration::from_millis(400)).await;
-        let error = result.unwrap_err();
-        let expected = RestError::Busy {
-            status: 429,
-            code: TwilioCode(Some(20429)),
-        };
-        assert_eq!(format!("{error:?}"), format!("{expected:?}"));
-        assert!(requests >= 2, "{requests}");
-        assert!(started.elapsed() < Duration::from_secs(2));
-    }
-
-    #[tokio::test]
-    async fn any_other_refusal_is_final() {
-        for (answers, status) in [
-            (&[(404, "not found")], 404),
-            (&[(404, r#"{"code":"20404"}"#)], 404),
-            (&[(400, r#"{"code":21218,"status":400}"#)], 400),
-            // Followed, the redirect would carry the auth token elsewhere.
-            (&[(307, "")], 307),
-        ] {
-            let (result, requests) = hang_up(answers, LONG).await;
-            let error = result.unwrap_err();
-            assert!(matches!(error, RestError::Refused { status: got, .. } if got == status));
-            assert_eq!(requests, 1);
-        }
-    }
-
-    #[tokio::test]
-    async fn an_endless_error_page_is_not_read() {
-        static PAGE: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
-            format!(
-                "{{\"code\":21220,\"message\":\"{}\"}}",
-                "x".repeat(MAX_BODY)
-            )
-        });
-        let answers: Answers = Box::leak(Box::new([(400, PAGE.as_str())]));
-        let (result, _) = hang_up(answers, LONG).await;
-        assert!(matches!(
-            result,
-            Err(RestError::Refused {
-                code: TwilioCode(None),
-                ..
-            })
-        ));
-    }
-
-    #[tokio::test]
-    async fn nobody_there_is_an_error_in_time_without_secrets() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        drop(listener);
-        let rest = rest(&url);
-        let result = rest
-            .complete_call(&CALL.parse().unwrap(), Duration::from_millis(300))
-            .await;
-        let error = result.unwrap_err();
-        let words = error.to_string();
-        assert!(matches!(error, RestError::Unreachable { .. }), "{error:?}");
-        assert!(
-            words.contains("refused") && words.contains("127.0.0.1"),
-            "{words}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_silent_twilio_does_not_hold_the_call() {
-        // Accepted by the kernel, answered by nobody.
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let rest = rest(&format!("http://{}", listener.local_addr().unwrap()));
-        let started = Instant::now();
-        let result = rest
-            .complete_call(&CALL.parse().unwrap(), Duration::from_millis(200))
-            .await;
-        assert!(matches!(result, Err(RestError::Unreachable { .. })));
-        assert!(started.elapsed() < Duration::from_secs(2));
-    }
-
-    #[test]
-    fn the_token_never_travels_in_the_clear_or_to_an_odd_place() {
-        let setup = |url: &str, account: &str| {
-            Rest::new(url, account, &Secret::new("12345"), None).map(|_| ())
-        };
-        for url in [
-            "http://127.0.0.1:9",
-            "http://[::1]:9",
-            "http://localhost:9/prefix",
-        ] {
-            setup(url, ACCOUNT).unwrap();
-        }
-        for url in [
-            "",
-            "api.twilio.com",
-            "http://api.twilio.com",
-            "http://127.0.0.1.example.com",
-            "https://api.twilio.com",
-            "ftp://127.0.0.1",
-            "http://user@127.0.0.1",
-            "http://:word@127.0.0.1",
-            "http://127.0.0.1/?x",
-        ] {
-            assert!(
-                matches!(setup(url, ACCOUNT), Err(RestError::ApiUrl(_))),
-                "{url}"
-            );
-        }
-        for account in ["", "AC123", "AC0123456789abcdef0123456789abcde/"] {
-            let result = setup("http://127.0.0.1:9", account);
-            assert!(matches!(result, Err(RestError::AccountSid)));
-        }
-        let tls = Some(no_tls().unwrap());
-        Rest::new(
-            "https://api.twilio.com",
-            ACCOUNT,
-            &Secret::new("12345"),
-            tls,
-        )
-        .unwrap();
-    }
-
-    #[test]
-    fn pauses_grow_apart() {
-        let backoff = Duration::from_millis(100);
-        for _ in 0..1_000 {
-            let pause = jittered(backoff);
-            assert!((backoff / 2..=backoff).contains(&pause), "{pause:?}");
-        }
-    }
-}
+mod tests;

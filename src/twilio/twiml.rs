@@ -1,14 +1,15 @@
 //! TwiML: what the bridge answers to a voice webhook.
 //!
 //! A handful of documents, written by hand because there are so few, with everything that is not a
-//! literal escaped. Characters that XML 1.0 cannot hold are left out. The two limits that Twilio
-//! states are kept by refusing to write what exceeds them (Twilio docs, "TwiML Stream" and error
-//! 11750): 500 characters for name and value of a `<Parameter>`, 64 kB for a document.
+//! literal escaped. Characters that XML 1.0 cannot hold are left out. The limits that Twilio
+//! states are kept by refusing to write what exceeds them (Twilio docs, "TwiML Stream", errors 11750
+//! and 32018): 500 characters for name and value of a `<Parameter>`, 64 kB for a document, 4000
+//! characters for one that takes the way of the REST API.
 //!
-//! Nothing ever stands behind `<Connect>`: its `action` URL is asked what comes next, so a call
-//! never goes on by accident after the bridge has left it.
+//! Nothing ever stands behind `<Connect>` or a transfer's `<Dial>`: the `action` URL is asked what
+//! comes next, so a call never goes on by accident after the bridge has left it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 /// Twilio writes 64 kB; taken at its shorter reading.
 const MAX_DOCUMENT: usize = 64_000;
@@ -17,6 +18,16 @@ const MAX_PARAMETER: usize = 500;
 /// What is spoken or dialled by the documents that cannot fail, in characters. No document gets
 /// near its limit with that, however it is escaped.
 const MAX_WORDS: usize = 4_000;
+/// Of a document that is sent to a live call by the REST API, in characters.
+pub const MAX_REST: usize = 4_000;
+/// As many keys as the REST API lets a new call sound; of `<Play digits>` no limit is written down.
+const MAX_KEYS: usize = 32;
+/// E.164.
+const MAX_NUMBER_DIGITS: usize = 15;
+/// How long `<Dial>` can be told to ring.
+const RING: std::ops::RangeInclusive<u64> = 5..=600;
+/// What a callee has to press a key after the announcement; it is made twice.
+const PRESS_SECONDS: u32 = 8;
 
 const OPEN: &str = r#"<?xml version="1.0" encoding="UTF-8"?><Response>"#;
 const CLOSE: &str = "</Response>";
@@ -29,8 +40,14 @@ pub enum TwimlError {
     ParameterTooLong { name: String, length: usize },
     #[error("the TwiML has {length} bytes, Twilio takes 64 kB: shorten what is said")]
     DocumentTooLong { length: usize },
+    #[error("the TwiML has {length} characters, Twilio's REST API takes 4000")]
+    TooLongForRest { length: usize },
     #[error("the media stream's URL has a query or a fragment, which Twilio does not keep")]
     StreamUrl,
+    #[error("keys to be sounded are 1 to 32 of 0-9, A-D, * and #, and w and W to wait")]
+    Keys,
+    #[error("a number to be called is + and up to 15 digits")]
+    Number,
 }
 
 /// Connects the call's audio to a WebSocket of ours, both ways.
@@ -50,10 +67,33 @@ pub struct ConnectStream<'a> {
 
 impl ConnectStream<'_> {
     pub fn to_xml(&self) -> Result<String, TwimlError> {
+        let xml = self.document(None)?;
+        if xml.len() > MAX_DOCUMENT {
+            return Err(TwimlError::DocumentTooLong { length: xml.len() });
+        }
+        Ok(xml)
+    }
+
+    /// The same once these keys have been sounded; short enough for the REST API.
+    pub fn after_keys(&self, keys: &str) -> Result<String, TwimlError> {
+        let known =
+            |key: char| key.is_ascii_digit() || matches!(key, 'A'..='D' | '*' | '#' | 'w' | 'W');
+        if !(1..=MAX_KEYS).contains(&keys.chars().count()) || !keys.chars().all(known) {
+            return Err(TwimlError::Keys);
+        }
+        for_rest(self.document(Some(keys))?)
+    }
+
+    fn document(&self, keys: Option<&str>) -> Result<String, TwimlError> {
         if self.stream_url.contains(['?', '#']) {
             return Err(TwimlError::StreamUrl);
         }
         let mut xml = String::from(OPEN);
+        if let Some(keys) = keys {
+            xml.push_str("<Play");
+            attribute(&mut xml, "digits", keys);
+            xml.push_str("/>");
+        }
         if let Some(words) = self.say {
             element(&mut xml, "Say", words);
         }
@@ -78,10 +118,79 @@ impl ConnectStream<'_> {
         }
         xml.push_str("</Stream></Connect>");
         xml.push_str(CLOSE);
-        if xml.len() > MAX_DOCUMENT {
-            return Err(TwimlError::DocumentTooLong { length: xml.len() });
-        }
         Ok(xml)
+    }
+}
+
+/// Puts the caller through to a number.
+#[derive(Clone, Copy)]
+pub struct Transfer<'a> {
+    /// `+...`
+    pub number: &'a str,
+    /// What the callee sees, one of the account's own; without it Twilio shows them the caller's number.
+    pub caller_id: Option<&'a str>,
+    /// How long it rings, in whole seconds from 5 to 600.
+    pub ring: Duration,
+    /// Asked, by POST, what comes next when the callee has gone or has not come.
+    pub action: &'a str,
+    /// Asked, by POST, what the callee hears before they are connected; without it they are at once.
+    pub announce: Option<&'a str>,
+    /// Told, by POST, when the callee answers and when they are gone.
+    pub status_callback: &'a str,
+}
+
+impl Transfer<'_> {
+    /// Short enough for the REST API.
+    pub fn to_xml(&self) -> Result<String, TwimlError> {
+        let digits = self.number.strip_prefix('+').ok_or(TwimlError::Number)?;
+        let number = (1..=MAX_NUMBER_DIGITS).contains(&digits.len());
+        if !number || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+            return Err(TwimlError::Number);
+        }
+        let ring = self.ring.as_secs().clamp(*RING.start(), *RING.end());
+        let mut xml = String::from(OPEN);
+        xml.push_str("<Dial");
+        attribute(&mut xml, "action", self.action);
+        attribute(&mut xml, "method", "POST");
+        attribute(&mut xml, "timeout", &ring.to_string());
+        attribute(&mut xml, "answerOnBridge", "true");
+        if let Some(caller_id) = self.caller_id {
+            attribute(&mut xml, "callerId", caller_id);
+        }
+        xml.push_str("><Number");
+        if let Some(announce) = self.announce {
+            attribute(&mut xml, "url", announce);
+            attribute(&mut xml, "method", "POST");
+        }
+        attribute(&mut xml, "statusCallback", self.status_callback);
+        attribute(&mut xml, "statusCallbackMethod", "POST");
+        attribute(&mut xml, "statusCallbackEvent", "answered completed");
+        let _ = write!(xml, ">{}</Number></Dial>{CLOSE}", self.number);
+        for_rest(xml)
+    }
+}
+
+/// For the callee of a transfer: says it, twice if need be, and asks `action`, by POST, what the key that
+/// they press means. Who presses none is hung up on.
+pub fn announce(text: &str, action: &str) -> String {
+    let mut xml = String::from(OPEN);
+    for _ in 0..2 {
+        let _ = write!(xml, r#"<Gather numDigits="1" timeout="{PRESS_SECONDS}""#);
+        attribute(&mut xml, "action", action);
+        attribute(&mut xml, "method", "POST");
+        xml.push('>');
+        element(&mut xml, "Say", first_words(text));
+        xml.push_str("</Gather>");
+    }
+    xml.push_str("<Hangup/>");
+    xml.push_str(CLOSE);
+    xml
+}
+
+fn for_rest(xml: String) -> Result<String, TwimlError> {
+    match xml.chars().count() {
+        length if length > MAX_REST => Err(TwimlError::TooLongForRest { length }),
+        _ => Ok(xml),
     }
 }
 
@@ -118,7 +227,7 @@ pub fn reject() -> String {
     format!(r#"{OPEN}<Reject reason="rejected"/>{CLOSE}"#)
 }
 
-/// No instruction: the polite answer to a status callback.
+/// No instruction: the polite answer to a status callback; for a callee, to be connected.
 pub fn empty() -> String {
     format!("{OPEN}{CLOSE}")
 }
@@ -291,6 +400,141 @@ mod tests {
                 .unwrap();
             assert_eq!(said.chars().count(), MAX_WORDS);
         }
+    }
+
+    #[test]
+    fn keys_are_sounded_and_the_stream_begins_again() {
+        let xml = stream(None, &[("token", "t")])
+            .after_keys("ww12#*AWD")
+            .unwrap();
+        let document = Document::parse(&xml).unwrap();
+        let verbs: Vec<_> = document.root_element().children().collect();
+        assert_eq!(verbs[0].tag_name().name(), "Play");
+        assert_eq!(verbs[0].attribute("digits"), Some("ww12#*AWD"));
+        assert_eq!(verbs[0].attributes().len(), 1);
+        assert_eq!(verbs[1].tag_name().name(), "Connect");
+        assert_eq!(verbs.len(), 2);
+        let plain = stream(None, &[("token", "t")]).to_xml().unwrap();
+        assert_eq!(xml.replace("<Play digits=\"ww12#*AWD\"/>", ""), plain);
+
+        let long = "1".repeat(33);
+        for wrong in ["", "1 2", "1,2", "E", "a", "+1", "\u{661}", long.as_str()] {
+            let error = stream(None, &[]).after_keys(wrong).unwrap_err();
+            assert_eq!(error, TwimlError::Keys, "{wrong}");
+        }
+        assert!(stream(None, &[]).after_keys(&long[1..]).is_ok());
+    }
+
+    fn transfer<'a>(announce: Option<&'a str>, caller_id: Option<&'a str>) -> Transfer<'a> {
+        Transfer {
+            number: "+61400000007",
+            caller_id,
+            ring: Duration::from_secs(25),
+            action: "https://bridge.example.com/voice/transferred",
+            announce,
+            status_callback: "https://bridge.example.com/voice/status",
+        }
+    }
+
+    #[test]
+    fn a_caller_is_put_through() {
+        assert_eq!(
+            transfer(None, None).to_xml().unwrap(),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response>\
+             <Dial action=\"https://bridge.example.com/voice/transferred\" method=\"POST\" \
+             timeout=\"25\" answerOnBridge=\"true\">\
+             <Number statusCallback=\"https://bridge.example.com/voice/status\" \
+             statusCallbackMethod=\"POST\" statusCallbackEvent=\"answered completed\">\
+             +61400000007</Number></Dial></Response>"
+        );
+        let url = "https://bridge.example.com/voice/announce?call=CA1&x=2";
+        let xml = transfer(Some(url), Some("+15557654321")).to_xml().unwrap();
+        let document = Document::parse(&xml).unwrap();
+        let dial = document.root_element().first_element_child().unwrap();
+        assert_eq!(dial.attribute("callerId"), Some("+15557654321"));
+        let number = dial.first_element_child().unwrap();
+        assert_eq!(number.attribute("url"), Some(url));
+        assert_eq!(number.attribute("method"), Some("POST"));
+        assert_eq!(number.text(), Some("+61400000007"));
+    }
+
+    #[test]
+    fn a_transfer_rings_as_long_as_twilio_lets_it() {
+        for (asked, written) in [(0, "5"), (5, "5"), (600, "600"), (9_999, "600")] {
+            let ring = Duration::from_secs(asked);
+            let xml = Transfer {
+                ring,
+                ..transfer(None, None)
+            }
+            .to_xml()
+            .unwrap();
+            assert!(xml.contains(&format!(" timeout=\"{written}\" ")), "{xml}");
+        }
+    }
+
+    #[test]
+    fn only_a_number_is_called_and_the_error_does_not_tell_it() {
+        for wrong in [
+            "",
+            "+",
+            "61400000007",
+            "+6140000000x",
+            "+6140 000 007",
+            "sip:desk@example.com",
+            "+1234567890123456",
+            "+61400000007</Number><Number>+1",
+        ] {
+            let transfer = Transfer {
+                number: wrong,
+                ..transfer(None, None)
+            };
+            let error = transfer.to_xml().unwrap_err();
+            assert_eq!(error, TwimlError::Number, "{wrong}");
+        }
+        assert!(!TwimlError::Number.to_string().contains("614"));
+    }
+
+    #[test]
+    fn what_the_rest_api_would_refuse_is_an_error() {
+        let long = "\u{e9}".repeat(400);
+        let parameters = [("a", long.as_str()); 10];
+        let error = stream(None, &parameters).after_keys("1").unwrap_err();
+        assert!(
+            matches!(error, TwimlError::TooLongForRest { length: 4_001.. }),
+            "{error}"
+        );
+        assert!(
+            stream(None, &parameters).to_xml().is_ok(),
+            "a webhook's answer may be longer"
+        );
+        // Characters are counted, not bytes.
+        assert!(stream(None, &parameters[..8]).after_keys("1").is_ok());
+    }
+
+    #[test]
+    fn a_callee_is_asked_twice_whether_they_take_the_call() {
+        let nasty = "Tom & <Jerry> \"now\"\n]]> ";
+        let url = "https://bridge.example.com/voice/accept?call=CA1&x=2";
+        let xml = announce(nasty, url);
+        let document = Document::parse(&xml).unwrap();
+        let verbs: Vec<_> = document.root_element().children().collect();
+        let names: Vec<_> = verbs.iter().map(|verb| verb.tag_name().name()).collect();
+        assert_eq!(names, ["Gather", "Gather", "Hangup"]);
+        for gather in &verbs[..2] {
+            assert_eq!(gather.attribute("numDigits"), Some("1"));
+            assert_eq!(gather.attribute("timeout"), Some("8"));
+            assert_eq!(gather.attribute("action"), Some(url));
+            assert_eq!(gather.attribute("method"), Some("POST"));
+            let said: Vec<_> = gather.children().collect();
+            assert_eq!(said.len(), 1);
+            assert_eq!(
+                (said[0].tag_name().name(), said[0].text()),
+                ("Say", Some(nasty))
+            );
+        }
+        let endless = announce(&"&".repeat(100_000), url);
+        assert!(endless.len() < MAX_DOCUMENT);
+        Document::parse(&endless).unwrap();
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Those who watch: `events`, `sessions --watch`, `drain --wait`.
 
-use hume_bridge::session::{cause::Cause, news::News};
+use hume_bridge::session::{
+    cause::Cause,
+    news::{Away, News},
+};
 use tokio::process::{Child, ChildStdout};
 
 use super::*;
@@ -77,6 +80,10 @@ fn a_day(daemon: &Daemon) {
     abe.tell(News::ToolCall {
         name: "hang_up".into(),
     });
+    abe.tell(News::Away {
+        why: Away::Transfer,
+    });
+    abe.tell(News::Back);
     abe.tell(News::HangingUp(Cause::AgentHungUp));
     abe.tell(News::GoodbyeWithdrawn);
     abe.tell(News::HangingUp(Cause::Operator));
@@ -113,7 +120,7 @@ async fn everything_that_happens_is_told_in_order() {
     let expected = json!({
         "type": "call-started", "callSid": ABE, "streamSid": "MZ0123456789abcdef0123456789abcdef",
         "agent": "hume", "from": "+61400000001", "to": "+61200000002",
-        "startedAt": started["startedAt"],
+        "startedAt": started["startedAt"], "route": "night",
     });
     assert_eq!(started, expected);
     for expected in [
@@ -122,6 +129,8 @@ async fn everything_that_happens_is_told_in_order() {
         json!({"type": "paused", "callSid": ABE}),
         json!({"type": "resumed", "callSid": ABE}),
         json!({"type": "tool-call", "callSid": ABE, "tool": "hang_up"}),
+        json!({"type": "away", "callSid": ABE, "why": "transfer"}),
+        json!({"type": "back", "callSid": ABE}),
         json!({"type": "hanging-up", "callSid": ABE, "cause": "agent-hung-up"}),
         json!({"type": "goodbye-withdrawn", "callSid": ABE}),
         json!({"type": "hanging-up", "callSid": ABE, "cause": "operator"}),
@@ -176,6 +185,8 @@ async fn people_read_one_line_an_event() {
   {ABE}  paused
   {ABE}  resumed
   {ABE}  tool call hang_up
+  {ABE}  transferring
+  {ABE}  back
   {ABE}  hanging up, agent-hung-up
   {ABE}  goodbye withdrawn
   {ABE}  hanging up, operator

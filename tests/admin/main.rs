@@ -3,6 +3,7 @@
 
 mod following;
 mod orders;
+mod routes;
 
 use std::{
     fs,
@@ -17,6 +18,7 @@ use hume_bridge::{
     admin::{
         desk::{Control, Desk, Line},
         protocol::Reloaded,
+        routed::{self, Meets, Routed, Tried},
         server::{BindError, Limits, bind, serve_with},
     },
     session::{
@@ -71,6 +73,35 @@ impl Control for NoConfig {
             Err(format!("{name}:1: bad: is no key; leave it out"))
         }
     }
+
+    fn route(&self, to: &str, from: &str, at: jiff::Timestamp) -> Routed {
+        let named = |route: &str, fits, why: String| Tried {
+            route: route.into(),
+            fits,
+            why,
+        };
+        Routed {
+            route: "shop".into(),
+            why: vec![
+                named("ann", false, "is for other callers".into()),
+                named("shop", true, format!("{to} {from} {at}")),
+            ],
+            plan: routed::Plan {
+                agent: "hume".into(),
+                config_id: None,
+                voice: None,
+                greeting: "Hello.".into(),
+                fallback: Meets::Dial,
+                closed: Some(Meets::Say),
+                tools: vec!["hang_up".into()],
+                variables: vec![],
+                max_concurrent: 0,
+                max_per_caller: Some(1),
+                max_duration_seconds: 7200,
+                no_input_timeout_seconds: 0,
+            },
+        }
+    }
 }
 
 /// A webhook for this call.
@@ -80,6 +111,7 @@ fn asking(call: &str) -> Asking<'static> {
         from: "+15551234567",
         to: "+15557654321",
         inbound: true,
+        on: Default::default(),
     }
 }
 
@@ -130,7 +162,7 @@ impl Daemon {
             from: "+61400000001".into(),
             to: "+61200000002".into(),
             agent: "hume",
-            route: None,
+            route: Some("night".into()),
             known: Default::default(),
             token_expires_unix: 0,
         };
@@ -307,6 +339,7 @@ async fn an_operator_looks_around() {
         "agentConnected": true, "from": "+61400000001", "to": "+61200000002",
         "startedAt": shown["startedAt"], "durationSeconds": shown["durationSeconds"],
         "ending": false, "paused": false, "framesIn": 0, "audioOut": 0, "framesDropped": 0, "bargeIns": 3, "test": false,
+        "route": "night", "away": null,
     });
     assert_eq!(shown, expected);
     let table = daemon.ctl(&["sessions"]).await.out;
@@ -545,7 +578,7 @@ async fn what_is_not_a_request_is_refused_and_the_next_one_served() {
     for (line, code) in [
         ("hello", "bad-request"),
         (r#"{"protocol":1,"op":"status","x":1}"#, "bad-request"),
-        (r#"{"protocol":1,"op":"transfer"}"#, "unknown-op"),
+        (r#"{"protocol":1,"op":"fly"}"#, "unknown-op"),
         (r#"{"protocol":2,"op":"status"}"#, "protocol-mismatch"),
         (r#"{"protocol":1,"op":"show","call":"CA"}"#, "no-such-call"),
     ] {
@@ -553,7 +586,7 @@ async fn what_is_not_a_request_is_refused_and_the_next_one_served() {
         assert_eq!(reply["error"]["code"], code, "{reply}");
         assert!(!reply["error"]["message"].as_str().unwrap().is_empty());
     }
-    let unknown = raw.ask(r#"{"protocol":1,"op":"transfer"}"#).await;
+    let unknown = raw.ask(r#"{"protocol":1,"op":"fly"}"#).await;
     let words = unknown["error"]["message"].as_str().unwrap();
     assert!(words.contains(env!("CARGO_PKG_VERSION")), "{words}");
     // Two at once, in pieces, with a blank line between, the last without a newline.

@@ -2,9 +2,12 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use hume_bridge::session::{
-    news::News,
-    order::{Refusal, Words},
+use hume_bridge::{
+    session::{
+        news::{Away, News},
+        order::{Refusal, Words},
+    },
+    tools::Transfer,
 };
 
 use super::*;
@@ -92,6 +95,82 @@ async fn an_agent_is_paused_and_resumed() {
         daemon.ctl(&["show", ZOE, "--json"]).await.json()["paused"],
         true
     );
+}
+
+#[tokio::test]
+async fn a_caller_is_put_through() {
+    let daemon = Daemon::start().await;
+    let mut ann = daemon.obedient(ANN);
+    let transfer = |announce: Option<&str>| {
+        Some(Order::Transfer(Transfer {
+            number: "+12025550123".into(),
+            announce: announce.map(words),
+        }))
+    };
+    let cold = daemon.ctl(&["transfer", "CAaa", "+12025550123"]).await;
+    assert_eq!(
+        (cold.code, cold.out),
+        (0, format!("{ANN}  transferring\n")),
+        "{}",
+        cold.err
+    );
+    assert_eq!(ann.order(), transfer(None));
+    let warm = [
+        "--json",
+        "transfer",
+        ANN,
+        "+12025550123",
+        "--announce",
+        "Ann\ncalls.",
+    ];
+    let warm = daemon.ctl(&warm).await.json();
+    assert_eq!(warm, json!({"call": ANN, "announced": true}));
+    assert_eq!(ann.order(), transfer(Some("Ann calls.")));
+    // Where no other user of the machine can read it.
+    let quiet = fed(&daemon, &["transfer", ANN, "-"], "+12025550123\n").await;
+    assert_eq!(quiet.code, 0, "{}", quiet.err);
+    assert_eq!(ann.order(), transfer(None));
+
+    for number in ["911", "+1 202 555 0123", "+1202555012345678", ""] {
+        let refused = daemon.ctl(&["transfer", ANN, number]).await;
+        assert_eq!((refused.code, &*refused.out), (2, ""));
+        let expected =
+            "humebridgectl: NUMBER: write a number with its country, like +12025550123\n";
+        assert_eq!(refused.err, expected);
+    }
+    assert_eq!(ann.order(), None);
+    let nobody = daemon.ctl(&["transfer", ZOE, "+12025550123"]).await;
+    assert_eq!((nobody.code, &*nobody.out), (3, ""));
+    assert!(!nobody.err.contains("2025550123"), "{}", nobody.err);
+
+    let away = Verdict::Refused(Refusal::Away);
+    let _abe = Obedient::new(daemon.call(ABE), away);
+    let refused = daemon.ctl(&["transfer", ABE, "+12025550123"]).await;
+    assert_eq!((refused.code, &*refused.out), (1, ""));
+    let expected = "humebridgectl: the call is being transferred, or its keys are being sounded; \
+                    try again when it is back\n";
+    assert_eq!(refused.err, expected);
+}
+
+#[tokio::test]
+async fn a_call_that_is_away_is_shown_as_such() {
+    let daemon = Daemon::start().await;
+    let ann = daemon.call(ANN);
+    ann.tell(News::AgentConnected);
+    let shown = async || daemon.ctl(&["show", ANN, "--json"]).await.json()["away"].clone();
+    for (why, state, word) in [
+        (Away::Transfer, "transferring", "transfer"),
+        (Away::Digits, "sounding keys", "digits"),
+    ] {
+        ann.tell(News::Away { why });
+        let table = daemon.ctl(&["sessions"]).await.out;
+        assert!(table.contains(&format!("{ANN}  {state} ")), "{table}");
+        assert_eq!(shown().await, word);
+    }
+    ann.tell(News::Back);
+    assert_eq!(shown().await, Value::Null);
+    let shown = daemon.ctl(&["show", ANN]).await.out;
+    assert!(shown.contains("state:           talking\n"), "{shown}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod dial;
 mod drain;
 mod edges;
 mod ends;
+mod errands;
 mod faults;
 mod instances;
 mod leaks;
@@ -16,7 +17,9 @@ mod metrics;
 mod operator;
 mod outages;
 mod overload;
+mod records;
 mod refusals;
+mod routes;
 mod secrets;
 mod service;
 mod socket;
@@ -24,6 +27,7 @@ mod stage;
 mod steering;
 mod tls;
 mod told;
+mod transfer;
 
 /// The daemon.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hume-bridge");

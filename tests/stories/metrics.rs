@@ -77,10 +77,13 @@ async fn the_counters_hold_what_the_far_ends_saw_of_a_call() {
             1.0,
         ),
         (
-            "hume_bridge_rest_operations_total{outcome=\"ended\"}",
+            "hume_bridge_rest_operations_total{operation=\"complete\",outcome=\"ended\"}",
             seen.requests.len() as f64,
         ),
-        ("hume_bridge_rest_operation_duration_seconds_count", 1.0),
+        (
+            "hume_bridge_rest_operation_duration_seconds_count{operation=\"complete\"}",
+            1.0,
+        ),
     ] {
         assert_eq!(counted.value(series), expected, "{series}");
     }

@@ -1,7 +1,7 @@
 //! The media socket, spoken to by hand: tokens, frames and formats that no telephone of ours sends.
 
 use hume_bridge::sim::{bridge::ACCOUNT_SID, phone::sid, scenario::World};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -25,14 +25,15 @@ type Socket = WebSocketStream<TcpStream>;
 
 struct Call {
     sid: String,
-    token: String,
+    parameters: Map<String, Value>,
 }
 
-/// A webhook, and the token that its TwiML holds.
+/// A webhook, and the parameters that its TwiML holds.
 async fn rings(world: &World) -> Call {
     let sid = sid("CA");
     let form = format!(
-        "CallSid={sid}&AccountSid={ACCOUNT_SID}&From=%2B15551234567&To=%2B15557654321&CallStatus=ringing"
+        "CallSid={sid}&AccountSid={ACCOUNT_SID}&From=%2B15551234567&To=%2B15557654321&CallStatus=ringing\
+         &FromCity=PARIS"
     );
     let request = format!(
         "POST /voice/incoming HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
@@ -42,18 +43,22 @@ async fn rings(world: &World) -> Call {
     let answer = exchange(world.bridge.http, request.as_bytes())
         .await
         .expect("TwiML");
-    let (_, rest) = answer
-        .body
-        .split_once("name=\"token\" value=\"")
-        .expect("a token");
-    let (token, _) = rest.split_once('"').expect("an attribute");
+    let twiml = roxmltree::Document::parse(&answer.body).expect("TwiML");
+    let parameters = twiml.descendants().filter_map(|node| {
+        let value = node.attribute("value")?;
+        Some((node.attribute("name")?.to_owned(), json!(value)))
+    });
     Call {
         sid,
-        token: token.to_owned(),
+        parameters: parameters.collect(),
     }
 }
 
 impl Call {
+    fn token(&self) -> &str {
+        self.parameters["token"].as_str().expect("a token")
+    }
+
     fn start(&self) -> Value {
         json!({
             "event": "start", "sequenceNumber": "1", "streamSid": sid("MZ"),
@@ -61,9 +66,7 @@ impl Call {
                 "accountSid": ACCOUNT_SID, "streamSid": sid("MZ"), "callSid": self.sid,
                 "tracks": ["inbound"],
                 "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-                "customParameters": {
-                    "token": self.token, "from": "+15551234567", "to": "+15557654321",
-                },
+                "customParameters": self.parameters,
             },
         })
     }
@@ -141,14 +144,16 @@ async fn a_token_opens_one_stream_of_one_call() {
         ("/start/callSid", json!(sid("CA"))),
         ("/start/customParameters/from", json!("+15550000000")),
         ("/start/customParameters/to", json!("+15550000000")),
-        ("/start/customParameters/token", json!(ann.token)),
+        ("/start/customParameters/route", json!("another")),
+        ("/start/customParameters/city", json!("ROME")),
+        ("/start/customParameters/token", json!(ann.token())),
         (
             "/start/customParameters/token",
-            json!(bob.token.replace("v1.", "v1.9")),
+            json!(bob.token().replace("v2.", "v2.9")),
         ),
         (
             "/start/customParameters/token",
-            json!(format!("{}A", bob.token)),
+            json!(format!("{}A", bob.token())),
         ),
         ("/start/customParameters/token", json!("")),
         ("/start/customParameters", json!({})),

@@ -18,7 +18,8 @@ pub const PACE: f64 = 2.0;
 /// By the wall clock; a bound for what never comes, not a measure of speed.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts everything as a story's TOML says, without its `[expect]`.
+/// Starts everything as a story's TOML says, without its `[expect]`. `{web}` in its config is the URL of
+/// [`World::web`], which answers as `[web]` says and can be told more.
 pub async fn world(toml: &str) -> World {
     world_at(PACE, toml).await
 }

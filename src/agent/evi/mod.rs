@@ -49,5 +49,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     exact_say: true,
     mid_context: true,
     pause: true,
+    // EVI docs: one at a time.
+    parallel_tools: false,
     turn_events: true,
 };

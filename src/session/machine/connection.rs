@@ -169,6 +169,7 @@ impl Machine {
             let range = out.keep(frame);
             out.push(Action::ToAgent(range));
         });
+        self.give_prompts(out);
         let bytes = std::mem::take(&mut self.connection.repeated);
         if bytes > 0 {
             out.note(Note::CallerAudioRepeated { bytes });
@@ -195,6 +196,14 @@ impl Machine {
         let dialled = self.connection.dial;
         self.drop_connection(out);
         out.note(Note::AgentClosed(closed));
+        if self.on_an_errand() {
+            // It may be needed again, whatever it thinks.
+            self.look_for_agent(now, closed, out);
+            if let Phase::Goodbye(goodbye) = &mut self.phase {
+                goodbye.agent_gone();
+            }
+            return self.goodbye_step(now, out);
+        }
         if let Phase::Goodbye(goodbye) = &mut self.phase {
             goodbye.agent_gone();
             self.agent = AgentState::Gone;
@@ -247,8 +256,8 @@ impl Machine {
             }
         }
         self.connection.over();
-        // An answer that its predecessor may not have got is given to the next if it asks again.
-        self.answered.clear();
+        self.forget_tools(out);
+        self.prompts_given = 0;
         self.turn_over();
         self.connection.repeated += self.uplink.take_back();
     }
@@ -281,6 +290,13 @@ impl Machine {
         }
     }
 
+    /// The caller is back, and the agent was given up meanwhile.
+    pub(super) fn dial_again(&mut self, now: Instant, out: &mut Outbox) {
+        self.outage.plan(now);
+        self.connection.dial = self.next_dial();
+        self.dial(out);
+    }
+
     fn dial(&mut self, out: &mut Outbox) {
         self.agent = AgentState::Connecting;
         out.push(Action::ConnectAgent(self.connection.dial));
@@ -299,6 +315,12 @@ impl Machine {
 
     /// There will be no agent any more: what it has said is heard, then the caller meets the fallback.
     fn agent_failed(&mut self, now: Instant, why: Closed, out: &mut Outbox) {
+        if self.on_an_errand() {
+            // Nobody needs it now; when the caller is back it is looked for again.
+            self.agent = AgentState::Gone;
+            self.uplink.forget();
+            return;
+        }
         let cause = Cause::AgentFailed(why);
         if self.playback.unheard(now) {
             return self.agent_ends(now, cause, out);
@@ -326,6 +348,8 @@ impl Machine {
         let answer_due = self.reply_due && !self.paused;
         !self.turn_open
             && self.owed_turns == 0
+            && !self.tools.busy()
+            && self.prompts.is_empty()
             && !answer_due
             && !self.playback.unheard(now)
             && self.uplink.rests(now)

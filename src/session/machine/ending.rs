@@ -33,6 +33,7 @@ impl Machine {
             }
             // An operator's order makes an agent's goodbye final; nothing else changes it.
             Phase::Goodbye(current) => current.confirm(&goodbye),
+            Phase::Away(_) => return self.hang_up(now, goodbye.cause(), out),
             Phase::HangingUp { .. } | Phase::Over => return,
         }
         self.hold_stop(now, out);
@@ -69,14 +70,18 @@ impl Machine {
             self.turn.marked(&name);
             out.push(Action::Mark(name));
         }
-        let cause = goodbye.cause();
+        let (cause, errand) = (goodbye.cause(), goodbye.errand().cloned());
         if self.playback.drained() || goodbye.all_heard_by(now, self.playback.queued(now)) {
             match goodbye.after() {
+                _ if errand.is_some() => {}
                 Some(after) => {
                     out.push(Action::Decide(after.clone()));
                     self.end(cause, 1000, out);
                 }
                 None => self.hang_up(now, cause, out),
+            }
+            if let Some(errand) = errand {
+                self.depart(now, errand, out);
             }
         }
     }
@@ -85,8 +90,10 @@ impl Machine {
         match self.phase {
             Phase::Talking => out.note(Note::HangingUp(cause)),
             Phase::Goodbye(_) => {}
+            Phase::Away(_) => out.note(Note::HangingUp(cause)),
             Phase::HangingUp { .. } | Phase::Over => return,
         }
+        self.forget_tools(out);
         self.close_agent(out);
         out.push(Action::Decide(After::HangUp));
         out.push(Action::HangUp);
@@ -125,6 +132,7 @@ impl Machine {
     }
 
     pub(super) fn end(&mut self, cause: Cause, close_code: u16, out: &mut Outbox) {
+        self.forget_tools(out);
         self.close_agent(out);
         self.phase = Phase::Over;
         self.uplink.forget();
@@ -197,7 +205,8 @@ impl Machine {
     pub(super) fn quiet_until(&self) -> Option<Instant> {
         let watch = self.settings.no_input.as_ref()?;
         let talking = matches!(self.phase, Phase::Talking);
-        if !talking || self.agent != AgentState::Ready || self.paused {
+        let busy = self.paused || self.tools.busy();
+        if !talking || self.agent != AgentState::Ready || busy {
             return None;
         }
         let since = self.playback.plays_until().max(Some(self.quiet_since))?;

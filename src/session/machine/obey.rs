@@ -10,8 +10,9 @@ use std::time::Instant;
 use super::{Action, AgentState, Machine, Note, OVER_LIMIT, Outbox, Phase};
 use crate::session::{
     cause::Cause,
+    errand::Errand,
     goodbye::Goodbye,
-    order::{Order, Refusal, Verdict, Words},
+    order::{After, Order, Refusal, Verdict, Words},
 };
 
 impl Machine {
@@ -31,14 +32,15 @@ impl Machine {
                 Ok(true)
             }
             Order::CallOver { caller_left } => {
-                self.call_over(now, caller_left);
+                self.call_over(now, caller_left, out);
                 Ok(true)
             }
             Order::Say(words) => self.say(words, out),
             Order::AddContext(words) => self.add_context(words, out),
             Order::Pause => self.pause(out),
             Order::Resume => self.resume(now, out),
-            Order::Transfer(_) | Order::Transferred(_) => Err(Refusal::Ending),
+            Order::Transfer(transfer) => self.transfer(now, Errand::Transfer(transfer), out),
+            Order::Transferred(what) => self.transferred(now, what, out),
         };
         out.push(Action::Verdict(match verdict {
             Ok(true) => Verdict::Done,
@@ -49,7 +51,15 @@ impl Machine {
 
     /// Twilio tells by a webhook what the media socket mostly tells some moments later, and sometimes
     /// never: a socket without a call is given that time, and then closed.
-    fn call_over(&mut self, now: Instant, caller_left: bool) {
+    fn call_over(&mut self, now: Instant, caller_left: bool, out: &mut Outbox) {
+        if let Phase::Away(_) = self.phase {
+            // Its stream is meant to be over, and no socket will tell that the caller has left.
+            if caller_left {
+                out.push(Action::Decide(After::HangUp));
+                self.end(Cause::CallerHungUp, 1000, out);
+            }
+            return;
+        }
         let cause = match caller_left {
             true => Cause::CallerHungUp,
             false => Cause::CarrierLost,
@@ -76,6 +86,7 @@ impl Machine {
         match (&self.phase, self.agent) {
             (Phase::Talking, AgentState::Ready) => Ok(()),
             (Phase::Talking, _) => Err(Refusal::NotReady),
+            (Phase::Away(_), _) => Err(Refusal::Away),
             _ => Err(Refusal::Ending),
         }
     }

@@ -34,26 +34,24 @@ impl Paper {
 
 #[test]
 fn a_lost_agent_is_called_again_and_asked_to_go_on() {
-    {
-        let mut paper = Paper::greeted();
-        paper.lose(Closed::Lost);
-        paper.until_dialled();
-        paper.expect(&["close agent", "connect to resume"]);
-        assert!(paper.now - paper.start < Duration::from_secs(2));
-        paper.back(true);
-        assert!(paper.notes.iter().any(|note| matches!(
-            note,
-            Note::AgentReady {
-                again: true,
-                resumed: true,
-                ..
-            }
-        )));
-        paper.frame();
-        assert_eq!(paper.caller_bytes, 160);
-        paper.says(9, 500);
-        paper.expect(&["play 500"]);
-    }
+    let mut paper = Paper::greeted();
+    paper.lose(Closed::Lost);
+    paper.until_dialled();
+    paper.expect(&["close agent", "connect to resume"]);
+    assert!(paper.now - paper.start < Duration::from_secs(2));
+    paper.back(true);
+    assert!(paper.notes.iter().any(|note| matches!(
+        note,
+        Note::AgentReady {
+            again: true,
+            resumed: true,
+            ..
+        }
+    )));
+    paper.frame();
+    assert_eq!(paper.caller_bytes, 160);
+    paper.says(9, 500);
+    paper.expect(&["play 500"]);
 }
 
 #[test]

@@ -23,8 +23,8 @@ fn watched(change: impl FnOnce(&mut Settings)) -> Paper {
 }
 
 impl Paper {
-    /// The agent says what it was told to, and it is heard.
-    fn says_it(&mut self, segment: u32, text: &str) {
+    /// A whole turn of the agent's, so long.
+    fn agent_says(&mut self, text: &str, segment: u32, ms: usize) {
         self.agent(agent::Event::Transcript {
             role: Role::Agent,
             text,
@@ -33,12 +33,17 @@ impl Paper {
         });
         self.agent(agent::Event::Audio {
             segment: SegmentId(segment),
-            mulaw: &[0x20; 8000],
+            mulaw: &vec![0x20; ms * 8],
         });
         self.agent(agent::Event::SegmentEnd {
             segment: SegmentId(segment),
         });
         self.agent(agent::Event::TurnDone);
+    }
+
+    /// The agent says what it was told to, and it is heard.
+    fn says_it(&mut self, segment: u32, text: &str) {
+        self.agent_says(text, segment, 1000);
         self.wait(1000);
         self.echo_all();
         self.taken();
@@ -67,7 +72,7 @@ fn a_caller_of_whom_nothing_is_heard_is_asked_and_then_said_goodbye_to() {
 fn words_and_keys_are_signs_of_the_caller_and_so_is_listening() {
     let mut paper = watched(|_| {});
     paper.wait(50_000);
-    paper.event(Event::Carrier(Carrier::Key));
+    paper.event(Event::Carrier(Carrier::Key { key: '1' }));
     paper.wait(50_000);
     paper.caller_speaks();
     paper.wait(50_000);
@@ -217,20 +222,7 @@ fn a_call_has_a_longest_duration_and_ends_with_a_farewell() {
         segment: SegmentId(1),
     });
     paper.agent(agent::Event::TurnDone);
-    paper.agent(agent::Event::Transcript {
-        role: Role::Agent,
-        text: "Time is up.",
-        interim: false,
-        replace: false,
-    });
-    paper.agent(agent::Event::Audio {
-        segment: SegmentId(2),
-        mulaw: &[0x20; 8000],
-    });
-    paper.agent(agent::Event::SegmentEnd {
-        segment: SegmentId(2),
-    });
-    paper.agent(agent::Event::TurnDone);
+    paper.agent_says("Time is up.", 2, 1000);
     paper.expect(&["mark", "play 1000", "mark"]);
     paper.wait(5000);
     paper.expect(&[]);
@@ -348,17 +340,7 @@ fn a_farewell_that_the_agent_does_not_say_is_twilios() {
     let mut paper = given();
     paper.caller_speaks();
     paper.agent(agent::Event::TurnDone);
-    paper.agent(agent::Event::Transcript {
-        role: Role::Agent,
-        text: "Time is up.",
-        interim: false,
-        replace: false,
-    });
-    paper.agent(agent::Event::Audio {
-        segment: SegmentId(5),
-        mulaw: &[0x20; 8000],
-    });
-    paper.agent(agent::Event::TurnDone);
+    paper.agent_says("Time is up.", 5, 1000);
     paper.echo_all();
     paper.wait(3000);
     paper.echo_all();

@@ -93,7 +93,7 @@ pub fn words(event: &Event<'_>) -> String {
                 mulaw,
             } => format!("media {} bytes at {timestamp_ms:?} ms", mulaw.len()),
             Carrier::Mark { name } => format!("mark {name:?}"),
-            Carrier::Key => "key".into(),
+            Carrier::Key { .. } => "key".into(),
             Carrier::Stop => "stop".into(),
             Carrier::Closed => "carrier closed".into(),
             Carrier::Garbage(kind) => format!("garbage {kind:?}"),
@@ -106,6 +106,9 @@ pub fn words(event: &Event<'_>) -> String {
         Event::Agent(event) => agent(event),
         Event::AgentClosed(closed) => format!("agent closed: {closed}"),
         Event::HangUpAnswered { ended } => format!("hang-up answered, ended: {ended}"),
+        Event::RedirectAnswered(answer) => format!("redirect answered: {answer:?}"),
+        Event::Returned => "returned".into(),
+        Event::ToolDone { ticket, outcome } => format!("tool {ticket} done: {outcome:?}"),
         Event::Order(order) => format!("order {order:?}"),
         Event::Tick => "tick".into(),
     }

@@ -8,12 +8,14 @@ use std::{sync::Arc, time::Duration};
 use super::{agent::Manner, draw::Draws, sound::Tongue};
 use crate::{
     agent::{Capabilities, evi},
+    config::Keys,
     session::{
         hold::{Sound, Waiting},
-        machine::{NoInput, Settings},
+        machine::{HANG_UP, NoInput, Settings},
         order::Words,
         playback::duration,
     },
+    tools::{Builtin, Catalogue, Offer, Use},
 };
 
 /// Records that say what kind of call it is.
@@ -27,6 +29,7 @@ const PLAIN: Capabilities = Capabilities {
     exact_say: false,
     mid_context: false,
     pause: false,
+    parallel_tools: true,
     turn_events: true,
 };
 
@@ -102,6 +105,22 @@ impl Temper {
             }),
             words_interrupt: !bit(one.what, 4),
             drain_goodbye: bit(one.what, 5),
+            tools: Arc::new(Catalogue::new(vec![Offer {
+                name: HANG_UP.into(),
+                description: String::new(),
+                parameters: "{}".into(),
+                fallback: None,
+                timeout: Duration::ZERO,
+                filler: None,
+                what: Use::Builtin(Builtin::HangUp),
+            }])),
+            keys: Arc::new(Keys {
+                words: String::new(),
+                ..Keys::default()
+            }),
+            ring: ms(30_000),
+            warm: false,
+            no_answer: None,
             capabilities: if plain { &PLAIN } else { &evi::CAPABILITIES },
         };
         let manner = Manner {

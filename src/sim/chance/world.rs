@@ -405,7 +405,7 @@ impl<'a> World<'a> {
                     call_id: &call_id,
                     result: match answer {
                         Answer::HangingUp => ToolResult::Ok("goodbye"),
-                        Answer::UnknownTool => ToolResult::Failed {
+                        _ => ToolResult::Failed {
                             error: "unknown tool",
                             content: "not available",
                         },
@@ -433,6 +433,13 @@ impl<'a> World<'a> {
                 Action::Clear => self.tally.meet("clear"),
                 Action::Verdict(verdict) => self.tally.meet(tally::verdict(verdict)),
                 Action::Decide(after) => self.tally.meet(tally::after(after)),
+                // Not played: the judge has said so.
+                Action::RunTool { .. }
+                | Action::StopTool(_)
+                | Action::KeepNote(_)
+                | Action::Prompt(_)
+                | Action::Redirect(_)
+                | Action::CloseCarrier => {}
                 Action::PingCarrier | Action::Play(_) | Action::Mark(_) => {}
             }
         }

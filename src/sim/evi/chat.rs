@@ -108,9 +108,13 @@ impl World {
 
     /// The next reply of this kind, and whether it is now used.
     fn reply(&self, group: &str, on: On, take: bool) -> Option<&Reply> {
+        self.reply_that(group, take, |reply| reply.on == on)
+    }
+
+    fn reply_that(&self, group: &str, take: bool, fits: impl Fn(&Reply) -> bool) -> Option<&Reply> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let used = groups.get_mut(group)?;
-        let at = (0..used.len()).find(|&i| !used[i] && self.script.replies[i].on == on)?;
+        let at = (0..used.len()).find(|&i| !used[i] && fits(&self.script.replies[i]))?;
         used[at] = take;
         Some(&self.script.replies[at])
     }
@@ -264,6 +268,8 @@ pub(super) struct Chat {
 
     reply: Option<VecDeque<Step>>,
     queue: VecDeque<VecDeque<Step>>,
+    /// Said while a tool call is waited for, ahead of everything else.
+    aside: VecDeque<Step>,
     hold: Option<Hold>,
     saying: Option<Segment>,
     /// The segment said last or cut short last.
@@ -308,6 +314,7 @@ impl Chat {
             interims: 0,
             reply: None,
             queue: VecDeque::new(),
+            aside: VecDeque::new(),
             hold: None,
             saying: None,
             last: None,
@@ -409,12 +416,19 @@ impl Chat {
                 self.log(What::UserInput { text: text.clone() });
                 let at = self.clock_ms() as u64;
                 self.user_message(&text, false, true, Span { begin: at, end: at });
-                let steps = self.take(On::Utterance);
+                let steps = self.take_that(|reply| reply.on == On::Prompt && reply.has(&text));
+                let steps = steps.unwrap_or_else(|| self.take(On::Utterance));
                 self.enqueue(steps);
             }
             Ok(Uplink::AssistantInput(text)) => {
                 self.log(What::AssistantInput { text: text.clone() });
-                self.enqueue(vec![Step::Say(Say::words(text)), Step::End]);
+                let steps = vec![Step::Say(Say::words(text)), Step::End];
+                if !matches!(self.hold, Some(Hold::Answer(_))) {
+                    self.enqueue(steps);
+                } else if self.aside.len() < MAX_QUEUE {
+                    // The tool works, and the agent has a voice meanwhile.
+                    self.aside.extend(steps);
+                }
             }
             Ok(Uplink::ToolResponse { id, content }) => self.answer(&id, true, content, now),
             Ok(Uplink::ToolError { id, error, content }) => {
@@ -469,7 +483,14 @@ impl Chat {
         self.log(What::Settings {
             in_query,
             audio: settings.audio,
-            tools: settings.tools,
+            tools: settings
+                .tools
+                .iter()
+                .map(|tool| tool.name.clone())
+                .collect(),
+            declared: settings.tools,
+            voice_id: settings.voice_id,
+            context: settings.context,
             builtin_tools: settings.builtin_tools,
             variables: settings.variables,
             custom_session_id: settings.custom_session_id,
@@ -552,6 +573,7 @@ impl Chat {
         }
         self.reply = None;
         self.queue.clear();
+        self.aside.clear();
         self.playing_until = self.clock_ms();
         self.push(Downlink::UserInterruption { time: unix_ms() });
         self.log(What::Interrupted {
@@ -654,7 +676,7 @@ impl Chat {
         self.log(What::ToolAnswered {
             id: id.to_owned(),
             ok,
-            content,
+            content: content.clone(),
             latency_ms,
             late,
         });
@@ -662,8 +684,12 @@ impl Chat {
             if matches!(&self.hold, Some(Hold::Answer(held)) if held == id) {
                 self.hold = None;
             }
-            let steps = self.take(On::ToolAnswer);
-            self.enqueue(steps);
+            let steps = self.take_that(|reply| {
+                reply.on == On::ToolAnswer
+                    && reply.has(&content)
+                    && reply.ok.is_none_or(|wanted| wanted == ok)
+            });
+            self.enqueue(steps.unwrap_or_default());
         }
     }
 
@@ -672,6 +698,11 @@ impl Chat {
             .reply(&self.group, on, true)
             .map(|r| r.steps.clone())
             .unwrap_or_default()
+    }
+
+    fn take_that(&self, fits: impl Fn(&Reply) -> bool) -> Option<Vec<Step>> {
+        let reply = self.world.reply_that(&self.group, true, fits)?;
+        Some(reply.steps.clone())
     }
 
     fn enqueue(&mut self, steps: Vec<Step>) {
@@ -805,7 +836,10 @@ impl Chat {
             }
             match &self.hold {
                 Some(Hold::Until(at)) if now < *at => return Next::Until(*at),
-                Some(Hold::Answer(_)) => return Next::Idle,
+                Some(Hold::Answer(_)) if self.saying.is_none() && self.aside.is_empty() => {
+                    return Next::Idle;
+                }
+                Some(Hold::Answer(_)) => {}
                 _ => self.hold = None,
             }
             if self.saying.is_some() {
@@ -814,16 +848,22 @@ impl Chat {
                     None => continue,
                 }
             }
-            let Some(reply) = &mut self.reply else {
-                self.reply = self.queue.pop_front();
-                if self.reply.is_none() {
-                    return Next::Idle;
+            let step = match self.aside.pop_front() {
+                Some(step) => step,
+                None => {
+                    let Some(reply) = &mut self.reply else {
+                        self.reply = self.queue.pop_front();
+                        if self.reply.is_none() {
+                            return Next::Idle;
+                        }
+                        continue;
+                    };
+                    let Some(step) = reply.pop_front() else {
+                        self.reply = None;
+                        continue;
+                    };
+                    step
                 }
-                continue;
-            };
-            let Some(step) = reply.pop_front() else {
-                self.reply = None;
-                continue;
             };
             if let Some(next) = self.step(step, now) {
                 return next;
@@ -999,10 +1039,10 @@ impl Chat {
                 ToolKind::None => None,
             },
         });
-        let (id_, name) = (id.clone(), name.to_owned());
         self.log(What::ToolCalled {
-            id: id_,
-            name,
+            id: id.clone(),
+            name: name.to_owned(),
+            parameters: parameters.to_owned(),
             response_required: wants,
         });
         self.calls.push(Call {

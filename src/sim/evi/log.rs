@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::wire::AudioFormat;
+use super::wire::{AudioFormat, DeclaredTool};
 
 /// Events kept for all connections together.
 const MAX_EVENTS: usize = 200_000;
@@ -95,7 +95,11 @@ pub enum What {
     Settings {
         in_query: bool,
         audio: Option<AudioFormat>,
+        /// By name, in their order.
         tools: Vec<String>,
+        declared: Vec<DeclaredTool>,
+        voice_id: Option<String>,
+        context: Option<String>,
         builtin_tools: Vec<String>,
         variables: BTreeMap<String, String>,
         custom_session_id: Option<String>,
@@ -143,6 +147,7 @@ pub enum What {
     ToolCalled {
         id: String,
         name: String,
+        parameters: String,
         response_required: bool,
     },
     /// `late`: the agent had stopped waiting; the answer changed nothing.

@@ -39,7 +39,7 @@ pub use script::{
     Handshake, Interruptible, Millis, On, Opening, Reply, Say, Script, Step, Tool, ToolKind,
 };
 pub use voice::{Clips, test_tones};
-pub use wire::AudioFormat;
+pub use wire::{AudioFormat, DeclaredTool};
 
 /// Called with the connection's number, a text frame of the bridge, and when it was read.
 pub type UplinkHook = Arc<dyn Fn(u32, &str, Instant) + Send + Sync>;

@@ -217,7 +217,9 @@ pub enum On {
     /// The next utterance of the caller, spoken or written (`user_input`).
     #[default]
     Utterance,
-    /// The next answer to a tool call.
+    /// The next that is written; what no such reply waits for is an utterance.
+    Prompt,
+    /// The next answer to a tool call that is still waited for.
     ToolAnswer,
     /// The next interruption.
     Interruption,
@@ -230,12 +232,25 @@ pub struct Reply {
     pub on: On,
     /// The words the agent understood; for `on = "utterance"`.
     pub heard: Option<String>,
+    /// For `prompt` and `tool_answer`: what is written, or answered, has these words in it.
+    pub content: Option<String>,
+    /// For `tool_answer`: it is a result, or it is an error.
+    pub ok: Option<bool>,
     /// Interim transcripts, the k-th after k * 300 ms of voice; only sent if the client asked for
     /// `verbose_transcription`.
     pub interims: Vec<String>,
     /// Final transcripts ahead of the whole one, each a superset of the last (EVI docs).
     pub earlier_finals: Vec<String>,
     pub steps: Vec<Step>,
+}
+
+impl Reply {
+    /// Whether this text has the words in it that the reply waits for.
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.content
+            .as_ref()
+            .is_none_or(|words| text.contains(words.as_str()))
+    }
 }
 
 /// One thing that the agent does.
@@ -305,6 +320,8 @@ pub struct Tool {
     /// JSON, in a string as on the wire.
     #[serde(default = "empty_object")]
     pub parameters: String,
+    /// The same as a table, in place of it.
+    pub arguments: Option<toml::Table>,
     #[serde(default)]
     pub kind: ToolKind,
     #[serde(default = "yes")]
@@ -415,7 +432,16 @@ impl TryFrom<RawStep> for Step {
         } else if error_options {
             return Err("`slug` or `message` without `error`".into());
         }
-        if let Some(tool) = raw.tool {
+        if let Some(mut tool) = raw.tool {
+            if let Some(arguments) = tool.arguments.take() {
+                if tool.parameters != empty_object() {
+                    return Err(format!(
+                        "tool {:?}: parameters and arguments are the same thing",
+                        tool.name
+                    ));
+                }
+                tool.parameters = serde_json::to_string(&arguments).map_err(|e| e.to_string())?;
+            }
             if tool.kind == ToolKind::Builtin && tool.response_required {
                 return Err(format!(
                     "tool {:?}: a builtin wants response_required = false",
@@ -516,7 +542,9 @@ mod tests {
             steps = [{ tool = { name = "x", kind = "none" } }, { wait = "300ms" }, { close = 1000 }]
             [[replies]]
             on = "tool_answer"
-            steps = [{ error = "E0714", slug = "inactivity_timeout" }, { drop = true }]
+            ok = false
+            content = "no such day"
+            steps = [{ tool = { name = "x", arguments = { day = 1, note = "é" } } }, { error = "E0714", slug = "inactivity_timeout" }, { drop = true }]
             "#,
         )
         .unwrap();
@@ -534,6 +562,10 @@ mod tests {
         assert!(matches!(&s.greeting[0], Step::Say(say) if say.rate == 24000 && say.stereo));
         assert!(matches!(&s.replies[0].steps[0], Step::Tool(t) if t.kind == ToolKind::None));
         assert_eq!(s.replies[1].on, On::ToolAnswer);
+        assert_eq!(s.replies[1].ok, Some(false));
+        assert!(
+            matches!(&s.replies[1].steps[0], Step::Tool(t) if t.parameters == r#"{"day":1,"note":"é"}"#)
+        );
         assert!(script("").unwrap().greeting.is_empty());
     }
 
@@ -554,6 +586,7 @@ mod tests {
             "greeting = [{ close = 99 }]",
             "greeting = [{ tool = { name = \"x\", kind = \"builtin\" } }]",
             "greeting = [{ tool = { name = \"x\", timeout = 1 } }]",
+            "greeting = [{ tool = { name = \"x\", parameters = \"[]\", arguments = {} } }]",
             "handshake = [101]",
             "handshake = [\"reject\"]",
             "[[replies]]\non = \"silence\"",

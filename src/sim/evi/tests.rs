@@ -760,6 +760,110 @@ async fn a_newer_tool_call_takes_the_place_of_the_older() {
 }
 
 #[tokio::test]
+async fn what_is_said_while_a_tool_works_is_heard_before_its_answer() {
+    let evi = evi(r#"
+        greeting = [{ tool = { name = "book", arguments = { day = "Monday" } } }, { end = true }]
+        [[replies]]
+        on = "tool_answer"
+        ok = true
+        steps = [{ raw = '{"type":"never"}' }]
+        [[replies]]
+        on = "tool_answer"
+        ok = false
+        content = "booked out"
+        steps = [{ raw = '{"type":"apology"}' }]"#)
+    .await;
+    let mut client = call(&evi).await;
+    let call = client.await_type("tool_call").await;
+    assert_eq!(call["parameters"], r#"{"day":"Monday"}"#);
+    client
+        .send(json!({ "type": "assistant_input", "text": "One moment." }))
+        .await;
+    let aside = client.upto("assistant_end").await;
+    assert_eq!(aside[0]["message"]["content"], "One moment.");
+    assert_eq!(aside[0]["from_text"], true);
+    assert!(aside.len() > 2, "it has a voice: {aside:?}");
+    let id = &call["tool_call_id"];
+    let error = json!({ "type": "tool_error", "tool_call_id": id, "error": "x", "content": "All booked out." });
+    client.send(error).await;
+    let rest = client.upto("apology").await;
+    assert_eq!(types(&rest), ["assistant_end", "apology"]);
+    assert!(evi.stop().await.violations().is_empty());
+}
+
+#[tokio::test]
+async fn a_prompt_has_replies_of_its_own() {
+    let evi = evi(r#"
+        [[replies]]
+        steps = [{ raw = '{"type":"utterance"}' }]
+        [[replies]]
+        on = "prompt"
+        content = "12"
+        steps = [{ raw = '{"type":"twelve"}' }]"#)
+    .await;
+    let mut client = call(&evi).await;
+    for (text, answer) in [("The caller pressed 12", "twelve"), ("And 12", "utterance")] {
+        client
+            .send(json!({ "type": "user_input", "text": text }))
+            .await;
+        client.upto(answer).await;
+    }
+    assert!(evi.stop().await.violations().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_chat_is_told_of_its_call_is_on_record() {
+    let evi = evi("").await;
+    let query = "&voice_id=v-1&session_settings[variables][city]=Perth";
+    let mut client = call_with(&evi, query).await;
+    client.await_type("chat_metadata").await;
+    client
+        .send(json!({
+            "type": "session_settings",
+            "variables": { "city": "Cairns", "n": 2 },
+            "voice_id": "v-2",
+            "context": { "text": "They are back.", "type": "persistent" },
+            "tools": [{ "type": "function", "name": "book", "parameters": "{\"type\":\"object\"}", "description": "Books." }],
+        }))
+        .await;
+    let told = |w: &What| {
+        matches!(
+            w,
+            What::Settings {
+                in_query: false,
+                ..
+            }
+        )
+    };
+    until_event(&evi, told).await;
+    let record = evi.stop().await;
+    let told = record.events.iter().filter_map(|e| match &e.what {
+        What::Settings {
+            voice_id,
+            context,
+            declared,
+            variables,
+            ..
+        } => Some((
+            voice_id.clone(),
+            context.clone(),
+            declared.clone(),
+            variables.clone(),
+        )),
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told[0].0.as_deref(), Some("v-1"));
+    assert_eq!(told[0].3["city"], "Perth");
+    assert_eq!(told[1].0.as_deref(), Some("v-2"));
+    assert_eq!(told[1].1.as_deref(), Some("They are back."));
+    assert_eq!(told[1].2[0].name, "book");
+    assert_eq!(told[1].2[0].parameters, json!({ "type": "object" }));
+    assert_eq!(told[1].3["n"], "2");
+    assert!(record.violations().is_empty());
+}
+
+#[tokio::test]
 async fn every_other_step_does_what_it_says() {
     let evi = evi_at(
         r#"

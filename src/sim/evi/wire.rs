@@ -17,6 +17,16 @@ pub struct AudioFormat {
     pub channels: u32,
 }
 
+/// A tool as the bridge declares it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DeclaredTool {
+    pub name: String,
+    pub description: Option<String>,
+    /// A JSON Schema.
+    pub parameters: Value,
+    pub fallback_content: Option<String>,
+}
+
 /// A fault that the server answers with `error` and a close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -67,7 +77,9 @@ pub(super) enum Uplink {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Settings {
     pub audio: Option<AudioFormat>,
-    pub tools: Vec<String>,
+    pub tools: Vec<DeclaredTool>,
+    pub voice_id: Option<String>,
+    pub context: Option<String>,
     pub builtin_tools: Vec<String>,
     pub variables: BTreeMap<String, String>,
     pub custom_session_id: Option<String>,
@@ -273,16 +285,32 @@ fn settings(fields: &mut Fields, violations: &mut Vec<String>) -> Result<Setting
     }
     for mut tool in fields.maybe_list("tools")? {
         tool.one_of("type", &["function", "builtin"])?;
-        settings.tools.push(tool.string("name")?);
+        let name = tool.string("name")?;
         let schema = tool.string("parameters")?;
-        if !matches!(serde_json::from_str(&schema), Ok(Value::Object(_))) {
-            return Err(Fault::field(
-                &tool.at("parameters"),
-                "a JSON Schema serialised as a string is required",
+        let parameters = match serde_json::from_str(&schema) {
+            Ok(parameters @ Value::Object(_)) => parameters,
+            _ => {
+                return Err(Fault::field(
+                    &tool.at("parameters"),
+                    "a JSON Schema serialised as a string is required",
+                ));
+            }
+        };
+        if parameters.get("type").is_some_and(|of| of != "object") {
+            violations.push(format!(
+                "{}: not the schema of an object",
+                tool.at("parameters")
             ));
         }
-        tool.maybe_string("description")?;
-        tool.maybe_string("fallback_content")?;
+        if name.is_empty() || settings.tools.iter().any(|known| known.name == name) {
+            violations.push(format!("{}: empty, or there twice", tool.at("name")));
+        }
+        settings.tools.push(DeclaredTool {
+            name,
+            parameters,
+            description: tool.maybe_string("description")?,
+            fallback_content: tool.maybe_string("fallback_content")?,
+        });
         tool.end(violations);
     }
     // null clears the context (EVI docs); nothing else may be null.
@@ -290,13 +318,14 @@ fn settings(fields: &mut Fields, violations: &mut Vec<String>) -> Result<Setting
         fields.map.remove("context");
     }
     if let Some(mut context) = fields.maybe_object("context")? {
-        context.string("text")?;
+        settings.context = Some(context.string("text")?);
         context.maybe_one_of("type", &["persistent", "temporary"])?;
         context.end(violations);
     }
-    for key in ["language_model_api_key", "system_prompt", "voice_id"] {
+    for key in ["language_model_api_key", "system_prompt"] {
         fields.maybe_string(key)?;
     }
+    settings.voice_id = fields.maybe_string("voice_id")?;
     if let Some(mut metadata) = fields.maybe_object("metadata")? {
         metadata.map.clear(); // anything may be in it
     }
@@ -368,7 +397,11 @@ pub(super) fn query(raw: &str) -> Result<Query, Vec<String>> {
             }
             "allow_connection" => boolean,
             "config_version" | "event_limit" => integer,
-            "voice_id" | "fernSdkLanguage" | "fernSdkVersion" => true,
+            "voice_id" => {
+                query.settings.voice_id = Some(value);
+                true
+            }
+            "fernSdkLanguage" | "fernSdkVersion" => true,
             nested => match nested.strip_prefix("session_settings").and_then(brackets) {
                 Some(path) => in_query(&path, value, &mut query.settings, &mut audio),
                 None => {
@@ -430,7 +463,15 @@ fn in_query(
             audio.insert((*key).to_owned(), value);
             good
         }
-        ["context", "text"] | ["language_model_api_key" | "system_prompt" | "voice_id"] => true,
+        ["context", "text"] => {
+            settings.context = Some(value);
+            true
+        }
+        ["voice_id"] => {
+            settings.voice_id = Some(value);
+            true
+        }
+        ["language_model_api_key" | "system_prompt"] => true,
         ["custom_session_id"] => {
             settings.custom_session_id = Some(value);
             true
@@ -731,6 +772,14 @@ mod tests {
             (
                 r#"{"type":"pause_assistant_message","text":"x"}"#,
                 "pause_assistant_message.text",
+            ),
+            (
+                r#"{"type":"session_settings","tools":[{"type":"function","name":"x","parameters":"{\"type\":\"string\"}"}]}"#,
+                "session_settings.tools.0.parameters: not the schema",
+            ),
+            (
+                r#"{"type":"session_settings","tools":[{"type":"function","name":"x","parameters":"{}"},{"type":"function","name":"x","parameters":"{}"}]}"#,
+                "session_settings.tools.1.name: empty, or there twice",
             ),
             (
                 r#"{"type":"audio_input","data":"AAAA"}"#,

@@ -33,9 +33,9 @@ use super::{
     bridge::{self, Bridge, Setup},
     evi::{self, Evi},
     measure::{
-        ARRIVAL_LIMIT, HANG_UP_LIMIT, PROBLEMS_TOLD, WHOLE_MESSAGE, Way,
+        self, ARRIVAL_LIMIT, HANG_UP_LIMIT, PROBLEMS_TOLD, WHOLE_MESSAGE, Way,
         ledger::{Histogram, Ledger},
-        lock, print,
+        lock,
         process::{self, Process},
         rounded, stamp, until,
     },
@@ -63,26 +63,7 @@ const SOCKETS: u64 = 2;
 
 /// Runs the command; the exit code is 1 if anything was lost or left behind.
 pub fn main(args: &LoadArgs) -> ExitCode {
-    let result = tokio::runtime::Runtime::new()
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(super::unless_stopped(run(args))));
-    match result {
-        Ok(report) => {
-            let text = match args.json {
-                true => report.json(),
-                false => report.to_string(),
-            };
-            print(&text);
-            match report.ok {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            }
-        }
-        Err(error) => {
-            eprintln!("hume-bridge load: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    measure::main("load", args.json, run(args))
 }
 
 /// What the calls' probes and the agent's hooks share.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::sim::measure::{HEADING, Way, row};
+use crate::sim::measure::{self, HEADING, Way, row};
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -79,10 +79,9 @@ pub struct Others {
     pub cpu_cores: f64,
 }
 
-impl Report {
-    /// One object on one line.
-    pub fn json(&self) -> String {
-        serde_json::to_string(self).expect("strings and finite numbers are JSON")
+impl measure::Report for Report {
+    fn ok(&self) -> bool {
+        self.ok
     }
 }
 

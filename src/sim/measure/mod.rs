@@ -7,10 +7,13 @@ pub mod process;
 pub mod stamp;
 
 use std::{
+    fmt::Display,
+    process::ExitCode,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use anyhow::Context as _;
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
@@ -80,8 +83,44 @@ pub async fn until(limit: Duration, so: impl AsyncFn() -> bool) -> bool {
     timeout(limit, asked).await.is_ok()
 }
 
-/// The report, on standard output. A reader that has gone away has seen enough.
-pub fn print(text: &str) {
+/// What a command has found out, for people and as an object on one line.
+pub trait Report: Display + Serialize {
+    /// Nothing was lost and nothing left behind.
+    fn ok(&self) -> bool;
+}
+
+/// Runs a command and prints its report; the exit code is 1 unless all is well.
+pub fn main<R: Report>(
+    name: &str,
+    json: bool,
+    run: impl Future<Output = anyhow::Result<R>>,
+) -> ExitCode {
+    let result = tokio::runtime::Runtime::new()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(super::unless_stopped(run)));
+    match result {
+        Ok(report) => {
+            let text = match json {
+                true => {
+                    serde_json::to_string(&report).expect("strings and finite numbers are JSON")
+                }
+                false => report.to_string(),
+            };
+            print(&text);
+            match report.ok() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => {
+            eprintln!("hume-bridge {name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// On standard output. A reader that has gone away has seen enough.
+fn print(text: &str) {
     use std::io::Write as _;
     _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }

@@ -1,7 +1,7 @@
 //! One call outside its streams: documents are fetched, verbs run in order, callbacks go out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,15 +10,18 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::journal::{CallReport, Document, Ended, Event, Journal};
 use super::script::{Line, Next, Script, Step};
-use super::switchboard::CallStatus;
-use super::twiml::{self, Request, Verb};
-use super::webhook::{self, Params, Standard};
+use super::switchboard::{CallResource, CallStatus, Wish, Wishes};
+use super::twiml::{self, Gather, Pressed, Request, Verb};
+use super::webhook::{Params, Standard};
 use super::{CallSetup, Fault, Order, Phone, Probe, http};
 
 pub const BEAT: Duration = Duration::from_millis(20);
 /// Twilio's voice in `<Say>`.
-const CHARACTER: Duration = Duration::from_millis(60);
-/// Twilio stops following documents at some point (error 11215).
+pub const CHARACTER: Duration = Duration::from_millis(60);
+/// A key's tone and the pause after it.
+const TONE: Duration = Duration::from_millis(200);
+/// Twilio stops following documents at some point (error 11215); a stream between them, or somebody
+/// who led the call elsewhere, is a beginning.
 const MOST_DOCUMENTS: usize = 20;
 
 /// Virtual time since the call was placed.
@@ -34,17 +37,45 @@ impl Clock {
     }
 }
 
+/// Why something was left in the middle.
+pub enum Left {
+    Ended(Ended),
+    /// The REST API leads the call elsewhere.
+    Redirected(Wish),
+}
+
+impl From<Ended> for Left {
+    fn from(ended: Ended) -> Left {
+        Left::Ended(ended)
+    }
+}
+
+impl From<Wish> for Left {
+    fn from(wish: Wish) -> Left {
+        match wish {
+            Wish::Complete => Left::Ended(Ended::RestCompleted),
+            elsewhere => Left::Redirected(elsewhere),
+        }
+    }
+}
+
 pub struct Call {
     pub phone: Arc<Phone>,
     pub call_sid: String,
-    from: String,
-    to: String,
+    pub(super) from: String,
+    pub(super) to: String,
     pub clock: Clock,
     pub journal: Arc<Journal>,
     pub orders: mpsc::Receiver<Order>,
     pub orders_open: bool,
-    /// Set when the REST API has ended the call.
-    pub completed: Arc<AtomicBool>,
+    /// What the REST API has the call do.
+    pub wishes: Arc<Wishes>,
+    /// Caller and somebody else hear one another.
+    pub(super) bridged: bool,
+    /// Keys are being waited for.
+    gathering: bool,
+    /// And these have been pressed since.
+    pressed: VecDeque<char>,
     pub script: Script,
     /// The script's clock starts with the first stream.
     pub script_runs: bool,
@@ -67,9 +98,17 @@ impl Call {
     ) -> Self {
         Self {
             phone: Arc::new(phone.clone()),
-            completed: phone
-                .switchboard
-                .enter(&setup.call_sid, &setup.from, &setup.to),
+            wishes: phone.switchboard.enter(CallResource {
+                call_sid: setup.call_sid.clone(),
+                parent: None,
+                from: setup.from.clone(),
+                to: setup.to.clone(),
+                status: CallStatus::Ringing,
+                direction: "inbound",
+            }),
+            bridged: false,
+            gathering: false,
+            pressed: VecDeque::new(),
             call_sid: setup.call_sid,
             from: setup.from,
             to: setup.to,
@@ -149,21 +188,60 @@ impl Call {
             "{}{}",
             self.phone.public_url, self.phone.options.webhook_path
         );
-        let mut verbs = if self.phone.has(Fault::NoWebhook) {
-            vec![self.guessed_stream()]
-        } else {
-            let get = self.phone.has(Fault::GetWebhook);
-            let params = self.standard(&self.call_sid).incoming();
-            self.fetch(Document::Webhook, Request { url, get }, params)
-                .await?
-        };
-        for _ in 0..MOST_DOCUMENTS {
-            let Some((what, request, extra)) = self.execute(verbs).await? else {
-                return Ok(Ended::NothingLeft);
+        let get = self.phone.has(Fault::GetWebhook);
+        let params = self.standard(&self.call_sid).incoming();
+        let mut first = self
+            .phone
+            .has(Fault::NoWebhook)
+            .then(|| vec![self.guessed_stream()]);
+        let mut next = (Document::Webhook, Request { url, get }, params);
+        let (mut documents, mut streams) = (0, 0);
+        loop {
+            if self.stream_sids.len() > streams {
+                (documents, streams) = (0, self.stream_sids.len());
+            }
+            documents += 1;
+            if documents > MOST_DOCUMENTS {
+                break;
+            }
+            let done = match first.take() {
+                Some(verbs) => self.execute(verbs).await,
+                None => self.document(next).await,
             };
-            let mut params = self.standard(&self.call_sid).during("in-progress");
-            params.extend(extra);
-            verbs = self.fetch(what, request, params).await?;
+            next = match done {
+                Ok(Some((what, request, extra))) => {
+                    let mut params = self.standard(&self.call_sid).during("in-progress");
+                    params.extend(extra);
+                    (what, request, params)
+                }
+                Ok(None) => return Ok(Ended::NothingLeft),
+                Err(Left::Ended(ended)) => return Err(ended),
+                Err(Left::Redirected(wish)) => {
+                    documents = 0;
+                    let params = self.standard(&self.call_sid).during("in-progress");
+                    let nowhere = Request {
+                        url: String::new(),
+                        get: false,
+                    };
+                    match wish {
+                        Wish::Go { url, get } => {
+                            self.log(Event::Redirected { twiml: None });
+                            (Document::Update, Request { url, get }, params)
+                        }
+                        Wish::Run(twiml) => {
+                            let read = twiml::read_given(twiml.as_bytes(), &self.phone.public_url);
+                            self.log(Event::Redirected { twiml: Some(twiml) });
+                            first = match self.executable(read) {
+                                Ok(verbs) => Some(verbs),
+                                Err(Left::Ended(ended)) => return Err(ended),
+                                Err(Left::Redirected(_)) => None,
+                            };
+                            (Document::Update, nowhere, params)
+                        }
+                        Wish::Complete => return Err(Ended::RestCompleted),
+                    }
+                }
+            };
         }
         self.violation("11215: too many documents, one after the other");
         Err(Ended::ApplicationError {
@@ -171,49 +249,73 @@ impl Call {
         })
     }
 
+    /// Fetches a document and runs it.
+    async fn document(
+        &mut self,
+        (what, request, params): (Document, Request, Params),
+    ) -> Result<Option<(Document, Request, Params)>, Left> {
+        let verbs = self.fetch(what, request, params).await?;
+        self.execute(verbs).await
+    }
+
     /// Runs the verbs of a document; returns where the document leads, if it does not end here.
     async fn execute(
         &mut self,
         verbs: Vec<Verb>,
-    ) -> Result<Option<(Document, Request, Params)>, Ended> {
+    ) -> Result<Option<(Document, Request, Params)>, Left> {
         for verb in verbs {
             if let Verb::Reject { busy } = verb {
-                return Err(Ended::Rejected { busy });
+                let ringing = |call: CallResource| call.status == CallStatus::Ringing;
+                if !self
+                    .phone
+                    .switchboard
+                    .call(&self.call_sid)
+                    .is_some_and(ringing)
+                {
+                    self.violation("12200: <Reject> of a call that has been answered: it ends");
+                    return Err(Ended::Hangup.into());
+                }
+                return Err(Ended::Rejected { busy }.into());
             }
-            self.phone
-                .switchboard
-                .set(&self.call_sid, CallStatus::InProgress);
+            if !matches!(&verb, Verb::Dial(dial) if dial.answer_on_bridge) {
+                self.phone
+                    .switchboard
+                    .set(&self.call_sid, CallStatus::InProgress);
+            }
             match verb {
-                Verb::Say(text) => {
-                    let lasts = CHARACTER * text.chars().count() as u32;
-                    self.log(Event::Said { text });
+                Verb::Say(text) => self.say(text).await?,
+                Verb::Pause(lasts) => self.pause(lasts).await?,
+                Verb::PlayDigits(digits) => {
+                    let lasts = key_time(&digits);
+                    self.log(Event::DigitsPlayed { digits });
                     self.pass(lasts).await?;
                 }
-                Verb::Pause(lasts) => {
-                    self.log(Event::Paused {
-                        seconds: lasts.as_secs(),
+                Verb::Gather(gather) => {
+                    self.gathering = true;
+                    let keys = self.gather(&gather).await;
+                    self.gathering = false;
+                    self.pressed.clear();
+                    let keys = keys?;
+                    self.log(Event::Gathered {
+                        by_callee: false,
+                        keys: keys.clone(),
                     });
-                    self.pass(lasts).await?;
+                    if let Some(action) = gather
+                        .action
+                        .filter(|_| !keys.is_empty() || gather.on_empty)
+                    {
+                        let digits = vec![("Digits".to_owned(), keys)];
+                        return Ok(Some((Document::GatherAction, action, digits)));
+                    }
                 }
-                Verb::Hangup | Verb::Reject { .. } => return Err(Ended::Hangup),
+                Verb::Hangup | Verb::Reject { .. } => return Err(Ended::Hangup.into()),
                 Verb::Redirect(request) => {
                     return Ok(Some((Document::Redirect, request, Params::new())));
                 }
-                Verb::Dial { numbers, action } => {
-                    self.log(Event::Dialled { numbers });
-                    let lasts = self.phone.options.dial_lasts;
-                    self.pass(lasts).await?;
-                    if let Some(request) = action {
-                        let extra = [
-                            (
-                                "DialCallStatus",
-                                self.phone.options.dial_outcome.as_str().to_owned(),
-                            ),
-                            ("DialCallSid", webhook::sid("CA")),
-                            ("DialCallDuration", lasts.as_secs().to_string()),
-                        ];
-                        let extra = extra.map(|(name, value)| (name.to_owned(), value)).into();
-                        return Ok(Some((Document::DialAction, request, extra)));
+                Verb::Dial(dial) => {
+                    let result = self.dial(&dial).await?;
+                    if let Some(request) = dial.action {
+                        return Ok(Some((Document::DialAction, request, result)));
                     }
                 }
                 Verb::Connect { action, mut stream } => {
@@ -232,51 +334,126 @@ impl Call {
         Ok(None)
     }
 
-    /// Lets virtual time pass on a line without a stream.
-    async fn pass(&mut self, span: Duration) -> Result<(), Ended> {
+    async fn say(&mut self, text: String) -> Result<(), Left> {
+        let lasts = CHARACTER * text.chars().count() as u32;
+        self.log(Event::Said { text });
+        self.pass(lasts).await
+    }
+
+    async fn pause(&mut self, lasts: Duration) -> Result<(), Left> {
+        self.log(Event::Paused {
+            seconds: lasts.as_secs(),
+        });
+        self.pass(lasts).await
+    }
+
+    /// Waits for the caller's keys. The first one silences what is being said.
+    async fn gather(&mut self, gather: &Gather) -> Result<String, Left> {
+        for verb in &gather.meanwhile {
+            if !self.pressed.is_empty() {
+                break;
+            }
+            match verb {
+                Verb::Say(text) => self.say(text.clone()).await?,
+                Verb::Pause(lasts) => self.pause(*lasts).await?,
+                _ => {}
+            }
+        }
+        let mut pressed = Pressed::default();
+        loop {
+            self.pass(gather.timeout).await?;
+            let Some(key) = self.pressed.pop_front() else {
+                return Ok(pressed.keys);
+            };
+            if pressed.press(key, gather) {
+                return Ok(pressed.keys);
+            }
+        }
+    }
+
+    /// Lets virtual time pass on a line without a stream; less of it when a key comes that is waited
+    /// for.
+    pub(super) async fn pass(&mut self, span: Duration) -> Result<(), Left> {
         let wall = self.phone.wall(span);
         tokio::select! {
-            ended = self.interruption() => Err(ended),
+            left = self.watch() => left.map_or(Ok(()), Err),
             () = sleep(wall) => Ok(()),
         }
     }
 
-    /// Resolves only if the caller or the REST API ends the call.
-    pub(super) async fn interruption(&mut self) -> Ended {
+    /// Resolves only if the caller or the REST API ends the call, or leads it elsewhere.
+    pub(super) async fn interruption(&mut self) -> Left {
+        loop {
+            if let Some(left) = self.watch().await {
+                return left;
+            }
+        }
+    }
+
+    /// The same; `None`: a key has come that is waited for.
+    async fn watch(&mut self) -> Option<Left> {
         let mut beat = interval(self.phone.wall(BEAT));
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
+            if self.gathering && !self.pressed.is_empty() {
+                return None;
+            }
             tokio::select! {
                 biased;
                 order = self.orders.recv(), if self.orders_open => match order {
                     None => self.orders_open = false,
                     Some(Order::Then(steps)) => self.script.append(steps),
                     Some(Order::Now(step)) => {
-                        if let Some(ended) = without_stream(&step) {
-                            return ended;
+                        if let Some(ended) = self.without_stream(&step) {
+                            return Some(ended.into());
                         }
                     }
                     Some(Order::SayAudio(..)) => {}
                 },
                 _ = beat.tick() => {
-                    if self.completed.load(Ordering::Acquire) {
-                        return Ended::RestCompleted;
+                    if let Some(wish) = self.wishes.take() {
+                        return Some(wish.into());
                     }
                     while self.script_runs {
-                        let line = Line { now: self.clock.now(), stream_over: true, ..Line::default() };
+                        let line = Line {
+                            now: self.clock.now(),
+                            stream_over: true,
+                            bridged: self.bridged,
+                            ..Line::default()
+                        };
                         match self.script.next(&line) {
                             Next::Do(step) => {
-                                if let Some(ended) = without_stream(&step) {
-                                    return ended;
+                                if let Some(ended) = self.without_stream(&step) {
+                                    return Some(ended.into());
                                 }
                             }
-                            Next::TimedOut(step) => return Ended::StepTimedOut { step: format!("{step:?}") },
+                            Next::TimedOut(step) => {
+                                return Some(Ended::StepTimedOut { step: format!("{step:?}") }.into());
+                            }
                             Next::Wait | Next::Done => break,
                         }
                     }
                 }
             }
         }
+    }
+
+    /// What a step comes to while there is no stream.
+    fn without_stream(&mut self, step: &Step) -> Option<Ended> {
+        match step {
+            Step::HangUp => return Some(Ended::CallerHungUp),
+            Step::Drop => return Some(Ended::Dropped),
+            Step::Dtmf(keys) | Step::Keys(keys) => {
+                for digit in keys.chars() {
+                    self.log(Event::Dtmf { digit });
+                    if self.gathering {
+                        self.pressed.push_back(digit);
+                    }
+                }
+            }
+            _ => {}
+        }
+        None
     }
 
     pub(super) fn standard<'a>(&'a self, call_sid: &'a str) -> Standard<'a> {
@@ -308,11 +485,12 @@ impl Call {
     }
 }
 
-/// What a step comes to while there is nobody to listen.
-fn without_stream(step: &Step) -> Option<Ended> {
-    match step {
-        Step::HangUp => Some(Ended::CallerHungUp),
-        Step::Drop => Some(Ended::Dropped),
-        _ => None,
-    }
+/// How long keys sound, with their pauses.
+pub fn key_time(digits: &str) -> Duration {
+    let times = digits.chars().map(|key| match key {
+        'w' => Duration::from_millis(500),
+        'W' => Duration::from_secs(1),
+        _ => TONE,
+    });
+    times.sum()
 }

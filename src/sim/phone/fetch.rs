@@ -1,6 +1,6 @@
 //! Documents fetched and callbacks sent: every request of a call, signed.
 
-use super::call::Call;
+use super::call::{Call, Left};
 use super::journal::{Document, Ended, Event};
 use super::switchboard::CallStatus;
 use super::twiml::{self, Request, Verb};
@@ -9,7 +9,7 @@ use super::{Fault, Phone, http};
 
 impl Call {
     /// The parameters that the bridge gives to another call, which never shows up.
-    pub(super) async fn stolen_parameters(&mut self) -> Result<Vec<(String, String)>, Ended> {
+    pub(super) async fn stolen_parameters(&mut self) -> Result<Vec<(String, String)>, Left> {
         let url = format!(
             "{}{}",
             self.phone.public_url, self.phone.options.webhook_path
@@ -31,15 +31,15 @@ impl Call {
         what: Document,
         request: Request,
         params: Params,
-    ) -> Result<Vec<Verb>, Ended> {
+    ) -> Result<Vec<Verb>, Left> {
         let phone = self.phone.clone();
         let answer = tokio::select! {
-            ended = self.interruption() => return Err(ended),
+            left = self.interruption() => return Err(left),
             answer = send(&phone, &request, &params) => answer,
         };
         let response = answer.map_err(|what| {
             self.violation(what.clone());
-            Ended::ApplicationError { what }
+            failed(what)
         })?;
         let status = response.head.status;
         let body = String::from_utf8_lossy(&response.body).into_owned();
@@ -50,9 +50,7 @@ impl Call {
             body,
         });
         if !(200..300).contains(&status) {
-            return Err(Ended::ApplicationError {
-                what: format!("11200: {} answered {status}", request.url),
-            });
+            return Err(failed(format!("11200: {} answered {status}", request.url)));
         }
         if status != 200 {
             self.violation(format!("{} answered {status}, not 200", request.url));
@@ -67,20 +65,24 @@ impl Call {
                 "12300: {} answered with content type {content_type:?}",
                 request.url
             ));
-            return Err(Ended::ApplicationError {
-                what: "12300: not TwiML".into(),
-            });
+            return Err(failed("12300: not TwiML"));
         }
-        match twiml::read(&response.body, &request.url) {
+        self.executable(twiml::read(&response.body, &request.url))
+    }
+
+    /// A document's verbs; what is wrong with it is put on record.
+    pub(super) fn executable(
+        &self,
+        read: Result<(Vec<Verb>, Vec<String>), twiml::Error>,
+    ) -> Result<Vec<Verb>, Left> {
+        match read {
             Ok((verbs, violations)) => {
                 violations.into_iter().for_each(|what| self.violation(what));
                 Ok(verbs)
             }
             Err(error) => {
                 self.violation(error.to_string());
-                Err(Ended::ApplicationError {
-                    what: error.to_string(),
-                })
+                Err(failed(error.to_string()))
             }
         }
     }
@@ -107,14 +109,8 @@ impl Call {
             return;
         };
         let mut params = self.standard(&self.call_sid).during(status.as_str());
-        let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+        params.extend(webhook::progress(0));
         let fields = [
-            (
-                "Timestamp",
-                jiff::fmt::rfc2822::to_string(&now).unwrap_or_default(),
-            ),
-            ("CallbackSource", "call-progress-events".to_owned()),
-            ("SequenceNumber", "0".to_owned()),
             ("CallDuration", ended_at.as_secs().to_string()),
             ("Duration", ended_at.as_secs().div_ceil(60).to_string()),
         ];
@@ -122,6 +118,11 @@ impl Call {
         let url = format!("{}{path}", self.phone.public_url);
         self.callback(status.as_str(), Request { url, get: false }, params);
     }
+}
+
+/// What a caller hears as an error message.
+fn failed(what: impl Into<String>) -> Left {
+    Left::Ended(Ended::ApplicationError { what: what.into() })
 }
 
 /// Signs a request, sends it and reads the answer.

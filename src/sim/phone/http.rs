@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::line::{Line, Way};
+use super::line::Way;
+use crate::stream::Stream;
 
 /// Twilio's defaults and hard cap for webhooks of calls; wall-clock, whatever the pace of the call.
 pub const CONNECT: Duration = Duration::from_secs(5);
@@ -67,7 +68,7 @@ pub async fn exchange(way: &Way, request: &[u8]) -> Result<Response, Error> {
 }
 
 /// Sends one request that asks for an upgrade; returns the head and what came behind it.
-pub async fn upgrade(stream: &mut Line, request: &[u8]) -> Result<(Head, Vec<u8>), Error> {
+pub async fn upgrade(stream: &mut Stream, request: &[u8]) -> Result<(Head, Vec<u8>), Error> {
     timeout(TOTAL, async {
         stream.write_all(request).await?;
         head(stream).await
@@ -77,7 +78,7 @@ pub async fn upgrade(stream: &mut Line, request: &[u8]) -> Result<(Head, Vec<u8>
 }
 
 /// Reads up to the empty line; what was read beyond it is returned too.
-async fn head(stream: &mut Line) -> Result<(Head, Vec<u8>), Error> {
+async fn head(stream: &mut Stream) -> Result<(Head, Vec<u8>), Error> {
     let mut buffer = Vec::with_capacity(1024);
     let end = loop {
         if let Some(at) = find(&buffer, b"\r\n\r\n") {
@@ -110,7 +111,7 @@ async fn head(stream: &mut Line) -> Result<(Head, Vec<u8>), Error> {
     Ok((Head { status, headers }, rest))
 }
 
-async fn body(stream: &mut Line, head: &Head, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
+async fn body(stream: &mut Stream, head: &Head, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
     if head
         .header("transfer-encoding")
         .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
@@ -138,7 +139,7 @@ async fn body(stream: &mut Line, head: &Head, buffer: &mut Vec<u8>) -> Result<Ve
     Ok(std::mem::take(buffer))
 }
 
-async fn chunked(stream: &mut Line, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
+async fn chunked(stream: &mut Stream, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     loop {
         let line = loop {
@@ -167,7 +168,7 @@ async fn chunked(stream: &mut Line, buffer: &mut Vec<u8>) -> Result<Vec<u8>, Err
     }
 }
 
-async fn more(stream: &mut Line, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+async fn more(stream: &mut Stream, buffer: &mut Vec<u8>) -> Result<bool, Error> {
     if buffer.len() > LARGEST_BODY {
         return Err(Error::Malformed("the body is too long"));
     }

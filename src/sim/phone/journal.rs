@@ -63,6 +63,8 @@ pub enum Ended {
     StepTimedOut {
         step: String,
     },
+    /// The caller would have been connected to somebody; a rehearsal ends there.
+    PutThrough,
     /// The story was told and nobody hung up for [`PhoneOptions::linger`](super::PhoneOptions::linger).
     Lingered,
 }
@@ -87,6 +89,39 @@ pub enum Event {
     },
     Dialled {
         numbers: Vec<String>,
+    },
+    /// Somebody's telephone rings; `call_sid` is their call's.
+    CalleeRings {
+        number: String,
+        call_sid: String,
+    },
+    CalleeAnswered {
+        number: String,
+    },
+    /// Twilio's own voice, to the callee alone.
+    CalleeHeard {
+        text: String,
+    },
+    /// Caller and callee hear one another.
+    Bridged {
+        number: String,
+    },
+    BridgeEnded {
+        number: String,
+        by_caller: bool,
+    },
+    /// Keys were asked for, and these came.
+    Gathered {
+        by_callee: bool,
+        keys: String,
+    },
+    /// Keys sounded into the call, with their pauses.
+    DigitsPlayed {
+        digits: String,
+    },
+    /// The REST API has led the call elsewhere: to this document, or to one that is fetched next.
+    Redirected {
+        twiml: Option<String>,
     },
     UpgradeRefused {
         status: u16,
@@ -161,6 +196,11 @@ pub enum Document {
     Redirect,
     ConnectAction,
     DialAction,
+    GatherAction,
+    /// What a callee hears before they are connected.
+    Number,
+    /// Where the REST API has led the call.
+    Update,
 }
 
 /// An event and its virtual time.

@@ -7,14 +7,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::call::{BEAT, Call};
+use super::call::{BEAT, Call, Left};
 use super::journal::{Echo, Ended, Event, Party};
 use super::playout::Playout;
 use super::script::{Line, Next, Step};
@@ -49,7 +48,7 @@ const QUIET_FRAME: [u8; FRAME_SAMPLES] = {
 pub enum Over {
     /// The stream is over; the call goes on behind `<Connect>`.
     Stream,
-    Call(Ended),
+    Call(Left),
 }
 
 /// Something being said.
@@ -164,8 +163,8 @@ impl<'c> Leg<'c> {
     }
 
     async fn beat(&mut self) -> Result<(), Over> {
-        if self.call.completed.load(Ordering::Acquire) {
-            return Err(self.leave(Ended::RestCompleted).await);
+        if let Some(wish) = self.call.wishes.take() {
+            return Err(self.leave(wish).await);
         }
         let now = self.beat_at();
         self.play(now).await?;
@@ -234,6 +233,7 @@ impl<'c> Leg<'c> {
                 speaking_since: self.speaking_since,
                 cleared_at: self.cleared_at,
                 stream_over: false,
+                bridged: false,
             };
             match self.call.script.next(&line) {
                 Next::Do(step) => self.act(step, now).await?,
@@ -280,7 +280,7 @@ impl<'c> Leg<'c> {
                     "the story says {name:?}, and there is no such clip"
                 )),
             },
-            Step::Dtmf(keys) => {
+            Step::Dtmf(keys) | Step::Keys(keys) => {
                 for digit in keys.chars() {
                     let text = self.writer.dtmf(digit);
                     self.call.journal.write(now, Event::Dtmf { digit });
@@ -292,7 +292,7 @@ impl<'c> Leg<'c> {
                 // A reset, not an orderly end: nothing tells the bridge that this was meant.
                 let _ = self.socket.get_ref().tcp().set_zero_linger();
                 self.closed(Party::Phone, None, "connection lost");
-                return Err(Over::Call(Ended::Dropped));
+                return Err(Over::Call(Ended::Dropped.into()));
             }
             Step::Gap(span) => self.gap_until = now + span,
             Step::Raw {

@@ -14,6 +14,8 @@
 //! steers it through an [`OngoingCall`] ([`Phone::start`]), or both.
 
 mod call;
+mod callee;
+mod dial;
 mod fetch;
 mod http;
 mod journal;
@@ -43,12 +45,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use callee::{Callee, Callees, Unbridged, WhenCalled};
 pub use journal::{
     CallReport, Document, Echo, Ended, Entries, Entry, Event, Party, Turn, Violation,
 };
 pub use playout::{Flushed, Playout};
 pub use script::{Awaited, Step, duration as parse_duration};
-pub use switchboard::{CallResource, CallStatus, Switchboard};
+pub use switchboard::{CallResource, CallStatus, Switchboard, Wish};
+pub use twiml::is_e164;
 pub use webhook::{Params, sid};
 
 use crate::sim::speech::{self, FRAME_SAMPLES};
@@ -81,9 +85,12 @@ pub struct PhoneOptions {
     pub stream_path: String,
     /// How long the caller stays on the line after the story.
     pub linger: Duration,
-    /// How long somebody talks whom `<Dial>` reached.
-    pub dial_lasts: Duration,
-    pub dial_outcome: DialOutcome,
+    /// Who is there when `<Dial>` calls somebody.
+    pub callees: Callees,
+    /// What a callee may be shown beside the caller's number and the called one.
+    pub caller_ids: Vec<String>,
+    /// Nobody is called: a `<Dial>` ends the call as [`Ended::PutThrough`].
+    pub rehearsal: bool,
     /// Clips beside those of [`speech`], by name, in mu-law.
     pub clips: HashMap<String, Arc<[u8]>>,
     /// Whether to keep what was heard and spoken.
@@ -110,33 +117,13 @@ impl Default for PhoneOptions {
             status_path: None,
             stream_path: "/media-stream".into(),
             linger: Duration::from_secs(20),
-            dial_lasts: Duration::from_secs(2),
-            dial_outcome: DialOutcome::Completed,
+            callees: Callees::default(),
+            caller_ids: Vec::new(),
+            rehearsal: false,
             clips: HashMap::new(),
             record: true,
             faults: Vec::new(),
             signer: None,
-        }
-    }
-}
-
-/// What a `<Dial>` comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DialOutcome {
-    Completed,
-    Busy,
-    NoAnswer,
-    Failed,
-}
-
-impl DialOutcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Busy => "busy",
-            Self::NoAnswer => "no-answer",
-            Self::Failed => "failed",
         }
     }
 }

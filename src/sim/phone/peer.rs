@@ -8,7 +8,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
-use super::journal::{Echo, Ended, Event, Party};
+use super::call::Left;
+use super::journal::{Echo, Event, Party};
 use super::leg::{Leg, Over, STALLED};
 use super::wire::{self, Inbound};
 
@@ -149,7 +150,7 @@ impl Leg<'_> {
     }
 
     /// The phone's own end of the stream: `stop`, a close, and the bridge's answer to it.
-    pub(super) async fn leave(&mut self, ended: Ended) -> Over {
+    pub(super) async fn leave(&mut self, why: impl Into<Left>) -> Over {
         if self.started {
             let stop = self
                 .writer
@@ -179,7 +180,7 @@ impl Leg<'_> {
             self.call.violation(reason);
         }
         self.closed(Party::Phone, Some(1000), reason);
-        Over::Call(ended)
+        Over::Call(why.into())
     }
 
     /// `None` in place of a close frame: the connection broke.

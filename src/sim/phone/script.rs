@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+/// Between keys that are pressed one after another.
+const BETWEEN_KEYS: Duration = Duration::from_millis(200);
 /// How long a step may wait if the story does not say.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -27,8 +29,10 @@ pub enum Step {
         speaking: Duration,
         timeout: Duration,
     },
-    /// Presses keys.
+    /// Presses keys, all in one beat.
     Dtmf(String),
+    /// Presses keys as a finger does, one after another.
+    Keys(String),
     /// Puts the receiver down: `stop`, then a close.
     HangUp,
     /// The connection is lost: no `stop`, no close.
@@ -53,6 +57,10 @@ pub enum Awaited {
     Clear,
     /// The stream has ended; the call may go on.
     StreamOver,
+    /// There is a stream (again).
+    Streaming,
+    /// The caller is connected to somebody else.
+    Bridged,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +72,7 @@ struct RawStep {
     after: Option<Span>,
     timeout: Option<Span>,
     dtmf: Option<String>,
+    keys: Option<String>,
     hang_up: Option<bool>,
     drop: Option<bool>,
     gap: Option<Span>,
@@ -127,6 +136,7 @@ impl TryFrom<RawStep> for Step {
             timeout,
         }));
         steps.extend(raw.dtmf.map(Step::Dtmf));
+        steps.extend(raw.keys.map(Step::Keys));
         steps.extend(raw.hang_up.map(|_| Step::HangUp));
         steps.extend(raw.drop.map(|_| Step::Drop));
         steps.extend(raw.gap.map(|span| Step::Gap(span.0)));
@@ -138,7 +148,7 @@ impl TryFrom<RawStep> for Step {
             match steps.len() {
                 1 => steps.remove(0),
                 0 => return Err(
-                    "a step needs one of say, wait, wait_for, after, dtmf, hang_up, drop, gap, raw"
+                    "a step needs one of say, wait, wait_for, after, dtmf, keys, hang_up, drop, gap, raw"
                         .into(),
                 ),
                 _ => return Err("a step does one thing: make it several steps".into()),
@@ -149,15 +159,28 @@ impl TryFrom<RawStep> for Step {
         if raw.binary.is_some() && !matches!(step, Step::Raw { .. }) {
             return Err("only raw can be binary".into());
         }
-        if let Step::Dtmf(keys) = &step
+        if let Step::Dtmf(keys) | Step::Keys(keys) = &step
             && (keys.is_empty() || !keys.chars().all(|key| "0123456789*#ABCD".contains(key)))
         {
             return Err(format!(
-                "dtmf = {keys:?}: the keys are 0 to 9, *, #, A to D"
+                "{keys:?} are no keys: those are 0 to 9, *, #, A to D"
             ));
         }
         Ok(step)
     }
+}
+
+/// Keys that are pressed one after another are several steps.
+fn by_finger(step: Step) -> Vec<Step> {
+    let Step::Keys(keys) = step else {
+        return vec![step];
+    };
+    let pressed = keys.chars().map(|key| Step::Dtmf(key.into()));
+    let mut steps: Vec<Step> = pressed
+        .flat_map(|press| [press, Step::Wait(BETWEEN_KEYS)])
+        .collect();
+    steps.pop();
+    steps
 }
 
 /// What the script can know of the line.
@@ -171,6 +194,7 @@ pub struct Line {
     /// When the last `clear` came.
     pub cleared_at: Option<Duration>,
     pub stream_over: bool,
+    pub bridged: bool,
 }
 
 /// What the script wants.
@@ -196,7 +220,7 @@ pub struct Script {
 impl Script {
     pub fn new(steps: Vec<Step>) -> Self {
         Self {
-            steps: steps.into(),
+            steps: steps.into_iter().flat_map(by_finger).collect(),
             since: None,
             said_at: Duration::ZERO,
         }
@@ -204,7 +228,7 @@ impl Script {
 
     /// Goes on with more steps.
     pub fn append(&mut self, steps: Vec<Step>) {
-        self.steps.extend(steps);
+        self.steps.extend(steps.into_iter().flat_map(by_finger));
     }
 
     /// To be asked again at once after a `Do`, and at the next beat after a `Wait`.
@@ -250,6 +274,8 @@ impl Script {
             Awaited::AgentQuiet => line.speaking_since.is_none(),
             Awaited::Clear => line.cleared_at.is_some_and(|at| at >= self.said_at),
             Awaited::StreamOver => line.stream_over,
+            Awaited::Streaming => !line.stream_over,
+            Awaited::Bridged => line.bridged,
         }
     }
 }
@@ -276,7 +302,8 @@ mod tests {
     fn a_story_reads_from_toml() {
         let read = steps(
             r##"{ say = "caller-hours" }, { wait = "1.5s" }, { wait_for = "agent-quiet", timeout = "2m" },
-            { after = "2s" }, { dtmf = "5#" }, { gap = "200ms" }, { raw = "x", binary = true }, { drop = true },
+            { after = "2s" }, { dtmf = "5#" }, { keys = "12" },
+            { wait_for = "bridged" }, { gap = "200ms" }, { raw = "x", binary = true }, { drop = true },
             { hang_up = true }"##,
         );
         let expected = vec![
@@ -291,6 +318,11 @@ mod tests {
                 timeout: TIMEOUT,
             },
             Step::Dtmf("5#".into()),
+            Step::Keys("12".into()),
+            Step::WaitFor {
+                what: Awaited::Bridged,
+                timeout: TIMEOUT,
+            },
             Step::Gap(ms(200)),
             Step::Raw {
                 text: "x".into(),
@@ -313,6 +345,7 @@ mod tests {
             (r#"{ wait_for = "silence" }"#, "agent-quiet"),
             (r#"{ say = "a", timeout = "1s" }"#, "only wait_for"),
             (r#"{ dtmf = "x" }"#, "keys"),
+            (r#"{ keys = "1w" }"#, "keys"),
             (r#"{ hang_up = false }"#, "only be true"),
         ] {
             let error = steps(toml).unwrap_err();
@@ -375,6 +408,20 @@ mod tests {
         );
         assert_eq!(script.next(&line(3200, 1100)), Next::Wait);
         assert_eq!(script.next(&line(4200, 1100)), Next::TimedOut(wait));
+    }
+
+    #[test]
+    fn keys_are_pressed_one_after_another() {
+        let mut script = Script::new(vec![Step::Keys("12".into()), Step::HangUp]);
+        let line = |now| Line {
+            now: ms(now),
+            ..Line::default()
+        };
+        assert_eq!(script.next(&line(0)), Next::Do(Step::Dtmf("1".into())));
+        assert_eq!(script.next(&line(20)), Next::Wait);
+        assert_eq!(script.next(&line(199)), Next::Wait);
+        assert_eq!(script.next(&line(220)), Next::Do(Step::Dtmf("2".into())));
+        assert_eq!(script.next(&line(220)), Next::Do(Step::HangUp));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Fault;
-use super::call::Call;
-use super::journal::{Ended, Event};
+use super::call::{Call, Left};
+use super::journal::Event;
 use super::leg::{Leg, Over, STALLED};
 use super::twiml::Stream;
 use super::upgrade::{NoSocket, open};
@@ -18,8 +18,8 @@ use super::wire::Writer;
 const WATCHED: Duration = Duration::from_secs(2);
 
 impl Call {
-    /// Carries one stream to its end. `Err`: the call ended with it.
-    pub async fn stream(&mut self, noun: &Stream) -> Result<(), Ended> {
+    /// Carries one stream to its end. `Err`: the call ended with it, or is led elsewhere.
+    pub async fn stream(&mut self, noun: &Stream) -> Result<(), Left> {
         let stream_sid = webhook::sid("MZ");
         let mut socket = match Box::pin(open(&self.phone, &noun.url)).await {
             Ok(socket) => socket,
@@ -51,6 +51,10 @@ impl Call {
         let _ = timeout(STALLED, socket.flush()).await;
         self.stream_sids.push(stream_sid.clone());
         self.script_runs = true;
+        // Whoever comes back stays for as long as somebody who has just come.
+        if self.idle_since.is_some() {
+            self.idle_since = Some(self.clock.now());
+        }
         let parameters = noun.parameters.clone();
         self.log(Event::StreamStarted {
             stream_sid: stream_sid.clone(),
@@ -75,7 +79,7 @@ impl Call {
         self.stream_callback(noun, &stream_sid, "stream-stopped", None);
         match over {
             Over::Stream => Ok(()),
-            Over::Call(ended) => Err(ended),
+            Over::Call(left) => Err(left),
         }
     }
 

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::*;
 
+mod errands;
 mod faults;
 mod stories;
 

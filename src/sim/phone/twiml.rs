@@ -2,12 +2,21 @@
 //!
 //! What Twilio could not execute is an [`Error`] and ends the document; what it would log as a warning, and
 //! what no bridge should send, is a violation and is left out. A `<Connect>` holds one `<Stream>` and nothing
-//! else; other nouns exist at Twilio, but this telephone has none of them.
+//! else, a `<Dial>` calls one number, `<Play>` sounds keys and no files, and a `<Gather>` takes keys and no
+//! speech: the rest exists at Twilio, but this telephone has none of it.
+
+mod keys;
+mod people;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use roxmltree::{Document, Node};
 use url::Url;
+
+pub use keys::Pressed;
+pub use people::is_e164;
 
 /// TwiML answers larger than this are refused (error 11750).
 pub const LARGEST: usize = 64 * 1024;
@@ -16,15 +25,15 @@ pub const LARGEST: usize = 64 * 1024;
 pub enum Verb {
     Say(String),
     Pause(Duration),
+    /// Keys sounded into the call; `w` and `W` are half a second and a second of waiting.
+    PlayDigits(String),
+    Gather(Gather),
     Hangup,
     Reject {
         busy: bool,
     },
     Redirect(Request),
-    Dial {
-        numbers: Vec<String>,
-        action: Option<Request>,
-    },
+    Dial(Dial),
     Connect {
         action: Option<Request>,
         stream: Stream,
@@ -48,6 +57,48 @@ pub struct Stream {
     pub parameters: Vec<(String, String)>,
 }
 
+/// Somebody to be called and connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dial {
+    pub number: String,
+    pub action: Option<Request>,
+    /// How long it rings.
+    pub timeout: Duration,
+    /// How long they may talk.
+    pub time_limit: Duration,
+    pub caller_id: Option<String>,
+    /// The caller's own call is not answered before.
+    pub answer_on_bridge: bool,
+    /// What the callee hears before they are connected.
+    pub url: Option<Request>,
+    pub status_callback: Option<Request>,
+    pub events: Vec<Progress>,
+}
+
+/// What a callee's status callback may be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    Initiated,
+    Ringing,
+    Answered,
+    Completed,
+}
+
+/// Keys to be waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gather {
+    /// Where the keys are brought.
+    pub action: Option<Request>,
+    pub count: Option<usize>,
+    /// For the first key, and for each after it.
+    pub timeout: Duration,
+    pub end: Option<char>,
+    /// The action is asked without any keys, too.
+    pub on_empty: bool,
+    /// What is heard meanwhile: `Say` and `Pause`.
+    pub meanwhile: Vec<Verb>,
+}
+
 /// The document cannot be executed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
@@ -59,6 +110,16 @@ pub enum Error {
 
 /// A document's verbs in order, and everything in it that ought not to be there.
 pub fn read(body: &[u8], document_url: &str) -> Result<(Vec<Verb>, Vec<String>), Error> {
+    read_at(body, document_url, false)
+}
+
+/// The same for a document that was handed over in a request and has no address: nothing in it can be
+/// relative. `home` is where the bridge is.
+pub fn read_given(body: &[u8], home: &str) -> Result<(Vec<Verb>, Vec<String>), Error> {
+    read_at(body, home, true)
+}
+
+fn read_at(body: &[u8], base: &str, given: bool) -> Result<(Vec<Verb>, Vec<String>), Error> {
     if body.len() > LARGEST {
         return Err(Error::TooLarge(body.len()));
     }
@@ -72,7 +133,8 @@ pub fn read(body: &[u8], document_url: &str) -> Result<(Vec<Verb>, Vec<String>),
         )));
     }
     let mut reader = Reader {
-        base: document_url,
+        base,
+        given,
         violations: Vec::new(),
     };
     reader.attributes(root, &[]);
@@ -93,6 +155,8 @@ pub fn read(body: &[u8], document_url: &str) -> Result<(Vec<Verb>, Vec<String>),
 
 struct Reader<'a> {
     base: &'a str,
+    /// `base` is not the document's address, only its author's.
+    given: bool,
     violations: Vec<String>,
 }
 
@@ -164,7 +228,7 @@ impl Reader<'_> {
 
     fn request(&mut self, node: Node, written: &str, method: &str) -> Option<Request> {
         let get = self.method_is_get(node, method);
-        match resolve(self.base, written) {
+        match self.resolve(written) {
             Some(url) if url.starts_with("http") => Some(Request { url, get }),
             _ => {
                 self.warn(format!(
@@ -248,62 +312,15 @@ impl Reader<'_> {
                 let written = self.text(node);
                 self.request(node, &written, "method").map(Verb::Redirect)
             }
-            "Dial" => self.dial(node),
+            "Play" => self.play(node),
+            "Gather" => self.gather(node).map(Verb::Gather),
+            "Dial" => self.dial(node).map(Verb::Dial),
             "Connect" => self.connect(node),
             other => {
                 self.warn(format!("12200: <{other}> is no verb of this telephone"));
                 None
             }
         }
-    }
-
-    fn dial(&mut self, node: Node) -> Option<Verb> {
-        const KNOWN: &[&str] = &[
-            "action",
-            "method",
-            "timeout",
-            "timeLimit",
-            "callerId",
-            "answerOnBridge",
-            "hangupOnStar",
-        ];
-        self.attributes(node, KNOWN);
-        self.seconds(node, "timeout", 30, 5..=600);
-        self.seconds(node, "timeLimit", 14_400, 1..=86_400);
-        for flag in ["answerOnBridge", "hangupOnStar"] {
-            if node
-                .attribute(flag)
-                .is_some_and(|value| !["true", "false"].contains(&value))
-            {
-                self.warn(format!("12200: {flag} is neither true nor false"));
-            }
-        }
-        let mut numbers = Vec::new();
-        if node.children().any(|child| child.is_element()) {
-            for child in self.elements(node) {
-                if child.tag_name().name() == "Number" {
-                    self.attributes(child, &["sendDigits"]);
-                    numbers.push(self.text(child));
-                } else {
-                    self.warn(format!("12200: <{}> in <Dial>", child.tag_name().name()));
-                }
-            }
-        } else {
-            numbers.push(self.text(node));
-        }
-        for number in &numbers {
-            let digits = number.strip_prefix('+').unwrap_or("");
-            if digits.is_empty()
-                || digits.len() > 15
-                || !digits.bytes().all(|byte| byte.is_ascii_digit())
-            {
-                self.warn(format!("13224: {number:?} is no E.164 number"));
-            }
-        }
-        Some(Verb::Dial {
-            numbers,
-            action: self.action(node),
-        })
     }
 
     fn connect(&mut self, node: Node) -> Option<Verb> {
@@ -395,7 +412,7 @@ impl Reader<'_> {
     fn stream_url(&mut self, written: &str) -> Option<String> {
         let base = Url::parse(self.base).ok()?;
         let expected = if base.scheme() == "http" { "ws" } else { "wss" };
-        let mut url = resolve(self.base, written)?;
+        let mut url = self.resolve(written)?;
         if Url::parse(written).is_err() {
             url = format!("{expected}{}", url.strip_prefix(base.scheme())?);
         }
@@ -419,118 +436,16 @@ impl Reader<'_> {
         }
         Some(url)
     }
-}
 
-/// Absolute URLs stay as they are, to the byte; others are resolved.
-fn resolve(base: &str, written: &str) -> Option<String> {
-    if Url::parse(written).is_ok() {
-        return Some(written.to_owned());
-    }
-    Url::parse(base).ok()?.join(written).ok().map(String::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOME: &str = "https://bridge.example.com/voice/incoming";
-
-    fn connect(inner: &str) -> (Vec<Verb>, Vec<String>) {
-        read(format!("<Response>{inner}</Response>").as_bytes(), HOME).unwrap()
-    }
-
-    fn complaint(inner: &str) -> String {
-        let (_, violations) = connect(inner);
-        assert_eq!(violations.len(), 1, "{inner}: {violations:?}");
-        violations.into_iter().next().unwrap()
-    }
-
-    #[test]
-    fn reads_what_a_bridge_answers() {
-        let (verbs, violations) = read(
-            br#"<?xml version="1.0" encoding="UTF-8"?><Response><Connect action="/voice/after" method="POST">
-              <Stream name="evi" statusCallback="https://bridge.example.com/voice/stream" track="inbound_track"
-              url="wss://bridge.example.com/media-stream"><Parameter name="token" value="a&amp;b" /></Stream>
-              </Connect><Say language="en-GB">Sorry &lt;3</Say><Hangup/></Response>"#,
-            HOME,
-        )
-        .unwrap();
-        assert_eq!(violations, Vec::<String>::new());
-        let expected = Stream {
-            url: "wss://bridge.example.com/media-stream".into(),
-            name: Some("evi".into()),
-            status_callback: Some(Request {
-                url: "https://bridge.example.com/voice/stream".into(),
-                get: false,
-            }),
-            parameters: vec![("token".into(), "a&b".into())],
-        };
-        let action = Some(Request {
-            url: "https://bridge.example.com/voice/after".into(),
-            get: false,
-        });
-        assert_eq!(
-            verbs,
-            [
-                Verb::Connect {
-                    action,
-                    stream: expected
-                },
-                Verb::Say("Sorry <3".into()),
-                Verb::Hangup
-            ]
-        );
-    }
-
-    #[test]
-    fn a_relative_stream_takes_the_scheme_that_fits() {
-        let (verbs, violations) = read(
-            b"<Response><Connect><Stream url='/m'/></Connect></Response>",
-            "http://127.0.0.1:8080/v",
-        )
-        .unwrap();
-        assert_eq!(violations, Vec::<String>::new());
-        assert!(
-            matches!(&verbs[..], [Verb::Connect { stream, .. }] if stream.url == "ws://127.0.0.1:8080/m")
-        );
-    }
-
-    #[test]
-    fn complains_of_all_that_twilio_would() {
-        let stream = |attributes: &str, inner: &str| {
-            complaint(&format!(
-                "<Connect><Stream {attributes}>{inner}</Stream></Connect>"
-            ))
-        };
-        let good = "url='wss://bridge.example.com/m'";
-        assert!(stream("url='ws://bridge.example.com:443/m'", "").starts_with("31922"));
-        assert!(stream("url='wss://bridge.example.com/m?token=1'", "").starts_with("31920"));
-        assert!(stream("url='wss://elsewhere.example.com/m'", "").contains("another host"));
-        assert!(stream(&format!("{good} track='both_tracks'"), "").starts_with("31941"));
-        assert!(stream(&format!("{good} Name='x'"), "").starts_with("12200"));
-        assert!(stream(&format!("{good} statusCallback='/voice/stream'"), "").contains("absolute"));
-        assert!(stream(good, "<Parameter name='x'/>").starts_with("12200"));
-        let long = format!("<Parameter name='x' value='{}'/>", "é".repeat(499));
-        assert!(stream(good, &long).starts_with("31942"));
-        assert!(stream(good, "words").contains("text directly"));
-        assert!(complaint("<Connect><Conversation/></Connect>").starts_with("12200"));
-        assert!(complaint("<Start><Stream url='wss://x/'/></Start>").contains("no verb"));
-        assert!(complaint("<say>no</say>").contains("no verb"));
-        assert!(complaint("<Say/>").contains("empty"));
-        assert!(complaint("<Say>Hello</Say><Reject/>").contains("first verb"));
-        assert!(complaint("<Reject reason='mood'/>").contains("mood"));
-        assert!(complaint("<Dial>0800 reverse</Dial>").starts_with("13224"));
-        assert!(complaint("<Dial timeout='3'>+15551234567</Dial>").contains("timeout"));
-        assert!(complaint("<Hangup>now</Hangup>").contains("must be empty"));
-    }
-
-    #[test]
-    fn a_document_that_cannot_be_executed_is_an_error() {
-        let of = |body: &[u8]| read(body, HOME).unwrap_err().to_string();
-        assert!(of(b"<Response><Say>Tom & Jerry</Say></Response>").starts_with("12100"));
-        assert!(of(b"{}").starts_with("12100"));
-        assert!(of(b"").starts_with("12100"));
-        assert!(of(b"<response/>").starts_with("12100"));
-        assert!(of(&vec![b' '; LARGEST + 1]).starts_with("11750"));
+    /// Absolute URLs stay as they are, to the byte; others are resolved.
+    fn resolve(&self, written: &str) -> Option<String> {
+        if Url::parse(written).is_ok() {
+            return Some(written.to_owned());
+        }
+        if self.given {
+            return None;
+        }
+        let base = Url::parse(self.base).ok()?;
+        base.join(written).ok().map(String::from)
     }
 }

@@ -7,10 +7,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::fetch::sign;
-use super::line::Line;
 use super::{Fault, Phone, http, webhook};
+use crate::stream::Stream;
 
-pub type Socket = WebSocketStream<Line>;
+pub type Socket = WebSocketStream<Stream>;
 
 pub enum NoSocket {
     Refused(u16),

@@ -124,6 +124,20 @@ impl Standard<'_> {
     }
 }
 
+/// What every callback about a call's progress has beside the standard parameters.
+pub fn progress(number: u32) -> Params {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let fields = [
+        (
+            "Timestamp",
+            jiff::fmt::rfc2822::to_string(&now).unwrap_or_default(),
+        ),
+        ("CallbackSource", "call-progress-events".to_owned()),
+        ("SequenceNumber", number.to_string()),
+    ];
+    fields.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
 /// A form request, ready for the wire. `signature` is sent as it is given.
 pub fn form_request(url: &str, params: &[(String, String)], get: bool, signature: &str) -> Vec<u8> {
     let (authority, mut target) = split(url);

@@ -223,6 +223,166 @@ async fn fails_as_the_story_says_and_is_well_again() {
     assert!(toml::from_str::<RestScript>(r#"fail = ["418"]"#).is_err());
 }
 
+async fn post(api: &RestHandle, path: &str, body: &str) -> (u16, Value) {
+    let path = format!("/2010-04-01/Accounts/{ACCOUNT}{path}");
+    exchange(api, "POST", &path, "12345", FORM, body)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_live_call_is_led_elsewhere_and_one_that_is_over_is_not() {
+    let (api, switchboard) = api(RestScript::default()).await;
+    let (webhook, _task) = pausing().await;
+    let call = calling(&switchboard, webhook);
+    let paused = |event: &Event| matches!(event, Event::Paused { .. });
+    call.until(Duration::from_secs(60), paused).await.unwrap();
+    let update = format!("/Calls/{CALL}.json");
+    let twiml = form_urlencoded::Serializer::new(String::new())
+        .append_pair("Twiml", "<Response><Say>Elsewhere.</Say></Response>")
+        .finish();
+    let (status, resource) = post(&api, &update, &twiml).await;
+    assert_eq!((status, &resource["status"]), (200, &"in-progress".into()));
+    let report = call.finish().await;
+    assert_eq!(report.ended, Ended::NothingLeft);
+    assert_eq!(
+        report.count(|event| matches!(event, Event::Said { text } if text == "Elsewhere.")),
+        1
+    );
+    assert_eq!(post(&api, &update, &twiml).await.1["code"], 20404);
+    assert_eq!(api.violations(), []);
+
+    let long = format!("Twiml={}", "x".repeat(4001));
+    for (body, code) in [
+        (long.as_str(), 32018),
+        ("Twiml=", 20001),
+        ("Twiml=x&Url=https%3A%2F%2Fb.example.com%2F", 20001),
+        ("Twiml=x&Twiml=y", 20001),
+        ("Url=nowhere", 21205),
+        ("Url=https%3A%2F%2Fb.example.com%2F&Method=PUT", 21205),
+        ("Twiml=x&Digits=1", 20001),
+        ("Status=completed&TimeLimit=1", 20001),
+        ("", 20001),
+    ] {
+        let (status, error) = post(&api, &update, body).await;
+        assert_eq!(
+            (status, error["code"].as_u64()),
+            (400, Some(code)),
+            "{body:.40}"
+        );
+    }
+    assert_eq!(api.violations().len(), 9);
+}
+
+#[tokio::test]
+async fn a_call_that_only_rings_is_not_led_elsewhere() {
+    let (api, switchboard) = api(RestScript::default()).await;
+    // Placed over the API, and nobody has taken it.
+    let placed = "To=%2B61255501234&From=%2B15557654321&Twiml=%3CResponse%2F%3E";
+    let (status, resource) = post(&api, "/Calls.json", placed).await;
+    assert_eq!((status, resource["status"].as_str()), (201, Some("queued")));
+    assert_eq!(resource["direction"], "outbound-api");
+    let sid = resource["sid"].as_str().unwrap();
+    let update = format!("/Calls/{sid}.json");
+    let (status, error) = post(&api, &update, "Twiml=%3CResponse%2F%3E").await;
+    assert_eq!((status, &error["code"]), (400, &json!(21220)));
+    let (status, resource) = post(&api, &update, "Status=canceled").await;
+    assert_eq!(
+        (status, resource["status"].as_str()),
+        (200, Some("canceled"))
+    );
+    assert!(!switchboard.call(sid).unwrap().status.is_live());
+    assert_eq!(api.violations(), []);
+    for (body, code) in [
+        ("From=%2B15557654321&Twiml=x", 21201),
+        ("To=%2B61255501234&Twiml=x", 21213),
+        ("To=0800&From=%2B15557654321&Twiml=x", 21211),
+        ("To=%2B61255501234&From=me&Twiml=x", 21212),
+        ("To=%2B61255501234&From=%2B15550000000&Twiml=x", 21210),
+        ("To=%2B61255501234&From=%2B15557654321", 21205),
+        ("To=%2B61255501234&From=%2B15557654321&Url=x", 21205),
+    ] {
+        let (status, error) = post(&api, "/Calls.json", body).await;
+        assert_eq!(
+            (status, error["code"].as_u64()),
+            (400, Some(code)),
+            "{body}"
+        );
+    }
+    assert_eq!(api.violations().len(), 7);
+}
+
+#[tokio::test]
+async fn a_message_is_taken_or_refused_as_twilio_does() {
+    let script: RestScript = toml::from_str(
+        r#"
+        sms.opted_out = ["+61255500001"]
+        sms.landlines = ["+61255500002"]
+        sms.services = ["MG0123456789abcdef0123456789abcdef"]
+        "#,
+    )
+    .unwrap();
+    let (api, _) = api(script).await;
+    let good = "To=%2B61255501234&From=%2B15557654321&Body=Monday%20at%20nine.";
+    let (status, message) = post(&api, "/Messages.json", good).await;
+    assert_eq!((status, message["status"].as_str()), (201, Some("queued")));
+    assert!(message["sid"].as_str().unwrap().starts_with("SM"));
+    assert_eq!(message["num_segments"], "1");
+    assert_eq!(message["error_code"], Value::Null);
+    let created = message["date_created"].as_str().unwrap();
+    assert!(jiff::fmt::rfc2822::parse(created).is_ok(), "{created}");
+    let service = "To=%2B61255501234&MessagingServiceSid=MG0123456789abcdef0123456789abcdef&Body=x";
+    let (status, message) = post(&api, "/Messages.json", service).await;
+    assert_eq!(
+        (status, message["status"].as_str()),
+        (201, Some("accepted"))
+    );
+    let sent = api.messages();
+    assert_eq!((sent.len(), sent[0].body.as_str()), (2, "Monday at nine."));
+
+    // Not the bridge's fault: it could not know.
+    for (body, code) in [
+        ("To=%2B61255501234&From=%2B15550000000&Body=x", 21606),
+        ("To=%2B61255500001&From=%2B15557654321&Body=x", 21610),
+        ("To=%2B61255500002&From=%2B15557654321&Body=x", 21614),
+        ("To=%2B61255501234&MessagingServiceSid=MGx&Body=x", 21705),
+    ] {
+        let (status, error) = post(&api, "/Messages.json", body).await;
+        assert_eq!(
+            (status, error["code"].as_u64()),
+            (400, Some(code)),
+            "{body}"
+        );
+    }
+    assert_eq!(api.violations(), []);
+    let long = format!(
+        "To=%2B61255501234&From=%2B15557654321&Body={}",
+        "x".repeat(1601)
+    );
+    for (body, code) in [
+        ("From=%2B15557654321&Body=x", 21604),
+        ("To=%2B61255501234&Body=x", 21603),
+        ("To=%2B61255501234&From=%2B15557654321", 21602),
+        ("To=mum&From=%2B15557654321&Body=x", 21211),
+        ("To=%2B15557654321&From=%2B15557654321&Body=x", 21211),
+        ("To=%2B61255501234&From=shop!&Body=x", 21212),
+        (&long, 21617),
+        ("To=%2B61255501234&From=%2B15557654321&Body=x&Text=y", 20001),
+    ] {
+        let (status, error) = post(&api, "/Messages.json", body).await;
+        assert_eq!(
+            (status, error["code"].as_u64()),
+            (400, Some(code)),
+            "{body:.60}"
+        );
+    }
+    assert_eq!(api.violations().len(), 8);
+    api.fail([Failure::TooManyRequests, Failure::Auth]);
+    assert_eq!(post(&api, "/Messages.json", good).await.1["code"], 20429);
+    assert_eq!(post(&api, "/Messages.json", good).await.1["code"], 20003);
+    assert_eq!(api.messages().len(), 2);
+}
+
 async fn look(api: &RestHandle, path: &str) -> (u16, Value) {
     let path = format!("/2010-04-01/Accounts/{ACCOUNT}{path}");
     let answer = exchange(api, "GET", &path, "12345", "X: y", "").await;

@@ -47,7 +47,7 @@ use super::{
     evi::{self, Evi},
     faults::{Kind, Plan, Proxy},
     measure::{
-        PROBLEMS_TOLD, Way, print,
+        self, PROBLEMS_TOLD, Way,
         process::{self, Process},
         rounded, until,
     },
@@ -97,26 +97,7 @@ struct Tally {
 
 /// Runs the command; the exit code is 1 if anything was lost or left behind.
 pub fn main(args: &SoakArgs) -> ExitCode {
-    let result = tokio::runtime::Runtime::new()
-        .context("cannot start the runtime")
-        .and_then(|runtime| runtime.block_on(super::unless_stopped(run(args))));
-    match result {
-        Ok(report) => {
-            let text = match args.json {
-                true => report.json(),
-                false => report.to_string(),
-            };
-            print(&text);
-            match report.ok {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::FAILURE,
-            }
-        }
-        Err(error) => {
-            eprintln!("hume-bridge soak: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    measure::main("soak", args.json, run(args))
 }
 
 async fn run(args: &SoakArgs) -> anyhow::Result<Report> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use crate::sim::measure::{HEADING, Way, row};
+use crate::sim::measure::{self, HEADING, Way, row};
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -75,10 +75,9 @@ impl Daemon {
     }
 }
 
-impl Report {
-    /// One object on one line.
-    pub fn json(&self) -> String {
-        serde_json::to_string(self).expect("strings and finite numbers are JSON")
+impl measure::Report for Report {
+    fn ok(&self) -> bool {
+        self.ok
     }
 }
 

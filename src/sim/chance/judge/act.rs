@@ -81,6 +81,12 @@ impl Judge {
                 self.paused = false;
                 self.quiet = now;
             }
+            Action::RunTool { .. }
+            | Action::StopTool(_)
+            | Action::KeepNote(_)
+            | Action::Prompt(_)
+            | Action::Redirect(_)
+            | Action::CloseCarrier => self.fail(Rule::Able, "nothing of that kind is asked for"),
             Action::Remind => {
                 let ready = self.line == Line::Ready;
                 self.holds(

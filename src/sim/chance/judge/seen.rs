@@ -59,7 +59,7 @@ impl<'a> Seen<'a> {
                 Carrier::Stop | Carrier::Closed | Carrier::Broken { .. } | Carrier::Stalled => {
                     Seen::CarrierOver
                 }
-                Carrier::Key => Seen::Key,
+                Carrier::Key { .. } => Seen::Key,
                 _ => Seen::Carrier,
             },
             Event::AgentOpened => Seen::Opened,
@@ -100,7 +100,9 @@ impl<'a> Seen<'a> {
                 _ => Seen::Agent,
             },
             Event::AgentClosed(_) => Seen::Closed,
-            Event::HangUpAnswered { .. } => Seen::Rest,
+            Event::HangUpAnswered { .. } | Event::RedirectAnswered(_) => Seen::Rest,
+            Event::Returned => Seen::Carrier,
+            Event::ToolDone { .. } => Seen::Agent,
             Event::Order(order) => Seen::Order(match order {
                 Order::HangUp { now: true } => "hang up now",
                 Order::HangUp { now: false } => "hang up",

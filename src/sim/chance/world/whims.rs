@@ -93,7 +93,7 @@ impl World<'_> {
                 }
             }
             57 => match draw.below(2) {
-                0 => self.carrier(Carrier::Key),
+                0 => self.carrier(Carrier::Key { key: '1' }),
                 _ => self.carrier(Carrier::Other),
             },
             58 => {

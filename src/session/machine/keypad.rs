@@ -1,0 +1,82 @@
+//! What the caller's keys do.
+
+use std::time::Instant;
+
+use super::{Action, Machine, Note, Outbox, Phase};
+use crate::{
+    config::KeyAction,
+    session::{cause::Cause, errand::Errand, goodbye::Goodbye, keys::Pressed, order::Words},
+    tools::Transfer,
+};
+
+impl Machine {
+    pub(super) fn key(&mut self, now: Instant, key: char, out: &mut Outbox) {
+        self.caller_is_there(now);
+        if !matches!(self.phase, Phase::Talking) {
+            return;
+        }
+        let keys = self.settings.keys.clone();
+        let pressed = self.keys.press(now, key, &keys);
+        self.pressed(now, pressed, out);
+    }
+
+    /// An input to which nothing is added any more is over.
+    pub(super) fn keys_step(&mut self, now: Instant, out: &mut Outbox) {
+        if self.keys.due().is_some_and(|due| now >= due) {
+            let pressed = self.keys.take();
+            if matches!(self.phase, Phase::Talking) {
+                self.pressed(now, pressed, out);
+            }
+        }
+    }
+
+    fn pressed(&mut self, now: Instant, pressed: Pressed, out: &mut Outbox) {
+        match pressed {
+            Pressed::More => {}
+            Pressed::Input(_) if self.settings.keys.words.trim().is_empty() => {}
+            Pressed::Input(keys) => {
+                out.note(Note::KeysTold { count: keys.len() });
+                let words = self.settings.keys.words.replace("{keys}", &keys);
+                // Who presses keys does not want to hear the rest.
+                self.hush(now, out);
+                self.prompt(now, Words(words), out);
+            }
+            Pressed::Act(action) => {
+                out.note(Note::KeyActed);
+                self.act(now, action, out);
+            }
+        }
+    }
+
+    fn act(&mut self, now: Instant, action: KeyAction, out: &mut Outbox) {
+        self.hush(now, out);
+        match action {
+            KeyAction::HangUp => {
+                let goodbye = Goodbye::ordered(Cause::Key, now, false);
+                self.say_goodbye(now, goodbye, out);
+            }
+            KeyAction::Say(words) => {
+                if self.can_say() {
+                    self.have_said(Words(words), out);
+                }
+            }
+            KeyAction::Transfer(number) => {
+                // Nothing is announced but that there is somebody.
+                let announce = self.settings.warm.then(|| Words(String::new()));
+                let errand = Errand::Transfer(Transfer { number, announce });
+                let goodbye = Goodbye::ordered(Cause::Transferred, now, false).before(errand);
+                self.part(now, goodbye, out);
+            }
+        }
+    }
+
+    /// Nothing more is heard of what the agent is saying.
+    fn hush(&mut self, now: Instant, out: &mut Outbox) {
+        if self.playback.unheard(now) {
+            self.cut(now, out);
+        } else if let Some(segment) = self.turn_segment.filter(|_| self.turn_open) {
+            self.turn_over();
+            out.push(Action::AgentHeard(self.playback.cut_at(segment)));
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Calls that go away and come back.
+
+use super::*;
+use crate::{
+    session::errand::{Failed, Redirected, Transferred},
+    tools::{Digits, Outcome, Transfer},
+};
+
+const AFTER: &str = "after: Transfer(Transfer { warm: false, .. })";
+const REDIRECT: &str = "redirect: Transfer(Transfer { warm: false, .. })";
+const SORRY: &str = "prompt The transfer failed: nobody answered.";
+
+fn transfer() -> Transfer {
+    Transfer {
+        number: "+15550001111".into(),
+        announce: None,
+    }
+}
+
+fn no_answer() -> Order {
+    Order::Transferred(Transferred::Returning(Failed::NoAnswer))
+}
+
+/// The caller is being put through, by an operator's order, and has left.
+fn away() -> Paper {
+    let mut paper = Paper::greeted();
+    assert_eq!(paper.order(Order::Transfer(transfer())), Verdict::Done);
+    paper.expect(&[AFTER, REDIRECT]);
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.expect(&["close carrier"]);
+    paper
+}
+
+#[test]
+fn the_agent_is_heard_before_the_caller_is_put_through() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 2000);
+    paper.taken();
+    paper.calls_tool("a", "stock");
+    paper.event(Event::ToolDone {
+        ticket: 0,
+        outcome: Outcome::Transfer(transfer()),
+    });
+    paper.expect(&["run a (1) as 0", "answer a: Transferring"]);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.says(3, 1000);
+    paper.agent(agent::Event::TurnDone);
+    paper.expect(&["mark", "play 1000", "mark"]);
+    // "Thank you": nothing that changes it.
+    paper.agent(agent::Event::Transcript {
+        role: Role::Caller,
+        text: "Thank you",
+        interim: true,
+        replace: true,
+    });
+    paper.wait(3000);
+    paper.echo_all();
+    paper.wait(2600);
+    paper.expect(&[AFTER, REDIRECT]);
+}
+
+#[test]
+fn an_agent_that_hangs_up_besides_does_not_end_the_transfer() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("a", "stock");
+    paper.event(Event::ToolDone {
+        ticket: 0,
+        outcome: Outcome::Transfer(transfer()),
+    });
+    paper.taken();
+    paper.calls_tool("b", "hang_up");
+    paper.expect(&["answer b"]);
+    paper.event(Event::AgentClosed(Closed::HungUp));
+    let taken = paper.taken();
+    assert!(taken.contains(&REDIRECT.to_owned()), "{taken:?}");
+    assert!(!taken.contains(&"hang up".to_owned()), "{taken:?}");
+}
+
+#[test]
+fn who_is_put_through_needs_the_agent_no_more() {
+    let mut paper = away();
+    paper.wait(5000);
+    paper.taken();
+    let order = Order::Transferred(Transferred::Connected);
+    assert_eq!(paper.order(order), Verdict::Done);
+    paper.expect(&["after: hang up", "close agent", "end transferred 1000"]);
+}
+
+#[test]
+fn who_is_not_put_through_comes_back_to_an_agent_that_knows_why() {
+    let mut paper = away();
+    paper.wait(25_000);
+    assert_eq!(paper.order(no_answer()), Verdict::Done);
+    paper.taken();
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", SORRY]);
+    // As ever from here on.
+    paper.says(2, 500);
+    paper.expect(&["play 500"]);
+    let before = paper.caller_bytes;
+    paper.frame();
+    assert_eq!(paper.caller_bytes, before + 160);
+}
+
+#[test]
+fn a_return_that_does_not_come_is_not_waited_for() {
+    let mut paper = away();
+    paper.order(no_answer());
+    paper.wait(19_000);
+    assert!(!paper.machine.is_over());
+    paper.wait(2000);
+    let taken = paper.taken();
+    assert_eq!(taken.last().unwrap(), "end carrier-lost 1000");
+}
+
+#[test]
+fn a_caller_of_whom_nothing_more_is_heard_is_talking_to_somebody() {
+    let mut paper = away();
+    paper.wait(49_000);
+    assert!(!paper.machine.is_over());
+    paper.wait(2000);
+    let taken = paper.taken();
+    assert_eq!(taken.last().unwrap(), "end transferred 1000");
+}
+
+#[test]
+fn a_caller_who_is_told_and_let_go_is_not_waited_for() {
+    let mut paper = away();
+    paper.taken();
+    paper.order(Order::Transferred(Transferred::Ended(Failed::Busy)));
+    paper.expect(&["after: hang up", "close agent", "end transfer-failed 1000"]);
+}
+
+#[test]
+fn a_caller_who_hangs_up_while_it_rings_is_gone() {
+    let mut paper = away();
+    paper.taken();
+    // The stream is over, as it should be.
+    paper.order(Order::CallOver { caller_left: false });
+    paper.wait(5000);
+    assert!(!paper.machine.is_over());
+    paper.taken();
+    paper.order(Order::CallOver { caller_left: true });
+    paper.expect(&["after: hang up", "close agent", "end caller-hung-up 1000"]);
+}
+
+#[test]
+fn where_the_rest_api_fails_the_stream_is_closed_and_twilio_asks() {
+    let mut paper = Paper::greeted();
+    paper.order(Order::Transfer(transfer()));
+    paper.taken();
+    paper.event(Event::RedirectAnswered(Redirected::Failed));
+    paper.expect(&["close carrier"]);
+    paper.event(Event::RedirectAnswered(Redirected::Failed));
+    paper.expect(&[]);
+
+    // It answers nothing at all.
+    let mut paper = Paper::greeted();
+    paper.order(Order::Transfer(transfer()));
+    paper.taken();
+    paper.wait(4100);
+    paper.expect(&["close carrier"]);
+
+    // The caller has hung up just now.
+    let mut paper = Paper::greeted();
+    paper.order(Order::Transfer(transfer()));
+    paper.taken();
+    paper.event(Event::RedirectAnswered(Redirected::Over));
+    paper.expect(&["close agent", "end caller-hung-up 1000"]);
+}
+
+#[test]
+fn keys_are_sounded_and_the_agent_that_waited_is_answered() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("a", "stock");
+    paper.taken();
+    paper.event(Event::ToolDone {
+        ticket: 0,
+        outcome: Outcome::Digits(Digits("ww12#".into())),
+    });
+    paper.wait(600);
+    paper.expect(&["after: Digits(Digits(5))", "redirect: Digits(Digits(5))"]);
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.expect(&["close carrier"]);
+    paper.wait(3000);
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", "answer a: KeysSent"]);
+}
+
+#[test]
+fn an_agent_that_is_lost_meanwhile_is_there_again_when_the_caller_is() {
+    let mut paper = away();
+    paper.event(Event::AgentClosed(Closed::Inactive));
+    paper.wait(2000);
+    let taken = paper.taken();
+    assert_eq!(taken.last().unwrap(), "connect to resume", "{taken:?}");
+    paper.ready();
+    paper.order(no_answer());
+    paper.taken();
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", SORRY]);
+}
+
+#[test]
+fn an_agent_that_was_given_up_meanwhile_is_looked_for_when_the_caller_is_back() {
+    let mut paper = Paper::with(|settings| {
+        settings.ring = Duration::from_secs(300);
+        settings.reconnect_budget = Duration::ZERO;
+    });
+    paper.ready();
+    paper.order(Order::Transfer(transfer()));
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.wait(60_000);
+    assert!(!paper.machine.is_over());
+    paper.order(no_answer());
+    paper.taken();
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", "connect to resume"]);
+    paper.ready();
+    paper.expect(&[SORRY]);
+}
+
+#[test]
+fn orders_to_a_call_that_is_away_are_refused_but_its_end() {
+    let mut paper = away();
+    for order in [
+        Order::Say(Words("x".into())),
+        Order::Pause,
+        Order::Transfer(transfer()),
+    ] {
+        assert_eq!(paper.order(order), Verdict::Refused(Refusal::Away));
+    }
+    paper.taken();
+    assert_eq!(paper.order(Order::HangUp { now: false }), Verdict::Done);
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+    paper.event(Event::HangUpAnswered { ended: true });
+    paper.wait(600);
+    paper.expect(&["end operator 1000"]);
+}
+
+#[test]
+fn what_the_agent_says_to_nobody_is_not_played() {
+    let mut paper = away();
+    paper.taken();
+    paper.says(2, 500);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.expect(&[]);
+}

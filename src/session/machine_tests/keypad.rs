@@ -1,0 +1,106 @@
+//! What the caller's keys do.
+
+use super::*;
+
+fn press(paper: &mut Paper, keys: &str) {
+    for key in keys.chars() {
+        paper.event(Event::Carrier(Carrier::Key { key }));
+    }
+}
+
+const TOLD: &str = "prompt The caller pressed 12 on the telephone's keypad.";
+
+#[test]
+fn the_agent_is_told_what_was_pressed_and_the_log_is_not() {
+    let mut paper = Paper::greeted();
+    press(&mut paper, "12#");
+    paper.expect(&[TOLD]);
+    assert!(paper.notes.contains(&Note::KeysTold { count: 2 }));
+    assert!(!format!("{:?}", paper.notes).contains("12"));
+}
+
+#[test]
+fn an_input_ends_by_itself() {
+    let mut paper = Paper::greeted();
+    press(&mut paper, "12");
+    paper.wait(2900);
+    paper.expect(&[]);
+    paper.wait(200);
+    paper.expect(&[TOLD]);
+}
+
+#[test]
+fn who_presses_keys_does_not_hear_the_rest() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 3000);
+    paper.wait(1000);
+    paper.taken();
+    press(&mut paper, "12#");
+    paper.expect(&["clear", "heard 2:1000", TOLD]);
+    // What still comes of that turn is stale.
+    paper.says(2, 500);
+    paper.expect(&[]);
+}
+
+#[test]
+fn an_agent_that_is_not_there_is_told_when_it_is_and_again_if_it_is_lost_before_it_answers() {
+    let mut paper = Paper::new();
+    paper.taken();
+    press(&mut paper, "12#");
+    paper.expect(&[]);
+    paper.ready();
+    paper.expect(&[TOLD]);
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.wait(2000);
+    paper.taken();
+    paper.ready();
+    paper.expect(&[TOLD]);
+    paper.says(1, 500);
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.wait(2000);
+    paper.taken();
+    paper.ready();
+    assert!(!paper.taken().contains(&TOLD.to_owned()));
+}
+
+#[test]
+fn a_key_puts_the_caller_through_at_once() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 3000);
+    paper.wait(1000);
+    paper.taken();
+    press(&mut paper, "0");
+    paper.expect(&[
+        "clear",
+        "heard 2:1000",
+        "after: Transfer(Transfer { warm: false, .. })",
+        "redirect: Transfer(Transfer { warm: false, .. })",
+    ]);
+}
+
+#[test]
+fn a_key_hangs_up_and_another_has_something_said() {
+    let mut paper = Paper::greeted();
+    press(&mut paper, "8");
+    paper.expect(&["say We open at nine."]);
+    press(&mut paper, "9");
+    paper.expect(&["close agent", "after: hang up", "hang up"]);
+    paper.event(Event::HangUpAnswered { ended: true });
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.expect(&["end key 1000"]);
+}
+
+#[test]
+fn an_agent_that_is_told_nothing_is_told_nothing() {
+    let mut paper = Paper::with(|settings| {
+        settings.keys = Arc::new(Keys {
+            words: String::new(),
+            ..Keys::default()
+        });
+    });
+    paper.ready();
+    paper.taken();
+    press(&mut paper, "12#");
+    paper.wait(5000);
+    paper.expect(&[]);
+}

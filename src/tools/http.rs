@@ -1,0 +1,268 @@
+//! Tools that are requests to an operator's own service.
+//!
+//! One request, or two for a tool that may be tried again; all within the tool's time. No proxy, no
+//! redirect, no cookie: what is asked goes to the configured URL or nowhere, and in the clear to a
+//! loopback address only. Secrets stand in headers that no `Debug` prints. No more of an answer is
+//! read than the tool may say. Nothing is logged here, and a [`Failure`] holds a word of ours and, where
+//! the service gave one, a sentence for the agent.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::{
+    Client, RequestBuilder, Response, StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    redirect,
+};
+use ring::digest;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{
+    request,
+    run::{Failure, SetupError, TIMEOUT},
+    sign::{self, SIGNATURE, TIMESTAMP},
+};
+use crate::{
+    config::{self, HttpTool, Method, Secret},
+    twilio::{CallSid, rest},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Before a second attempt, so that a service which restarts has a moment; at most a tenth of the
+/// tool's time.
+const PAUSE: Duration = Duration::from_millis(200);
+/// An error document is short, or it is not ours to read.
+const MAX_ERROR_BODY: usize = 16 * 1024;
+
+/// The client of all tools under one config; they share its connections.
+///
+/// `tls` may be absent where no tool asks by `https://`.
+pub fn client(tls: Option<rustls::ClientConfig>) -> Result<Client, SetupError> {
+    let tls = match tls {
+        Some(tls) => tls,
+        None => rest::no_tls().map_err(|error| SetupError::Client(error.to_string()))?,
+    };
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("hume-bridge/", env!("CARGO_PKG_VERSION")))
+        .http1_only()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(4)
+        .build()
+        .map_err(|error| SetupError::Client(error.without_url().to_string()))
+}
+
+/// One tool, ready to be asked.
+pub struct Service {
+    client: Client,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    key: Option<Secret>,
+    idempotent: bool,
+    max_output: usize,
+}
+
+/// What an attempt met that did not do.
+struct Met {
+    failure: Failure,
+    /// It may pass.
+    again: bool,
+}
+
+impl Service {
+    pub fn new(
+        client: &Client,
+        tool: &config::Tool,
+        http: &HttpTool,
+        named: &BTreeMap<String, Secret>,
+    ) -> Result<Service, SetupError> {
+        let url = Url::parse(&http.url).map_err(|_| SetupError::Url(tool.name.clone()))?;
+        let safe = match url.scheme() {
+            "https" => true,
+            "http" => url.host_str().is_some_and(rest::is_loopback),
+            _ => false,
+        };
+        if !safe {
+            return Err(SetupError::Url(tool.name.clone()));
+        }
+        let credential = |name: &str| {
+            named.get(name).ok_or_else(|| SetupError::NoCredential {
+                tool: tool.name.clone(),
+                credential: name.to_owned(),
+            })
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in &http.headers {
+            let wrong = || SetupError::Header {
+                tool: tool.name.clone(),
+                header: name.clone(),
+            };
+            let filled = filled(&value.0, &credential)?;
+            let mut value = HeaderValue::from_str(&filled).map_err(|_| wrong())?;
+            // Also those without a credential: whatever an operator put there is nobody's to see.
+            value.set_sensitive(true);
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+            headers.insert(name, value);
+        }
+        let key = http.sign_with.as_deref().map(credential).transpose()?;
+        Ok(Service {
+            client: client.clone(),
+            method: http.method,
+            url,
+            headers,
+            key: key.cloned(),
+            idempotent: http.idempotent,
+            max_output: tool.max_output,
+        })
+    }
+
+    /// Asks, and comes back by `deadline` or a moment after it.
+    ///
+    /// `question` is the body; a GET has none.
+    pub async fn ask(
+        &self,
+        call: &CallSid,
+        call_id: &str,
+        question: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<String, Failure> {
+        let once = idempotency_key(call, call_id);
+        if !self.idempotent {
+            let attempt = timeout_at(deadline, self.attempt(&once, question));
+            return match attempt.await {
+                Ok(done) => done.map_err(|met| met.failure),
+                Err(_) => Err(Failure::word(TIMEOUT)),
+            };
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let first = timeout_at(deadline - left / 2, self.attempt(&once, question.clone()));
+        match first.await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(met)) if !met.again => return Err(met.failure),
+            Ok(Err(_)) => sleep_until(Instant::now() + PAUSE.min(left / 10)).await,
+            // It has had time enough.
+            Err(_) => {}
+        }
+        match timeout_at(deadline, self.attempt(&once, question)).await {
+            Ok(done) => done.map_err(|met| met.failure),
+            Err(_) => Err(Failure::word(TIMEOUT)),
+        }
+    }
+
+    async fn attempt(&self, once: &str, question: Vec<u8>) -> Result<String, Met> {
+        let response = self.request(once, question).send().await;
+        // Whether or not it has arrived: only what may be done twice is tried again.
+        let response = response.map_err(|_| Met::passing(Failure::word("unreachable")))?;
+        let status = response.status();
+        if status.is_success() {
+            let body = body(response, self.max_output).await?;
+            return request::answer(&body).ok_or_else(|| Met::lasting(Failure::word("not-text")));
+        }
+        let said = match body(response, MAX_ERROR_BODY).await {
+            Ok(body) => request::error(&body),
+            Err(_) => None,
+        };
+        let failure = Failure {
+            error: "status",
+            said,
+        };
+        Err(Met {
+            failure,
+            again: status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
+        })
+    }
+
+    fn request(&self, once: &str, question: Vec<u8>) -> RequestBuilder {
+        let method = match self.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+        };
+        let body = match self.method {
+            Method::Get => Vec::new(),
+            Method::Post | Method::Put => question,
+        };
+        let ours = |value: &str| HeaderValue::from_str(value).expect("it is ASCII and printable");
+        let mut headers = self.headers.clone();
+        // The operator's own stand, but for the signature.
+        headers.entry("idempotency-key").or_insert(ours(once));
+        if let Some(key) = &self.key {
+            let now = jiff::Timestamp::now().as_second().unsigned_abs();
+            let signature = sign::sign(key, now, &body);
+            headers.insert(TIMESTAMP, ours(&now.to_string()));
+            headers.insert(SIGNATURE, ours(&format!("v1={signature}")));
+        }
+        let request = self.client.request(method, self.url.clone());
+        match self.method {
+            Method::Get => request.headers(headers),
+            Method::Post | Method::Put => {
+                let kind = HeaderValue::from_static("application/json");
+                headers.entry(CONTENT_TYPE).or_insert(kind);
+                request.headers(headers).body(body)
+            }
+        }
+    }
+}
+
+impl Met {
+    fn passing(failure: Failure) -> Met {
+        Met {
+            failure,
+            again: true,
+        }
+    }
+
+    fn lasting(failure: Failure) -> Met {
+        Met {
+            failure,
+            again: false,
+        }
+    }
+}
+
+async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, Met> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > most => {
+                return Err(Met::lasting(Failure::word("too-large")));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(_) => return Err(Met::passing(Failure::word("unreachable"))),
+        }
+    }
+}
+
+/// The same for both attempts, and for no other call of a tool. The agent's own id could hold anything,
+/// so it goes as a hash.
+fn idempotency_key(call: &CallSid, call_id: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, call_id.as_bytes());
+    format!("{call}-{}", sign::hex(&hash.as_ref()[..16]))
+}
+
+/// `{credential:NAME}` replaced by the secret of that name.
+fn filled<'a>(
+    text: &str,
+    credential: &impl Fn(&str) -> Result<&'a Secret, SetupError>,
+) -> Result<String, SetupError> {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{credential:") {
+        let Some((name, after)) = after.split_once('}') else {
+            break;
+        };
+        filled.push_str(before);
+        filled.push_str(credential(name)?.expose());
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;
