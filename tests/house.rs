@@ -150,6 +150,8 @@ const RULES: &[Rule] = &[
         rooms: &["config"],
         except: &[],
         never: &[
+            "crate::tools",
+            "crate::routing",
             "crate::metrics",
             "crate::audio",
             "crate::twilio",

@@ -96,15 +96,23 @@ fn parameters_are_a_schema_as_a_table_or_as_json() {
         ),
         (
             "{ type = 'object', properties = { a = { type = 'strin' } } }",
-            "is not a JSON Schema at /properties/a/type: value is not ",
+            "is not a JSON Schema at /properties/a/type; ",
         ),
         (
             "{ type = 'object', properties = { a = { pattern = '(' } } }",
-            "is not a JSON Schema at ",
+            "is not a JSON Schema at /properties/a/pattern; ",
+        ),
+        (
+            r##"'{"type":"object","properties":{"PLANTED":{"anyOf":[{"$ref":"#/PLANTED"}]}}}'"##,
+            "has a $ref that leads nowhere; ",
+        ),
+        (
+            r#"'{"type":"object","properties":{"PLANTED":{"anyOf":[{"minLength":"PLANTED"}]}}}'"#,
+            "is not a JSON Schema at /properties/../anyOf/0/minLength; ",
         ),
         (
             "{ type = 'object', properties = ['PLANTED'] }",
-            "is not a JSON Schema at /properties: ",
+            "is not a JSON Schema at /properties; ",
         ),
         (
             "{ type = 'object', properties = { a = { '$ref' = 'https://example.com/a' } } }",
@@ -116,7 +124,7 @@ fn parameters_are_a_schema_as_a_table_or_as_json() {
         ),
         (
             "{ type = 'object', properties = { a = { '$ref' = '#/$defs/none' } } }",
-            "is not a JSON Schema",
+            "has a $ref that leads nowhere; ",
         ),
         (
             "{ type = 'object', properties = { a = { const = 2026-11-23 } } }",
@@ -463,7 +471,7 @@ fn times_sizes_and_words_of_a_tool_have_bounds() {
 
 #[test]
 fn a_list_of_tools_names_what_there_is() {
-    let all = "[transfer]\nnumbers = ['+61255501234']\n[sms]\nto_caller = true\n[calls]\n\
+    let all = "[transfer]\nnumbers = ['+15557654324']\n[sms]\nto_caller = true\n[calls]\n\
                record = '/var/log/calls.jsonl'\n";
     let names = "'hang_up', 'transfer_call', 'send_digits', 'send_sms', 'get_call_info', \
                  'leave_note', 'find'";
@@ -533,9 +541,9 @@ fn a_list_of_tools_names_what_there_is() {
 #[test]
 fn whom_a_call_may_be_put_through_to() {
     let config = good(
-        "[transfer]\nnumbers = ['+61255501234', { number = '+61255501235', name = 'sales' }]\n\
+        "[transfer]\nnumbers = ['+15557654324', { number = '+15557654325', name = 'sales' }]\n\
          warm = true\nring = '5s'\nno_answer = { say = 'Nobody is there.' }\n\
-         caller_id = '+61255501236'\n[sms]\nnumbers = ['+61255501234']\nfrom = '+61255501236'",
+         caller_id = '+15557654326'\n[sms]\nnumbers = ['+15557654324']\nfrom = '+15557654326'",
     );
     assert_eq!(config.transfer.numbers[1].name.as_deref(), Some("sales"));
     assert_eq!(
@@ -543,37 +551,37 @@ fn whom_a_call_may_be_put_through_to() {
         NoAnswer::Say("Nobody is there.".into())
     );
     let shown = format!("{config:?}");
-    assert!(!shown.contains("2555"), "{shown}");
+    assert!(!shown.contains("5557654"), "{shown}");
 
     for (text, what) in [
-        ("numbers = '+61255501234'", "is a string, not a list; "),
+        ("numbers = '+15557654324'", "is a string, not a list; "),
         (
-            "numbers = ['+61255501234', '0255501234']",
+            "numbers = ['+15557654324', '0255501234']",
             "entry 2 is not a telephone number",
         ),
         (
-            "numbers = ['+61255501234', '+61255501234']",
+            "numbers = ['+15557654324', '+15557654324']",
             "entry 2 is entry 1 again; ",
         ),
         (
-            "numbers = ['+61255501234', { number = '+61255501234', name = 'a' }]",
+            "numbers = ['+15557654324', { number = '+15557654324', name = 'a' }]",
             "entry 2 has the number of another; ",
         ),
         (
-            "numbers = [{ number = '+61255501234', name = 'a' }, { number = '+61255501235', name = 'A' }]",
+            "numbers = [{ number = '+15557654324', name = 'a' }, { number = '+15557654325', name = 'A' }]",
             "entry 2 has the name of another; ",
         ),
         ("numbers = [{ name = 'a' }]", "entry 1 has no number; "),
         (
-            "numbers = [{ number = '+61255501234', nmae = 'a' }]",
+            "numbers = [{ number = '+15557654324', nmae = 'a' }]",
             "entry 1 has a key that is neither number nor name; ",
         ),
         (
-            "numbers = [{ number = '+61255501234', name = '+61 2555' }]",
+            "numbers = [{ number = '+15557654324', name = '+1 5557654' }]",
             "entry 1 has a name that is not a name; ",
         ),
         (
-            "numbers = [{ number = '+61255501234', name = '02 5550 1234' }]",
+            "numbers = [{ number = '+15557654324', name = '02 5557654 1' }]",
             "entry 1 has a name that looks like a telephone number; ",
         ),
         ("ring = '4s'", "4s is out of range; "),
@@ -586,7 +594,7 @@ fn whom_a_call_may_be_put_through_to() {
             "agent has {raeson}, which stands for nothing; did you mean {reason}?",
         ),
         (
-            "no_answer = { dial = '+61255501234' }",
+            "no_answer = { dial = '+15557654324' }",
             "has a key that is neither agent nor say; ",
         ),
         ("no_answer = { say = '' }", "say has no words; "),
@@ -598,10 +606,10 @@ fn whom_a_call_may_be_put_through_to() {
             told.starts_with(&format!("t.toml:3: transfer.{key}: {what}")),
             "{told}"
         );
-        assert!(!told.contains("2555"), "{told}");
+        assert!(!told.contains("5557654"), "{told}");
     }
     assert!(
-        said("[sms]\nnumbers = ['+61255501234', '1']").contains("sms.numbers: entry 2 is not a")
+        said("[sms]\nnumbers = ['+15557654324', '1']").contains("sms.numbers: entry 2 is not a")
     );
 }
 
