@@ -96,6 +96,10 @@ impl Machine {
             // Of an agent's own it is told, and nobody has to be asked.
             _ if name == HANG_UP && (offered.is_some() || !expects_reply) => {
                 self.answer_if(expects_reply, call_id, Answer::HangingUp, out);
+                if let Phase::Away(_) = self.phase {
+                    // It has nobody to talk to, and that is no reason to hang up on those who have.
+                    return;
+                }
                 // A paused agent says no farewell.
                 let spoke = self.spoke || self.paused;
                 let goodbye = Goodbye::of_agent(now, self.words_to_come(), spoke);
@@ -155,6 +159,8 @@ impl Machine {
         let Some(Open { call_id, .. }) = self.tools.take(ticket) else {
             return;
         };
+        // Whoever has waited for a tool has said nothing with good reason.
+        self.quiet_since = now;
         let talking = matches!(self.phase, Phase::Talking);
         let answer = match outcome {
             Outcome::Done(words) => Answer::Done(words),
@@ -183,7 +189,7 @@ impl Machine {
     }
 
     /// The agent waits for an answer no longer.
-    pub(super) fn tool_cancelled(&mut self, call_id: &str, out: &mut Outbox) {
+    pub(super) fn tool_cancelled(&mut self, now: Instant, call_id: &str, out: &mut Outbox) {
         if let Some(at) = self
             .tools
             .open
@@ -191,6 +197,7 @@ impl Machine {
             .position(|open| open.call_id == call_id)
         {
             let open = self.tools.open.remove(at);
+            self.quiet_since = now;
             out.push(Action::StopTool(open.ticket));
         }
         if self.waiting_tool.as_deref() == Some(call_id) {
@@ -228,7 +235,7 @@ impl Machine {
     }
 
     pub(super) fn tools_due(&self) -> Option<Instant> {
-        let heard = self.playback.plays_until();
+        let heard = self.playback.unheard_until();
         let open = self.tools.open.iter();
         // Nobody fills a silence that there is not.
         let fills = |at: Instant| heard.map_or(at, |heard| at.max(heard));
@@ -247,6 +254,7 @@ impl Machine {
         while let Some(late) = self.tools.open.iter().find(|open| now >= open.deadline) {
             let (ticket, call_id) = (late.ticket, late.call_id.clone());
             self.tools.take(ticket);
+            self.quiet_since = now;
             out.push(Action::StopTool(ticket));
             self.answer_tool(&call_id, Answer::TimedOut, out);
         }

@@ -104,3 +104,14 @@ fn an_agent_that_is_told_nothing_is_told_nothing() {
     paper.wait(5000);
     paper.expect(&[]);
 }
+
+#[test]
+fn a_key_after_the_pause_begins_another_input_even_if_nobody_has_looked_since() {
+    let mut paper = Paper::greeted();
+    press(&mut paper, "12");
+    paper.now += Duration::from_secs(4);
+    press(&mut paper, "9");
+    let taken = paper.taken();
+    assert_eq!(taken[0], TOLD);
+    assert_eq!(taken.last().unwrap(), "hang up", "{taken:?}");
+}

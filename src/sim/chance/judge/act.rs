@@ -282,6 +282,7 @@ impl Judge {
                 let firm = self.farewell.is_none_or(stands);
                 self.holds(Rule::Withdrawn, !firm, "a goodbye that stands is withdrawn");
                 self.farewell = None;
+                self.announced = false;
                 (self.talks_since, self.may_say_since) = (now, now);
             }
             Note::AudioDropped { .. } => led.dropped = true,
@@ -353,6 +354,7 @@ impl Judge {
             self.not_too_soon(now, patience);
         }
         let open_turn = self.turn_open && !self.paused;
+        self.announced = true;
         self.farewell = Some(Farewell {
             asked: now,
             firm: !(by_agent || given && cause == Cause::NoInput),
@@ -370,6 +372,7 @@ impl Judge {
     fn hang_up(&mut self, now: Instant, phone: &Phone, led: &Led) {
         let first = self.hung_up.is_none();
         self.holds(Rule::OneEnd, first, "hung up twice");
+        self.holds(Rule::After, self.announced, "hung up and nobody was told");
         // Nobody who is elsewhere hears it.
         let done = self.gone.take().is_some() || self.all_said(now);
         let lost = !led.was_live || led.lost;

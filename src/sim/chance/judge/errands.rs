@@ -179,8 +179,8 @@ impl Judge {
             Some(told) => told.on = connection,
             None => self.fail(Rule::Told, "told what it knows, or what nobody wanted told"),
         }
-        let ready = self.line == Line::Ready;
-        self.holds(Rule::Told, ready, "an agent that is not there is told");
+        let ready = self.line == Line::Ready && self.gone.is_none();
+        self.holds(Rule::Told, ready, "told and there is nobody to talk to");
     }
 
     /// The agent speaks, and knows what it was told.
@@ -192,7 +192,8 @@ impl Judge {
     pub(super) fn errands_whole(&mut self, now: Instant) {
         let connection = Some(self.connection);
         let knows = self.told.iter().all(|told| told.on == connection);
-        let there = self.line == Line::Ready && self.hung_up.is_none() && self.end.is_none();
+        let ends = self.hung_up.is_some() || self.end.is_some();
+        let there = self.line == Line::Ready && self.gone.is_none() && !ends;
         self.holds(Rule::Told, knows || !there, "an agent is not told");
         let late = |gone: &Gone| now > gone.by + 2 * self.slack;
         let lost = self.end.is_none() && self.gone.as_ref().is_some_and(late);

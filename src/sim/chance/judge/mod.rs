@@ -133,6 +133,8 @@ pub struct Judge {
     /// Since when there is an agent and no goodbye, and one that may be given something to say.
     talks_since: Instant,
     may_say_since: Instant,
+    /// The end has been announced to whoever reads logs.
+    announced: bool,
     /// Somebody ordered the end without a goodbye.
     impolite: bool,
     carrier_heard: Instant,
@@ -160,6 +162,8 @@ pub struct Judge {
     agent_spoke: Instant,
     /// Of this connection, everything up to here is stale.
     cut: Option<SegmentId>,
+    /// And so far its codec knows.
+    cut_told: Option<SegmentId>,
     /// The segments that were played, the last one, and those that came in pieces with others in
     /// between.
     played: BTreeSet<Origin>,
@@ -250,6 +254,7 @@ impl Judge {
             keypad: Keypad::default(),
             talks_since: now,
             may_say_since: now,
+            announced: false,
             impolite: false,
             carrier_heard: now,
             call_over: None,
@@ -269,6 +274,7 @@ impl Judge {
             turn_open: false,
             agent_spoke: now,
             cut: None,
+            cut_told: None,
             played: BTreeSet::new(),
             last: (0, SegmentId(0)),
             pieces: BTreeSet::new(),
@@ -311,6 +317,7 @@ impl Judge {
     /// The outbox has been emptied.
     pub fn performed(&mut self) {
         self.covered = 0;
+        self.cut_told = self.cut;
     }
 
     fn open(&self) -> bool {
@@ -547,9 +554,10 @@ impl Judge {
                 let known = led.played == mulaw.len() || (led.played == 0 && led.dropped);
                 self.holds(Rule::Lost, known, "a part of the agent's words is lost");
                 let stale = self.cut.is_some_and(|cut| segment <= cut);
+                let told = self.cut_told.is_some_and(|cut| segment <= cut);
                 self.holds(
                     Rule::Wire,
-                    !(stale && self.wire),
+                    !(told && self.wire),
                     "the codec lets stale audio pass",
                 );
                 let late = before.farewell.is_some_and(|farewell| {
