@@ -32,7 +32,13 @@ impl Machine {
                 self.phase = Phase::Goodbye(goodbye);
             }
             // An operator's order makes an agent's goodbye final; nothing else changes it.
-            Phase::Goodbye(current) => current.confirm(&goodbye),
+            Phase::Goodbye(current) => {
+                let stays = current.errand().is_none();
+                current.confirm(&goodbye);
+                if !stays && current.errand().is_none() {
+                    out.note(Note::HangingUp(goodbye.cause()));
+                }
+            }
             Phase::Away(_) => return self.hang_up(now, goodbye.cause(), out),
             Phase::HangingUp { .. } | Phase::Over => return,
         }
@@ -89,8 +95,10 @@ impl Machine {
     pub(super) fn hang_up(&mut self, now: Instant, cause: Cause, out: &mut Outbox) {
         match self.phase {
             Phase::Talking => out.note(Note::HangingUp(cause)),
-            Phase::Goodbye(_) => {}
-            Phase::Away(_) => out.note(Note::HangingUp(cause)),
+            Phase::Goodbye(_) | Phase::Away(_) if self.on_an_errand() => {
+                out.note(Note::HangingUp(cause));
+            }
+            Phase::Goodbye(_) | Phase::Away(_) => {}
             Phase::HangingUp { .. } | Phase::Over => return,
         }
         self.forget_tools(out);
