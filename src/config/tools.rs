@@ -85,7 +85,7 @@ pub struct Transfer {
     /// How long it rings.
     pub ring: Duration,
     pub no_answer: NoAnswer,
-    /// `+...`, one of the account's; else the called number.
+    /// `+...`, one of the account's; else the caller's own, as Twilio passes it on.
     pub caller_id: Option<String>,
 }
 

@@ -828,9 +828,7 @@ async fn redirect_by_rest(
     metrics: Arc<Metrics>,
 ) -> Redirected {
     let asked = Instant::now();
-    let outcome = rest
-        .update_call(&view.facts.call, &twiml, REST_LIMIT)
-        .await;
+    let outcome = rest.update_call(&view.facts.call, &twiml, REST_LIMIT).await;
     counting::rest(&metrics, asked.elapsed(), &outcome);
     match outcome {
         Ok(Updated::Redirected) => Redirected::Done,

@@ -374,8 +374,8 @@ fn headers_hold_secrets_by_name_only() {
     says(
         &http("[tool.headers]\nX-A = '1'\nx-a = '2'\nTE = 'x'"),
         "t.toml:9: tool[1].headers.x-a: stands there twice; remove one of them\n\
-         t.toml:10: tool[1].headers.TE: is a header that the bridge decides; remove it; the body is \
-         JSON, and its length and the connection are the bridge's affair",
+         t.toml:10: tool[1].headers.TE: is a header that the bridge decides; remove it; \
+         lengths, the connection and the key of a repetition are the bridge's affair",
     );
     assert!(said(&http("headers = 'X-A: 1'")).contains("tool[1].headers: is not a table; "));
     assert!(said(&http("sign_with = 'PLANTED'")).contains("sign_with: does not name a credential"));

@@ -203,7 +203,11 @@ impl Machine {
             let open = self.tools.open.remove(at);
             self.stop_tool(&open, out);
         }
-        if self.waiting_tool.as_ref().is_some_and(|(id, _)| id == call_id) {
+        if self
+            .waiting_tool
+            .as_ref()
+            .is_some_and(|(id, _)| id == call_id)
+        {
             self.waiting_tool = None;
         }
     }
