@@ -18,6 +18,9 @@ use super::{
 /// More than anybody keeps in order by hand.
 const MOST_ROUTES: usize = 1000;
 
+/// How `route-test`, logs and tokens call it when no route fits.
+const NO_ROUTE: &str = "default";
+
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;
 
@@ -86,6 +89,10 @@ fn route(n: usize, s: &mut Section<'_, '_>, names: &[String], keys: &Keys, shelf
             Some(other) => complain(
                 format!("is the name of route {}, too", other + 1),
                 "give each a name of its own",
+            ),
+            None if name == NO_ROUTE => complain(
+                "is what calls on no route are said to be on",
+                "give it another name",
             ),
             None => Ok(name),
         }

@@ -92,6 +92,9 @@ const fn command(
     }
 }
 
+const FROM: Flag = valued("from", "NUMBER", "who calls, like +12025550123");
+const TO: Flag = valued("to", "NUMBER", "who is called (twilio.phone_number)");
+
 /// Every command there is.
 pub const COMMANDS: &[Spec] = &[
     command(
@@ -176,8 +179,8 @@ pub const COMMANDS: &[Spec] = &[
         Takes::Nothing,
         &[
             valued("wav", "FILE", "what the caller says: 16-bit PCM"),
-            valued("from", "NUMBER", "who calls, like +12025550123"),
-            valued("to", "NUMBER", "who is called (twilio.phone_number)"),
+            FROM,
+            TO,
             valued("out", "FILE", "a WAV: left caller, right agent as heard"),
             valued("secs", "N", "hang up after so long (60)"),
         ],
@@ -187,8 +190,8 @@ pub const COMMANDS: &[Spec] = &[
         "route-test",
         Takes::Nothing,
         &[
-            valued("from", "NUMBER", "who calls, like +12025550123"),
-            valued("to", "NUMBER", "who is called (twilio.phone_number)"),
+            FROM,
+            TO,
             valued("at", "TIME", "when, like 2026-12-24T18:00:00Z (now)"),
         ],
         "which route a call would take, and why",

@@ -241,8 +241,49 @@ fn commands_that_stay() {
 }
 
 #[test]
+fn a_route_is_asked_about() {
+    let route = |to: Option<&str>, from: &str, at: Option<&str>| Request::RouteTest {
+        to: to.map(Into::into),
+        from: from.into(),
+        at: at.map(Into::into),
+    };
+    let at = "2026-12-24T18:00:00+11:00";
+    assert_eq!(
+        requests(&format!("route-test --from +1 --to +2 --at {at}")),
+        [route(Some("+2"), "+1", Some(at))]
+    );
+    assert_eq!(
+        requests("route-test --from anonymous"),
+        [route(None, "anonymous", None)]
+    );
+    assert_eq!(
+        requests("route-test --from sip:ann@example.com --to client:bob"),
+        [route(Some("client:bob"), "sip:ann@example.com", None)]
+    );
+    for (line, says) in [
+        ("route-test", "--from"),
+        ("route-test --from 0412345678", "+12025550123, or anonymous"),
+        ("route-test --from +1 --to anonymous", "--to"),
+        ("route-test --from +1 --at noon", "--at"),
+        ("route-test --from +1 --wav x", "belongs to `dial`"),
+        ("status --from +1", "`dial` and `route-test`"),
+    ] {
+        let error = words(line).unwrap_err();
+        assert!(error.contains(says), "{line}: {error}");
+        assert!(!error.contains("0412345678"), "{error}");
+    }
+}
+
+#[test]
 fn options_have_one_meaning_each() {
-    let mut names: Vec<_> = every_flag().map(|flag| flag.name).collect();
+    // Two commands may have the same one.
+    let mut flags: Vec<&Flag> = Vec::new();
+    for flag in every_flag() {
+        if !flags.contains(&flag) {
+            flags.push(flag);
+        }
+    }
+    let mut names: Vec<_> = flags.iter().map(|flag| flag.name).collect();
     names.sort();
     let all = names.len();
     names.dedup();

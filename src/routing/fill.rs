@@ -93,7 +93,9 @@ fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
         } else if let Some((name, _)) = rest.strip_prefix('{').and_then(|r| r.split_once('}')) {
             (Piece::Fact(name), name.len() + 2)
         } else {
-            let next = rest[1..].find(['{', '}']).map_or(rest.len(), |at| at + 1);
+            let mut later = rest.char_indices().skip(1);
+            let brace = later.find(|(_, c)| matches!(c, '{' | '}'));
+            let next = brace.map_or(rest.len(), |(at, _)| at);
             (Piece::Text(&rest[..next]), next)
         };
         rest = &rest[length..];

@@ -588,8 +588,10 @@ impl Driver {
                         call_id: &call_id,
                         result: answer_text(&answer),
                     });
-                    if let AgentLeg::Open(leg) = &mut self.agent {
-                        leg.time(Timed::Answer(counting::tool(&answer)), self.woken);
+                    if let AgentLeg::Open(leg) = &mut self.agent
+                        && let Some(tool) = counting::tool(&answer)
+                    {
+                        leg.time(Timed::Answer(tool), self.woken);
                     }
                 }
                 Action::RunTool {

@@ -198,6 +198,11 @@ fn a_route_has_a_name_of_its_own() {
         &two("name = 'route 2'", ""),
         "t.toml:5: route[2]: has no name, and route 1 has the one it would get; write name = \"...\"",
     );
+    // `route-test` would say it of two.
+    says(
+        &two("name = 'default'", ""),
+        "t.toml:4: route[1].name: is what calls on no route are said to be on; give it another name",
+    );
 }
 
 #[test]

@@ -106,6 +106,10 @@ impl Machine {
     /// The daemon leaves. Only a call that is still connected can be told so, and only by what
     /// follows the stream: so the stream is closed, and Twilio asks.
     pub(super) fn drain_expired(&mut self, now: Instant, out: &mut Outbox) {
+        // Whoever is rung, or sounds keys, needs us only afterwards, and finds another instance then.
+        if matches!(self.phase, Phase::Away(_)) {
+            return self.end(Cause::Drain, 1000, out);
+        }
         let hanging_up = matches!(self.phase, Phase::HangingUp { .. });
         if hanging_up || !self.settings.drain_goodbye {
             return self.hang_up(now, Cause::Drain, out);

@@ -255,3 +255,11 @@ fn what_the_agent_says_to_nobody_is_not_played() {
     paper.agent(agent::Event::TurnDone);
     paper.expect(&[]);
 }
+
+#[test]
+fn a_daemon_that_leaves_does_not_hang_up_on_who_is_being_put_through() {
+    let mut paper = away();
+    paper.taken();
+    paper.order(Order::DrainExpired);
+    paper.expect(&["close agent", "end drain 1000"]);
+}
