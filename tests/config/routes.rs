@@ -201,7 +201,7 @@ fn a_route_has_a_name_of_its_own() {
     // `route-test` would say it of two.
     says(
         &two("name = 'default'", ""),
-        "t.toml:3: route[1].name: is what calls on no route are said to be on; give it another name",
+        "t.toml:4: route[1].name: is what calls on no route are said to be on; give it another name",
     );
 }
 

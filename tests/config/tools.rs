@@ -1,13 +1,13 @@
-//! What an agent can do: tools, lists of them, transfers, messages, lookups and their credentials.
+//! What an agent can do: tools, and lists of them.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use hume_bridge::{
-    config::{BUILTIN_TOOLS, Config, Method, NoAnswer, Secret, Tool, ToolKind, credentials},
+    config::{BUILTIN_TOOLS, Method, Secret, Tool, ToolKind},
     tools::Builtin,
 };
 
-use super::{MARK, URL, good, parse, said, says};
+use super::{good, said, says};
 
 /// A tool that is right, but for what `more` says. `more` begins on line 7.
 fn http(more: &str) -> String {
@@ -374,8 +374,8 @@ fn headers_hold_secrets_by_name_only() {
     says(
         &http("[tool.headers]\nX-A = '1'\nx-a = '2'\nTE = 'x'"),
         "t.toml:9: tool[1].headers.x-a: stands there twice; remove one of them\n\
-         t.toml:10: tool[1].headers.TE: is a header that the bridge decides; remove it; the body is \
-         JSON, and its length and the connection are the bridge's affair",
+         t.toml:10: tool[1].headers.TE: is a header that the bridge decides; remove it; \
+         lengths, the connection and the key of a repetition are the bridge's affair",
     );
     assert!(said(&http("headers = 'X-A: 1'")).contains("tool[1].headers: is not a table; "));
     assert!(said(&http("sign_with = 'PLANTED'")).contains("sign_with: does not name a credential"));
@@ -536,195 +536,4 @@ fn a_list_of_tools_names_what_there_is() {
         let told = said(&text);
         assert_eq!(told.lines().count(), 1, "{told}");
     }
-}
-
-#[test]
-fn whom_a_call_may_be_put_through_to() {
-    let config = good(
-        "[transfer]\nnumbers = ['+15557654324', { number = '+15557654325', name = 'sales' }]\n\
-         warm = true\nring = '5s'\nno_answer = { say = 'Nobody is there.' }\n\
-         caller_id = '+15557654326'\n[sms]\nnumbers = ['+15557654324']\nfrom = '+15557654326'",
-    );
-    assert_eq!(config.transfer.numbers[1].name.as_deref(), Some("sales"));
-    assert_eq!(
-        config.transfer.no_answer,
-        NoAnswer::Say("Nobody is there.".into())
-    );
-    let shown = format!("{config:?}");
-    assert!(!shown.contains("5557654"), "{shown}");
-
-    for (text, what) in [
-        ("numbers = '+15557654324'", "is a string, not a list; "),
-        (
-            "numbers = ['+15557654324', '0255501234']",
-            "entry 2 is not a telephone number",
-        ),
-        (
-            "numbers = ['+15557654324', '+15557654324']",
-            "entry 2 is entry 1 again; ",
-        ),
-        (
-            "numbers = ['+15557654324', { number = '+15557654324', name = 'a' }]",
-            "entry 2 has the number of another; ",
-        ),
-        (
-            "numbers = [{ number = '+15557654324', name = 'a' }, { number = '+15557654325', name = 'A' }]",
-            "entry 2 has the name of another; ",
-        ),
-        ("numbers = [{ name = 'a' }]", "entry 1 has no number; "),
-        (
-            "numbers = [{ number = '+15557654324', nmae = 'a' }]",
-            "entry 1 has a key that is neither number nor name; ",
-        ),
-        (
-            "numbers = [{ number = '+15557654324', name = '+1 5557654' }]",
-            "entry 1 has a name that is not a name; ",
-        ),
-        (
-            "numbers = [{ number = '+15557654324', name = '02 5557654 1' }]",
-            "entry 1 has a name that looks like a telephone number; ",
-        ),
-        ("ring = '4s'", "4s is out of range; "),
-        (
-            "no_answer = 'x'",
-            "is a string, not a table; write { agent = \"...\" }, with {reason} in it, or { say = \"...\" }",
-        ),
-        (
-            "no_answer = { agent = 'It failed: {raeson}.' }",
-            "agent has {raeson}, which stands for nothing; did you mean {reason}?",
-        ),
-        (
-            "no_answer = { dial = '+15557654324' }",
-            "has a key that is neither agent nor say; ",
-        ),
-        ("no_answer = { say = '' }", "say has no words; "),
-        ("caller_id = '61'", "is not a telephone number"),
-    ] {
-        let (key, _) = text.split_once(' ').unwrap();
-        let told = said(&format!("[transfer]\n{text}"));
-        assert!(
-            told.starts_with(&format!("t.toml:3: transfer.{key}: {what}")),
-            "{told}"
-        );
-        assert!(!told.contains("5557654"), "{told}");
-    }
-    assert!(
-        said("[sms]\nnumbers = ['+15557654324', '1']").contains("sms.numbers: entry 2 is not a")
-    );
-}
-
-#[test]
-fn a_lookup_is_asked_where_there_is_a_url() {
-    assert_eq!(good("[lookup]\ntimeout = '50ms'").lookup, None);
-    let lookup = good("[lookup]\nurl = 'https://x.example.com/a?b=c'\ncache = '0s'")
-        .lookup
-        .unwrap();
-    assert_eq!(
-        (lookup.timeout, lookup.cache),
-        (Duration::from_millis(800), Duration::ZERO)
-    );
-    says(
-        "[lookup]\nsign_with = 'a'",
-        "t.toml:2: lookup.url: is missing; write url = \"https://HOST/PATH\"",
-    );
-    assert!(said("[lookup]\ntimeout = '6s'").contains("write from \"50ms\" to \"5s\""));
-}
-
-const NAMED: &str = "[lookup]\nurl = 'https://x.example.com'\nsign_with = 'crm-signing'\n[[tool]]\n\
-                     name = 'a'\ndescription = 'A.'\nkind = 'http'\nurl = 'https://x.example.com'\n\
-                     headers = { Authorization = '{credential:crm-key}{credential:crm-key}' }\n";
-
-fn named() -> Config {
-    parse(&format!(
-        "{URL}[twilio]\naccount_sid = 'AC0123456789abcdef0123456789abcdef'\n{NAMED}"
-    ))
-    .unwrap()
-}
-
-#[test]
-fn every_credential_that_is_named_has_to_be_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let put = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    };
-    put("hume-api-key", "h");
-    put("twilio-auth-token", "t");
-    let find = || credentials::find(None, &named(), Some(dir.path()));
-    let told = find().unwrap_err().to_string();
-    assert_eq!(
-        told,
-        format!(
-            "{}: crm_key, crm_signing: missing; looked here; put crm-key, crm-signing where the \
-             unit's LoadCredential= takes them from (the package's: /etc/hume-bridge/credentials/)",
-            dir.path().display()
-        )
-    );
-    let told = credentials::find(None, &named(), None)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        told.starts_with(
-            "credentials: hume_api_key, twilio_auth_token, crm_key, crm_signing: missing; "
-        ),
-        "{told}"
-    );
-
-    // One a file, also by the name that systemd gives it.
-    put("crm-key", "k-PLANTED\n");
-    put("credentials_crm-signing", "s-PLANTED");
-    let found = find().unwrap();
-    assert_eq!(found.named["crm-key"].expose(), "k-PLANTED");
-    assert_eq!(found.named["crm-signing"].expose(), "s-PLANTED");
-    assert_eq!(
-        found.found(),
-        [
-            "hume_api_key",
-            "twilio_account_sid",
-            "twilio_auth_token",
-            "crm_key",
-            "crm_signing"
-        ]
-    );
-    assert!(!format!("{found:?}{found:#?}").contains(MARK));
-    // Another value is a change, and one that nobody names is not looked at.
-    put("crm-key", "l-PLANTED");
-    assert!(find().unwrap() != found);
-    put("crm-key", "k-PLANTED");
-    put("other-key", "x y");
-    assert!(find().unwrap() == found);
-
-    put("crm-key", "k PLANTED");
-    let told = find().unwrap_err().to_string();
-    assert!(
-        told.contains("/crm-key: has a space") && !told.contains(MARK),
-        "{told}"
-    );
-    assert_eq!(told.lines().count(), 1, "{told}");
-    fs::remove_file(dir.path().join("crm-key")).unwrap();
-
-    // In JSON with _ or with -.
-    let json = |name: &str| {
-        format!(
-            r#"{{"hume_api_key":"h","twilio_auth_token":"t","{name}":"k-PLANTED","crm_signing":"s"}}"#
-        )
-    };
-    for name in ["crm_key", "crm-key"] {
-        let file = put("all.json", &json(name));
-        let found = credentials::find(Some(&file), &named(), None).unwrap();
-        assert_eq!(found.named["crm-key"].expose(), "k-PLANTED");
-    }
-    let two = json("crm_key").replace('}', r#","crm-key":"other"}"#);
-    let file = put("all.json", &two);
-    let told = credentials::find(Some(&file), &named(), None)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        told.ends_with(
-            "all.json: crm_key: is not the same as crm-key; keep the right one, remove the other"
-        ),
-        "{told}"
-    );
 }
