@@ -252,7 +252,10 @@ async fn nobody_is_called_for_a_test_call() {
     assert_eq!(outcome["violations"], json!([]));
     let log = close(world).await;
     assert_eq!(causes(&log), ["agent-lost"]);
-    assert!(!log.iter().any(|line| line.contains("55501234")), "{log:#?}");
+    assert!(
+        !log.iter().any(|line| line.contains("55501234")),
+        "{log:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
