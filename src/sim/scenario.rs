@@ -143,6 +143,7 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "stolen-token",
     "superseded-tool",
     "talked-over",
+    "tools",
     "trailing-slash",
     "transcription-lost",
     "unknown-tool",
