@@ -352,11 +352,11 @@ async fn an_operator_puts_a_caller_through() {
     assert_eq!(events.next().await.0, "snapshot");
 
     let words = "Ann, about a bill.";
-    let told = done(
-        &world,
-        &["transfer", &sid[..12], NUMBER, "--announce", words],
+    let transfer = ["transfer", &sid[..12], NUMBER, "--announce", words];
+    assert_eq!(
+        done(&world, &transfer).await,
+        format!("{sid}  transferring\n")
     );
-    assert_eq!(told.await, format!("{sid}  transferring\n"));
     let away = loop {
         match events.next().await {
             (word, event) if word == "away" => break event,
