@@ -209,7 +209,7 @@ struct State {
 /// What the writer is to do next.
 enum Task {
     Open(Option<PathBuf>),
-    Write(Record),
+    Write(Box<Record>),
 }
 
 impl Recorder {
@@ -308,7 +308,7 @@ impl Recorder {
                 return Some(Task::Open(state.path.clone()));
             }
             if let Some(record) = state.records.pop_front() {
-                return Some(Task::Write(record));
+                return Some(Task::Write(Box::new(record)));
             }
             if state.closed {
                 return None;

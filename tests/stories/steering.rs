@@ -352,9 +352,11 @@ async fn an_operator_puts_a_caller_through() {
     assert_eq!(events.next().await.0, "snapshot");
 
     let words = "Ann, about a bill.";
-    let order = ["transfer", &sid[..12], NUMBER, "--announce", words];
-    let told = done(&world, &order).await;
-    assert_eq!(told, format!("{sid}  transferring\n"));
+    let transfer = ["transfer", &sid[..12], NUMBER, "--announce", words];
+    assert_eq!(
+        done(&world, &transfer).await,
+        format!("{sid}  transferring\n")
+    );
     let away = loop {
         match events.next().await {
             (word, event) if word == "away" => break event,
