@@ -150,6 +150,8 @@ const RULES: &[Rule] = &[
         rooms: &["config"],
         except: &[],
         never: &[
+            "crate::tools",
+            "crate::routing",
             "crate::metrics",
             "crate::audio",
             "crate::twilio",
@@ -281,7 +283,13 @@ const RULES: &[Rule] = &[
     },
     Rule {
         why: "the far ends have codecs of their own; only who listens to recordings shares the bridge's",
-        rooms: &["sim::phone", "sim::evi", "sim::rest", "sim::speech", "sim::web"],
+        rooms: &[
+            "sim::phone",
+            "sim::evi",
+            "sim::rest",
+            "sim::speech",
+            "sim::web",
+        ],
         except: &[],
         never: &["crate::audio"],
         allowed: &[],
@@ -374,8 +382,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "a check is a program of its own beside the daemon: nothing is built on it",
         rooms: &[
-            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
-            "config", "ctl", "sim",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics",
+            "admin", "config", "ctl", "sim",
         ],
         except: &["bin", "daemon", "check"],
         never: &["crate::check"],
@@ -446,8 +454,8 @@ const RULES: &[Rule] = &[
     Rule {
         why: "daemon puts everything together; whoever needed it would be in a circle",
         rooms: &[
-            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics", "admin",
-            "config", "ctl", "sim", "check",
+            "", "audio", "twilio", "agent", "routing", "session", "tools", "http", "metrics",
+            "admin", "config", "ctl", "sim", "check",
         ],
         except: &["bin", "daemon"],
         never: &["crate::daemon"],

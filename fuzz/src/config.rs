@@ -16,7 +16,8 @@ use std::{
 };
 
 use hume_bridge::config::{
-    Config, Credentials, Overrides, Problems, PublicUrl, Secret, changes, credentials, parse,
+    Config, Credentials, Fallback, KeyAction, Overrides, Problems, PublicUrl, Secret, changes,
+    credentials, parse,
 };
 use toml::Value;
 
@@ -185,7 +186,27 @@ fn unseen(config: &Config) {
     if let Some(number) = &mut other.twilio.phone_number {
         *number = "+1".to_owned();
     }
-    if let hume_bridge::config::Fallback::Dial(number) = &mut other.calls.fallback {
+    let mut fallbacks = vec![&mut other.calls.fallback];
+    let mut keys = vec![&mut other.keys];
+    for route in &mut other.routes {
+        route.to = Some("+1".to_owned());
+        fallbacks.extend(route.fallback.iter_mut().chain(&mut route.closed));
+        keys.extend(&mut route.keys);
+    }
+    for fallback in fallbacks {
+        if let Fallback::Dial(number) = fallback {
+            *number = "+1".to_owned();
+        }
+    }
+    for action in keys.into_iter().flat_map(|keys| keys.actions.values_mut()) {
+        if let KeyAction::Transfer(number) = action {
+            *number = "+1".to_owned();
+        }
+    }
+    let transfer = &mut other.transfer;
+    let destinations = transfer.numbers.iter_mut().map(|to| &mut to.number);
+    let numbers = destinations.chain(&mut other.sms.numbers);
+    for number in numbers.chain(&mut transfer.caller_id).chain(&mut other.sms.from) {
         *number = "+1".to_owned();
     }
     assert_eq!(format!("{other:?}"), format!("{config:?}"));

@@ -57,16 +57,16 @@ impl HeaderValue {
         })
     }
 
-    /// As it is sent; `None` when a credential is not there.
-    pub fn filled(&self, named: &BTreeMap<String, Secret>) -> Option<Secret> {
+    /// As it is sent; an error is the name of a credential that is not there.
+    pub fn filled(&self, named: &BTreeMap<String, Secret>) -> Result<Secret, &str> {
         let mut value = String::new();
         for piece in self.pieces() {
             value.push_str(match piece {
                 Piece::Text(text) => text,
-                Piece::Credential(name) => named.get(name)?.expose(),
+                Piece::Credential(name) => named.get(name).ok_or(name)?.expose(),
             });
         }
-        Some(Secret::new(value))
+        Ok(Secret::new(value))
     }
 }
 
@@ -84,11 +84,10 @@ pub(super) fn headers(section: &mut Section<'_, '_>) -> BTreeMap<String, HeaderV
     headers.unwrap_or_default()
 }
 
-/// What HTTP itself, the body's form or the signature decide.
-const OURS: [&str; 17] = [
+/// What HTTP itself decides, and what is another for each request.
+const OURS: [&str; 15] = [
     "host",
     "content-length",
-    "content-type",
     "content-encoding",
     "transfer-encoding",
     "connection",
@@ -102,7 +101,6 @@ const OURS: [&str; 17] = [
     "http2-settings",
     "accept-encoding",
     "idempotency-key",
-    "user-agent",
 ];
 
 fn name(written: &str) -> Checked<()> {
@@ -127,7 +125,7 @@ fn name(written: &str) -> Checked<()> {
     match OURS.contains(&&*lower) {
         true => complain(
             "is a header that the bridge decides",
-            "remove it; the body is JSON, and its length and the connection are the bridge's affair",
+            "remove it; lengths, the connection and the key of a repetition are the bridge's affair",
         ),
         false => Ok(()),
     }
@@ -231,7 +229,7 @@ mod tests {
         assert!(
             HeaderValue("{credential:d}".into())
                 .filled(&named)
-                .is_none()
+                .is_err_and(|name| name == "d")
         );
         assert!(!format!("{filled:?}").contains('1'));
     }

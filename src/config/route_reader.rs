@@ -9,6 +9,7 @@ use super::{
     Hours, Keys, Route, callers,
     check::{self, Checked, Complaint, complain},
     either, file, hours, keypad,
+    problem::harmless,
     reader::Section,
     tool_reader::Shelf,
     variables,
@@ -73,11 +74,11 @@ pub(super) fn routes(top: &mut Section<'_, '_>, keys: &Keys, shelf: &Shelf) -> V
     read.into_iter().map(|(route, _)| route).collect()
 }
 
-/// By its place in the file, and by its name if it has one of its own.
+/// By its place in the file, and by its name if that is nothing else but one.
 fn called(n: usize, route: &Route) -> String {
-    match route.name == format!("route {n}") {
-        true => route.name.clone(),
-        false => format!("route {n} (\"{}\")", route.name),
+    match harmless(&route.name) {
+        true => format!("route {n} (\"{}\")", route.name),
+        false => format!("route {n}"),
     }
 }
 

@@ -3,12 +3,13 @@
 //! It is compiled once here, so that what arguments are held against later is known to be a schema.
 //! It refers to nothing but itself: neither the bridge nor an agent fetches anything for it.
 
+use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Number, Value};
 use toml::de::{DeInteger, DeValue};
 
 use super::{
     check::{self, Checked, Complaint, complain},
-    problem::{Escape, name},
+    problem::harmless,
 };
 
 /// Of its JSON: it is sent to the agent on every connection.
@@ -78,29 +79,60 @@ pub(super) fn parameters(value: &DeValue<'_>) -> Checked<Value> {
         let what = format!("is larger than {} KiB", MOST_BYTES / 1024);
         return complain(what, "describe less of it, or take one string");
     }
-    if let Err(error) = jsonschema::options().offline().build(&schema) {
-        let place = match error.instance_path().to_string() {
-            path if path.is_empty() => String::new(),
-            path => format!(" at {}", name(&path)),
-        };
-        // Without what stands there: that could be anything.
-        let mut why = String::new();
-        let _ = std::fmt::Write::write_str(&mut Escape(&mut why), &error.masked().to_string());
-        let what = format!("is not a JSON Schema{place}: {}", short(&why));
-        return complain(
-            what,
-            "mend it; see https://json-schema.org/understanding-json-schema",
-        );
+    // The error's own words may repeat what stands there, and that could be anything.
+    match jsonschema::options().offline().build(&schema) {
+        Ok(_) => Ok(schema),
+        Err(error) if matches!(error.kind(), ValidationErrorKind::Referencing(_)) => complain(
+            "has a $ref that leads nowhere",
+            "write what it refers to under $defs, and refer to \"#/$defs/NAME\"",
+        ),
+        Err(error) => complain(
+            format!(
+                "is not a JSON Schema{}",
+                place(&error.instance_path().to_string())
+            ),
+            "mend what stands there; https://json-schema.org/understanding-json-schema has what may",
+        ),
     }
-    Ok(schema)
 }
 
-fn short(text: &str) -> &str {
-    const MOST: usize = 160;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => &text[..end],
-        None => text,
+/// Where in a schema, without names that could be something else.
+fn place(pointer: &str) -> String {
+    if pointer.is_empty() {
+        return String::new();
     }
+    let part = |part: &str| match harmless(part.trim_start_matches('$')) || is_keyword(part) {
+        true => format!("/{part}"),
+        false => "/..".to_owned(),
+    };
+    let parts: String = pointer.split('/').skip(1).map(part).collect();
+    format!(" at {parts}")
+}
+
+/// Keywords are in camel case, and places in a list are numbers.
+fn is_keyword(part: &str) -> bool {
+    let known = [
+        "additionalProperties",
+        "allOf",
+        "anyOf",
+        "dependentRequired",
+        "dependentSchemas",
+        "exclusiveMaximum",
+        "exclusiveMinimum",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "minItems",
+        "minLength",
+        "minProperties",
+        "multipleOf",
+        "oneOf",
+        "patternProperties",
+        "prefixItems",
+        "propertyNames",
+        "uniqueItems",
+    ];
+    known.contains(&part) || part.len() < 4 && part.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Looks at every place where a schema may stand, and not into values that it only gives.

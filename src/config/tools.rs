@@ -85,7 +85,7 @@ pub struct Transfer {
     /// How long it rings.
     pub ring: Duration,
     pub no_answer: NoAnswer,
-    /// `+...`, one of the account's; else the called number.
+    /// `+...`, one of the account's; else Twilio shows the callee the caller's number.
     pub caller_id: Option<String>,
 }
 

@@ -38,13 +38,7 @@ const MOST: usize = 50;
 
 /// Reads `variables`, where it stands.
 pub(super) fn variables(section: &mut Section<'_, '_>) -> Option<BTreeMap<String, Variable>> {
-    let mut count = 0;
-    section.entries("variables", |written, value| {
-        count += 1;
-        if count > MOST {
-            let what = format!("is one too many: there are {MOST} at most");
-            return complain(what, "remove some");
-        }
+    let variables = section.entries("variables", |written, value| {
         let fits = (1..=64).contains(&written.len())
             && written
                 .bytes()
@@ -57,7 +51,12 @@ pub(super) fn variables(section: &mut Section<'_, '_>) -> Option<BTreeMap<String
             );
         }
         variable(written, value)
-    })
+    });
+    if variables.as_ref().is_some_and(|some| some.len() > MOST) {
+        let (what, mend) = (format!("are more than {MOST}"), "remove some".to_owned());
+        section.complain("variables", Complaint { what, mend });
+    }
+    variables
 }
 
 fn variable(written: &str, value: &DeValue<'_>) -> Checked<Variable> {

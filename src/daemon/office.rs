@@ -412,7 +412,13 @@ fn tools(
         })
     };
     let (named, metrics) = (&credentials.named, shared.metrics.clone());
-    Ok(Runner::new(config, named, tls, Some(Arc::new(send)), metrics)?)
+    Ok(Runner::new(
+        config,
+        named,
+        tls,
+        Some(Arc::new(send)),
+        metrics,
+    )?)
 }
 
 fn lookup(

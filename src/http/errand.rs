@@ -57,7 +57,9 @@ impl Guide for Front {
             // What tools and operators may ask for can be written. Should it not be, the caller is owed
             // words, not a dead line.
             warn!(limited = true, CALL_SID = call.call.as_str(), %error, "no TwiML for an errand");
-            met(&self.plan(call.route.as_deref(), &call.to, &call.from).fallback)
+            met(&self
+                .plan(call.route.as_deref(), &call.to, &call.from)
+                .fallback)
         })
     }
 }

@@ -9,12 +9,12 @@ use crate::{
     agent::link::Tls,
     config::{Config, Credentials, PublicUrl, Secret},
     http::{Means, Shared},
-    tools::Runner,
     metrics::Metrics,
     session::{
         order::{Order, Words},
         registry::{Claim, Limits, Registry},
     },
+    tools::Runner,
     twilio::{rest::Rest, twiml::MAX_REST},
 };
 

@@ -39,7 +39,7 @@ const TURN: &[f64] = &[
     0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0,
 ];
 const TOOL: &[f64] = &[
-    0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0,
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
 ];
 const REST: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0];
 
@@ -132,7 +132,7 @@ families! {
         "The agent's tool calls, by tool and outcome.";
     tool_duration: Histograms<Tool> = Histograms::new(TOOL),
         "hume_bridge_tool_call_duration_seconds",
-        "From reading a tool call to its answer on the wire.";
+        "From reading a tool call to its answer: of what the call does itself on the wire, of what is run the tool's.";
     rest_operations: Counters<RestOutcome> = Counters::default(),
         "hume_bridge_rest_operations_total",
         "What Twilio's REST API was asked for, repeated requests included, by operation and outcome.";

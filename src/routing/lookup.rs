@@ -108,17 +108,14 @@ impl Lookup {
         tls: Option<rustls::ClientConfig>,
         metrics: Arc<Metrics>,
     ) -> Result<Lookup, LookupError> {
-        let secret = |name: &str| {
-            let missing = || LookupError::Credential(name.to_owned());
-            secrets.get(name).cloned().ok_or_else(missing)
-        };
+        let missing = |name: &str| LookupError::Credential(name.to_owned());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in &config.headers {
             let wrong = || LookupError::Header(name.clone());
-            let filled = with_secrets(&value.0, secret)?;
+            let filled = value.filled(secrets).map_err(missing)?;
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
-            let mut value = HeaderValue::from_str(&filled).map_err(|_| wrong())?;
+            let mut value = HeaderValue::from_str(filled.expose()).map_err(|_| wrong())?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
@@ -138,11 +135,13 @@ impl Lookup {
             .pool_max_idle_per_host(4)
             .build()
             .map_err(|_| LookupError::Client)?;
+        let sign_with = config.sign_with.as_deref();
+        let signs = sign_with.map(|name| secrets.get(name).cloned().ok_or_else(|| missing(name)));
         Ok(Lookup {
             client,
             url: Url::parse(&config.url).map_err(|_| LookupError::Url)?,
             headers,
-            signs: config.sign_with.as_deref().map(secret).transpose()?,
+            signs: signs.transpose()?,
             timeout: config.timeout,
             cache: config.cache,
             metrics,
@@ -398,25 +397,6 @@ fn read(body: &[u8]) -> Option<Briefing> {
         variables,
         context: written.take(LONGEST_CONTEXT).collect(),
     })
-}
-
-/// A header's text with every `{credential:NAME}` in it replaced.
-fn with_secrets(
-    text: &str,
-    secret: impl Fn(&str) -> Result<Secret, LookupError>,
-) -> Result<String, LookupError> {
-    let mut filled = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{credential:") {
-        let Some((name, after)) = after.split_once('}') else {
-            break;
-        };
-        filled.push_str(before);
-        filled.push_str(secret(name)?.expose());
-        rest = after;
-    }
-    filled.push_str(rest);
-    Ok(filled)
 }
 
 #[cfg(test)]

@@ -54,8 +54,22 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         Note::Holding => metrics.holds.inc(),
         Note::NoInputCheck => metrics.no_input_checks.inc(),
         Note::AgentIgnored(why) => metrics.skipped.of(skipped(*why)).inc(),
-        Note::ToolCall { name, answered } => {
-            metrics.tool_calls.of(tool_call(name, *answered)).inc();
+        // What is run is counted where it is run, in [`tools`](crate::tools).
+        Note::ToolCall {
+            name,
+            answered: false,
+        } => {
+            let what = match name == HANG_UP {
+                true => ToolCall::HangUp,
+                false => ToolCall::Agents,
+            };
+            metrics.tool_calls.of(what).inc();
+        }
+        Note::ToolAnswered {
+            outcome: "unknown", ..
+        } => metrics.tool_calls.of(ToolCall::Unknown).inc(),
+        Note::ToolAnswered { name, .. } if name == HANG_UP => {
+            metrics.tool_calls.of(ToolCall::HangUp).inc();
         }
         Note::BargeIn { .. } => metrics.barge_ins.inc(),
         Note::SpuriousInterruption => metrics.spurious_interruptions.inc(),
@@ -79,6 +93,7 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         | Note::KeysTold { .. }
         | Note::KeyActed
         | Note::Away(_)
+        | Note::ToolCall { .. }
         | Note::ToolAnswered { .. }
         | Note::Transferred(_)
         | Note::Back { .. }
@@ -184,20 +199,13 @@ pub fn rest<T: Asked>(metrics: &Metrics, took: Duration, outcome: &Result<T, Res
     metrics.rest_duration.of(T::OPERATION).observe(took);
 }
 
-/// The tool whose answer this is.
-pub fn tool(answer: &Answer) -> Tool {
+/// The tool whose answer this is, where the call itself is who has it; the others are timed where they
+/// are run.
+pub fn tool(answer: &Answer) -> Option<Tool> {
     match answer {
-        Answer::HangingUp => Tool::HangUp,
-        _ => Tool::Other,
-    }
-}
-
-fn tool_call(name: &str, answered: bool) -> ToolCall {
-    match answered {
-        // Carried out, whether or not the agent wants to be told.
-        _ if name == HANG_UP => ToolCall::HangUp,
-        true => ToolCall::Unknown,
-        false => ToolCall::Agents,
+        Answer::HangingUp => Some(Tool::HangUp),
+        Answer::UnknownTool => Some(Tool::Other),
+        _ => None,
     }
 }
 

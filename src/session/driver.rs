@@ -588,8 +588,10 @@ impl Driver {
                         call_id: &call_id,
                         result: answer_text(&answer),
                     });
-                    if let AgentLeg::Open(leg) = &mut self.agent {
-                        leg.time(Timed::Answer(counting::tool(&answer)), self.woken);
+                    if let AgentLeg::Open(leg) = &mut self.agent
+                        && let Some(tool) = counting::tool(&answer)
+                    {
+                        leg.time(Timed::Answer(tool), self.woken);
                     }
                 }
                 Action::RunTool {
@@ -828,9 +830,7 @@ async fn redirect_by_rest(
     metrics: Arc<Metrics>,
 ) -> Redirected {
     let asked = Instant::now();
-    let outcome = rest
-        .update_call(&view.facts.call, &twiml, REST_LIMIT)
-        .await;
+    let outcome = rest.update_call(&view.facts.call, &twiml, REST_LIMIT).await;
     counting::rest(&metrics, asked.elapsed(), &outcome);
     match outcome {
         Ok(Updated::Redirected) => Redirected::Done,

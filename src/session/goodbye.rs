@@ -201,7 +201,11 @@ impl Goodbye {
         if other.firm {
             self.may_begin_until = other.may_begin_until;
             // Somebody wants the call ended, with or without its agent.
-            if self.errand.take().is_some() || matches!(self.cause, Cause::AgentFailed(_)) {
+            let errand = self.errand.take().is_some();
+            if errand {
+                self.turn_done = other.turn_done;
+            }
+            if errand || matches!(self.cause, Cause::AgentFailed(_)) {
                 self.cause = other.cause;
                 self.after = other.after.clone();
             }

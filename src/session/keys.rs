@@ -4,10 +4,7 @@
 //! gathered until the end key, the count, or a pause; an input is at most [`MAX_KEYS`] long, whatever the
 //! config says. What was pressed is never printed.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{fmt, time::Instant};
 
 use crate::config::{KeyAction, Keys};
 
@@ -48,16 +45,8 @@ impl fmt::Debug for Collector {
 }
 
 impl Collector {
+    /// An input that is [due](Collector::due) has been taken before.
     pub fn press(&mut self, now: Instant, key: char, how: &Keys) -> Pressed {
-        // Ended by time, and nobody has looked since.
-        if self.until.is_some_and(|until| now >= until) && !self.keys.is_empty() {
-            let earlier = std::mem::take(&mut self.keys);
-            self.until = None;
-            if how.end != Some(key) {
-                self.add(now, key, how.timeout);
-            }
-            return Pressed::Input(earlier);
-        }
         if how.end == Some(key) {
             return self.take();
         }
@@ -69,17 +58,13 @@ impl Collector {
         {
             return Pressed::Act(action.clone());
         }
-        self.add(now, key, how.timeout);
+        self.keys.push(key);
+        self.until = Some(now + how.timeout);
         let full = how.count > 0 && self.keys.len() >= how.count;
         match full || self.keys.len() >= MAX_KEYS {
             true => self.take(),
             false => Pressed::More,
         }
-    }
-
-    fn add(&mut self, now: Instant, key: char, timeout: Duration) {
-        self.keys.push(key);
-        self.until = Some(now + timeout);
     }
 
     /// When the input is over if nothing more is pressed.
@@ -100,6 +85,7 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -138,16 +124,6 @@ mod tests {
         assert_eq!(collector.due(), Some(now + 5000 * MS));
         assert_eq!(collector.take(), input("78"));
         assert_eq!(collector.take(), Pressed::More);
-    }
-
-    #[test]
-    fn a_key_after_the_pause_begins_another_input() {
-        let now = Instant::now();
-        let mut collector = Collector::default();
-        collector.press(now, '7', &how(0));
-        let late = collector.press(now + 4000 * MS, '8', &how(0));
-        assert_eq!(late, input("7"));
-        assert_eq!(collector.take(), input("8"));
     }
 
     #[test]

@@ -767,7 +767,7 @@ impl Machine {
                 arguments,
                 expects_reply,
             } => self.tool_call(now, call_id, name, arguments, expects_reply, out),
-            agent::Event::ToolCancelled { call_id } => self.tool_cancelled(call_id, out),
+            agent::Event::ToolCancelled { call_id } => self.tool_cancelled(now, call_id, out),
             agent::Event::Error { code, ends } => {
                 out.note(Note::AgentError {
                     code: code.to_owned(),

@@ -133,7 +133,13 @@ impl Playback {
     ///
     /// Audio whose mark is lost counts as heard a second after the sums say it must have been.
     pub fn unheard(&self, now: Instant) -> bool {
-        !self.unheard.is_empty() && self.plays_until.is_some_and(|until| now < until + SLACK)
+        self.unheard_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when that may be so, if no mark comes back.
+    pub fn unheard_until(&self) -> Option<Instant> {
+        let until = self.plays_until.filter(|_| !self.unheard.is_empty());
+        until.map(|until| until + SLACK)
     }
 
     /// Everything sent has been marked and every mark echoed.

@@ -70,7 +70,7 @@ pub struct Record {
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Transfer {
     pub at: String,
-    /// The destination's name, or its number.
+    /// The number.
     pub to: String,
     /// `connected`, `no-answer`, `busy`, `declined` or `unreachable`; `None` when the call ended before
     /// that was known.

@@ -279,7 +279,7 @@ impl Teller {
     /// Once a call.
     pub fn rest_failed(view: Arc<View>, error: &RestError) {
         let teller = Teller::new(view);
-        say!(teller, warn, %error, "Twilio's REST API did not end the call");
+        say!(teller, warn, %error, "Twilio's REST API did not do what it was asked for");
     }
 
     /// A line below the log's level costs none of the budget.

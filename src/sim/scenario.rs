@@ -143,6 +143,7 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "stolen-token",
     "superseded-tool",
     "talked-over",
+    "tools",
     "trailing-slash",
     "transcription-lost",
     "unknown-tool",
@@ -173,8 +174,15 @@ pub struct World {
     pub bridge: Bridge,
     pub evi: EviHandle,
     pub rest: RestHandle,
-    pub web: WebHandle,
     pub phone: Phone,
+    pub beside: Beside,
+}
+
+/// What a story has beside those who take part in every call.
+#[derive(Default)]
+pub struct Beside {
+    web: Option<WebHandle>,
+    /// What must not be logged.
     secrets: Vec<String>,
 }
 
@@ -226,10 +234,18 @@ impl World {
             bridge,
             evi,
             rest,
-            web,
             phone,
-            secrets: secrets(story),
+            beside: Beside {
+                web: Some(web),
+                secrets: secrets(story),
+            },
         })
+    }
+
+    /// Somebody's web server, to which `{web}` in the story's config leads.
+    pub fn web(&self) -> &WebHandle {
+        let web = self.beside.web.as_ref();
+        web.expect("a world that a story begins has one")
     }
 
     /// Places the story's call and carries it to its end.
@@ -284,9 +300,13 @@ impl World {
             violations,
             log: self.bridge.log(),
             messages: self.rest.messages(),
-            web: self.web.requests(),
+            web: self
+                .beside
+                .web
+                .map(|web| web.requests())
+                .unwrap_or_default(),
             records,
-            secrets: self.secrets,
+            secrets: self.beside.secrets,
             phone: self.phone,
         })
     }

@@ -44,12 +44,12 @@ async fn a_program_reads_the_question_and_what_it_says_is_the_answer() {
 #[tokio::test]
 async fn a_program_finds_a_small_world() {
     let script = Script::new(
-        "env | sort | grep -v '^_=' | grep -v '^PWD='; pwd; echo \"$#:$2\"; echo lost >&2; ls /proc/$$/fd",
+        "env | sort | grep -v '^_=' | grep -v '^PWD='; pwd; echo \"$#:$2\"; echo lost >&2",
     );
     let said = desk(&script).done("run", "").await;
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(
-        lines[..4],
+        lines,
         [
             "LANG=C.UTF-8",
             "PATH=/usr/local/bin:/usr/bin:/bin",
@@ -57,9 +57,6 @@ async fn a_program_finds_a_small_world() {
             "2:two words"
         ]
     );
-    // Its own three, and the script that the shell reads.
-    let open: Vec<u32> = lines[4..].iter().map(|fd| fd.parse().unwrap()).collect();
-    assert!(open.len() <= 4 && open[..3] == [0, 1, 2], "{open:?}");
 }
 
 #[tokio::test]

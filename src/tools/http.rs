@@ -88,11 +88,9 @@ impl Service {
         if !safe {
             return Err(SetupError::Url(tool.name.clone()));
         }
-        let credential = |name: &str| {
-            named.get(name).ok_or_else(|| SetupError::NoCredential {
-                tool: tool.name.clone(),
-                credential: name.to_owned(),
-            })
+        let missing = |name: &str| SetupError::NoCredential {
+            tool: tool.name.clone(),
+            credential: name.to_owned(),
         };
         let mut headers = HeaderMap::new();
         for (name, value) in &http.headers {
@@ -100,14 +98,17 @@ impl Service {
                 tool: tool.name.clone(),
                 header: name.clone(),
             };
-            let filled = filled(&value.0, &credential)?;
-            let mut value = HeaderValue::from_str(&filled).map_err(|_| wrong())?;
+            let filled = value.filled(named).map_err(missing)?;
+            let mut value = HeaderValue::from_str(filled.expose()).map_err(|_| wrong())?;
             // Also those without a credential: whatever an operator put there is nobody's to see.
             value.set_sensitive(true);
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
             headers.insert(name, value);
         }
-        let key = http.sign_with.as_deref().map(credential).transpose()?;
+        let sign_with = http.sign_with.as_deref();
+        let key = sign_with
+            .map(|name| named.get(name).ok_or_else(|| missing(name)))
+            .transpose()?;
         Ok(Service {
             client: client.clone(),
             method: http.method,
@@ -242,25 +243,6 @@ async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, Met> {
 fn idempotency_key(call: &CallSid, call_id: &str) -> String {
     let hash = digest::digest(&digest::SHA256, call_id.as_bytes());
     format!("{call}-{}", sign::hex(&hash.as_ref()[..16]))
-}
-
-/// `{credential:NAME}` replaced by the secret of that name.
-fn filled<'a>(
-    text: &str,
-    credential: &impl Fn(&str) -> Result<&'a Secret, SetupError>,
-) -> Result<String, SetupError> {
-    let mut filled = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("{credential:") {
-        let Some((name, after)) = after.split_once('}') else {
-            break;
-        };
-        filled.push_str(before);
-        filled.push_str(credential(name)?.expose());
-        rest = after;
-    }
-    filled.push_str(rest);
-    Ok(filled)
 }
 
 #[cfg(test)]

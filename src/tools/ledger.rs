@@ -152,6 +152,15 @@ impl Entry {
             .tool_calls
             .of(ToolCall::Ran(self.tool, end))
             .inc();
+        let took = self.began.elapsed();
+        // How long nobody waited says nothing about the tool.
+        if !matches!(end, ToolEnd::Replaced | ToolEnd::Cancelled) {
+            self.ledger
+                .metrics
+                .tool_duration
+                .of(self.tool)
+                .observe(took);
+        }
         let tell = self.ledger.on_page(&self.call, |page| {
             page.open = page.open.saturating_sub(1);
             page.replaced.retain(|id| *id != self.call_id);
@@ -159,7 +168,7 @@ impl Entry {
             page.lines <= MAX_LINES
         });
         if tell {
-            self.tell(end, failure, self.began.elapsed());
+            self.tell(end, failure, took);
         }
     }
 

@@ -162,6 +162,20 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_that_is_about_itself_does_not_run_in_circles() {
+        for schema in [
+            json!({ "$ref": "#" }),
+            json!({ "properties": { "x": { "$ref": "#/properties/x" } } }),
+            json!({ "allOf": [{ "$ref": "#/$defs/a" }], "$defs": {
+                "a": { "anyOf": [{ "$ref": "#/$defs/b" }] }, "b": { "$ref": "#/$defs/a" } } }),
+        ] {
+            if let Ok(schema) = Schema::compile(&schema) {
+                let _ = schema.check(r#"{"x":1}"#);
+            }
+        }
+    }
+
+    #[test]
     fn a_pattern_that_looks_around_is_bounded() {
         let schema = json!({
             "properties": { "x": { "type": "string", "pattern": "^(?!no)(a|aa)+$" } }

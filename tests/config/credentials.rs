@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hume_bridge::config::{Credentials, Problems, credentials};
+use hume_bridge::config::{Config, Credentials, Problems, credentials};
 
 use super::{MARK, URL, parse};
 
@@ -349,4 +349,98 @@ fn broken_json_is_placed_and_never_quoted() {
     }
     let told = hidden(from_json(&json(SID).replace(r#""h-PLANTED""#, "77")));
     assert!(told.ends_with("c.json: hume_api_key: is not a string; put the value in quotes"));
+}
+
+const NAMED: &str = "[lookup]\nurl = 'https://x.example.com'\nsign_with = 'crm-signing'\n[[tool]]\n\
+                     name = 'a'\ndescription = 'A.'\nkind = 'http'\nurl = 'https://x.example.com'\n\
+                     headers = { Authorization = '{credential:crm-key}{credential:crm-key}' }\n";
+
+fn named() -> Config {
+    parse(&format!(
+        "{URL}[twilio]\naccount_sid = 'AC0123456789abcdef0123456789abcdef'\n{NAMED}"
+    ))
+    .unwrap()
+}
+
+#[test]
+fn every_credential_that_is_named_has_to_be_there() {
+    let dir = Files::new();
+    let put = |name: &str, text: &str| dir.put(name, 0o600, text);
+    put("hume-api-key", "h");
+    put("twilio-auth-token", "t");
+    let find = || credentials::find(None, &named(), Some(dir.0.path()));
+    let told = find().unwrap_err().to_string();
+    assert_eq!(
+        told,
+        format!(
+            "{}: crm_key, crm_signing: missing; looked here; put crm-key, crm-signing where the \
+             unit's LoadCredential= takes them from (the package's: /etc/hume-bridge/credentials/)",
+            dir.0.path().display()
+        )
+    );
+    let told = credentials::find(None, &named(), None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.starts_with(
+            "credentials: hume_api_key, twilio_auth_token, crm_key, crm_signing: missing; "
+        ),
+        "{told}"
+    );
+
+    // One a file, also by the name that systemd gives it.
+    put("crm-key", "k-PLANTED\n");
+    put("credentials_crm-signing", "s-PLANTED");
+    let found = find().unwrap();
+    assert_eq!(found.named["crm-key"].expose(), "k-PLANTED");
+    assert_eq!(found.named["crm-signing"].expose(), "s-PLANTED");
+    assert_eq!(
+        found.found(),
+        [
+            "hume_api_key",
+            "twilio_account_sid",
+            "twilio_auth_token",
+            "crm_key",
+            "crm_signing"
+        ]
+    );
+    assert!(!format!("{found:?}{found:#?}").contains(MARK));
+    // Another value is a change, and one that nobody names is not looked at.
+    put("crm-key", "l-PLANTED");
+    assert!(find().unwrap() != found);
+    put("crm-key", "k-PLANTED");
+    put("other-key", "x y");
+    assert!(find().unwrap() == found);
+
+    put("crm-key", "k PLANTED");
+    let told = find().unwrap_err().to_string();
+    assert!(
+        told.contains("/crm-key: has a space") && !told.contains(MARK),
+        "{told}"
+    );
+    assert_eq!(told.lines().count(), 1, "{told}");
+    fs::remove_file(dir.0.path().join("crm-key")).unwrap();
+
+    // In JSON with _ or with -.
+    let json = |name: &str| {
+        format!(
+            r#"{{"hume_api_key":"h","twilio_auth_token":"t","{name}":"k-PLANTED","crm_signing":"s"}}"#
+        )
+    };
+    for name in ["crm_key", "crm-key"] {
+        let file = put("all.json", &json(name));
+        let found = credentials::find(Some(&file), &named(), None).unwrap();
+        assert_eq!(found.named["crm-key"].expose(), "k-PLANTED");
+    }
+    let two = json("crm_key").replace('}', r#","crm-key":"other"}"#);
+    let file = put("all.json", &two);
+    let told = credentials::find(Some(&file), &named(), None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        told.ends_with(
+            "all.json: crm_key: is not the same as crm-key; keep the right one, remove the other"
+        ),
+        "{told}"
+    );
 }

@@ -1,6 +1,6 @@
 //! The file as a whole: the shipped example, all problems at once, unknown keys, secrets.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use hume_bridge::config::{self, Config, LogLevel, Overrides, PublicUrl, known_keys};
 
@@ -77,6 +77,53 @@ fn the_examples_defaults_of_tools_and_routes_are_the_defaults() {
         .map(|line| format!("{}\n", put_in(line).unwrap_or(line)))
         .collect();
     assert_eq!(parse(&without).unwrap(), example_put_in());
+}
+
+#[test]
+fn what_the_documents_show_of_a_config_is_taken() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut seen = 0;
+    for file in fs::read_dir(directory).unwrap() {
+        let path = file.unwrap().path();
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        for shown in sections_shown(&text) {
+            seen += 1;
+            let Err(problems) = parse(&format!("{URL}{shown}")) else {
+                continue;
+            };
+            // Programs that an operator would write, and tools that are shown elsewhere.
+            let elsewhere = |key: &str| key.ends_with(".command") || key.ends_with("tools");
+            let wrong = problems.iter().find(|problem| !elsewhere(&problem.key));
+            assert!(wrong.is_none(), "{path:?}: {problems}\n{shown}");
+        }
+    }
+    assert!(seen > 3, "only {seen} pieces of a config were found");
+}
+
+/// What stands in a block of its own and begins with a section of the config.
+fn sections_shown(text: &str) -> Vec<String> {
+    let (mut blocks, mut block, mut fenced) = (Vec::new(), String::new(), false);
+    for line in text.lines().chain(["end"]) {
+        let fence = line.starts_with("```");
+        let indented = line.strip_prefix("    ").or(line.is_empty().then_some(""));
+        match indented.or((fenced && !fence).then_some(line)) {
+            Some(inside) => block += &format!("{inside}\n"),
+            None => blocks.push(std::mem::take(&mut block)),
+        }
+        fenced ^= fence;
+    }
+    let known: BTreeSet<_> = known_keys()
+        .iter()
+        .filter_map(|key| Some(key.split_once('.')?.0))
+        .collect();
+    blocks.retain(|block| {
+        let first = block.trim_start().lines().next().unwrap_or("");
+        let header = first.starts_with('[') && first.ends_with(']');
+        header && known.contains(first.trim_matches(['[', ']']))
+    });
+    blocks
 }
 
 #[test]

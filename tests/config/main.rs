@@ -3,6 +3,7 @@
 mod args;
 mod credentials;
 mod file;
+mod outward;
 mod routes;
 mod tools;
 mod values;

@@ -1,13 +1,13 @@
-//! What an agent can do: tools, lists of them, transfers, messages, lookups and their credentials.
+//! What an agent can do: tools, and lists of them.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use hume_bridge::{
-    config::{BUILTIN_TOOLS, Config, Method, NoAnswer, Secret, Tool, ToolKind, credentials},
+    config::{BUILTIN_TOOLS, Method, Secret, Tool, ToolKind},
     tools::Builtin,
 };
 
-use super::{MARK, URL, good, parse, said, says};
+use super::{good, said, says};
 
 /// A tool that is right, but for what `more` says. `more` begins on line 7.
 fn http(more: &str) -> String {
@@ -96,15 +96,23 @@ fn parameters_are_a_schema_as_a_table_or_as_json() {
         ),
         (
             "{ type = 'object', properties = { a = { type = 'strin' } } }",
-            "is not a JSON Schema at /properties/a/type: value is not ",
+            "is not a JSON Schema at /properties/a/type; ",
         ),
         (
             "{ type = 'object', properties = { a = { pattern = '(' } } }",
-            "is not a JSON Schema at ",
+            "is not a JSON Schema at /properties/a/pattern; ",
+        ),
+        (
+            r##"'{"type":"object","properties":{"PLANTED":{"anyOf":[{"$ref":"#/PLANTED"}]}}}'"##,
+            "has a $ref that leads nowhere; ",
+        ),
+        (
+            r#"'{"type":"object","properties":{"PLANTED":{"anyOf":[{"minLength":"PLANTED"}]}}}'"#,
+            "is not a JSON Schema at /properties/../anyOf/0/minLength; ",
         ),
         (
             "{ type = 'object', properties = ['PLANTED'] }",
-            "is not a JSON Schema at /properties: ",
+            "is not a JSON Schema at /properties; ",
         ),
         (
             "{ type = 'object', properties = { a = { '$ref' = 'https://example.com/a' } } }",
@@ -116,7 +124,7 @@ fn parameters_are_a_schema_as_a_table_or_as_json() {
         ),
         (
             "{ type = 'object', properties = { a = { '$ref' = '#/$defs/none' } } }",
-            "is not a JSON Schema",
+            "has a $ref that leads nowhere; ",
         ),
         (
             "{ type = 'object', properties = { a = { const = 2026-11-23 } } }",
@@ -366,8 +374,8 @@ fn headers_hold_secrets_by_name_only() {
     says(
         &http("[tool.headers]\nX-A = '1'\nx-a = '2'\nTE = 'x'"),
         "t.toml:9: tool[1].headers.x-a: stands there twice; remove one of them\n\
-         t.toml:10: tool[1].headers.TE: is a header that the bridge decides; remove it; the body is \
-         JSON, and its length and the connection are the bridge's affair",
+         t.toml:10: tool[1].headers.TE: is a header that the bridge decides; remove it; \
+         lengths, the connection and the key of a repetition are the bridge's affair",
     );
     assert!(said(&http("headers = 'X-A: 1'")).contains("tool[1].headers: is not a table; "));
     assert!(said(&http("sign_with = 'PLANTED'")).contains("sign_with: does not name a credential"));
@@ -463,7 +471,7 @@ fn times_sizes_and_words_of_a_tool_have_bounds() {
 
 #[test]
 fn a_list_of_tools_names_what_there_is() {
-    let all = "[transfer]\nnumbers = ['+61255501234']\n[sms]\nto_caller = true\n[calls]\n\
+    let all = "[transfer]\nnumbers = ['+15557654324']\n[sms]\nto_caller = true\n[calls]\n\
                record = '/var/log/calls.jsonl'\n";
     let names = "'hang_up', 'transfer_call', 'send_digits', 'send_sms', 'get_call_info', \
                  'leave_note', 'find'";
@@ -528,195 +536,4 @@ fn a_list_of_tools_names_what_there_is() {
         let told = said(&text);
         assert_eq!(told.lines().count(), 1, "{told}");
     }
-}
-
-#[test]
-fn whom_a_call_may_be_put_through_to() {
-    let config = good(
-        "[transfer]\nnumbers = ['+61255501234', { number = '+61255501235', name = 'sales' }]\n\
-         warm = true\nring = '5s'\nno_answer = { say = 'Nobody is there.' }\n\
-         caller_id = '+61255501236'\n[sms]\nnumbers = ['+61255501234']\nfrom = '+61255501236'",
-    );
-    assert_eq!(config.transfer.numbers[1].name.as_deref(), Some("sales"));
-    assert_eq!(
-        config.transfer.no_answer,
-        NoAnswer::Say("Nobody is there.".into())
-    );
-    let shown = format!("{config:?}");
-    assert!(!shown.contains("2555"), "{shown}");
-
-    for (text, what) in [
-        ("numbers = '+61255501234'", "is a string, not a list; "),
-        (
-            "numbers = ['+61255501234', '0255501234']",
-            "entry 2 is not a telephone number",
-        ),
-        (
-            "numbers = ['+61255501234', '+61255501234']",
-            "entry 2 is entry 1 again; ",
-        ),
-        (
-            "numbers = ['+61255501234', { number = '+61255501234', name = 'a' }]",
-            "entry 2 has the number of another; ",
-        ),
-        (
-            "numbers = [{ number = '+61255501234', name = 'a' }, { number = '+61255501235', name = 'A' }]",
-            "entry 2 has the name of another; ",
-        ),
-        ("numbers = [{ name = 'a' }]", "entry 1 has no number; "),
-        (
-            "numbers = [{ number = '+61255501234', nmae = 'a' }]",
-            "entry 1 has a key that is neither number nor name; ",
-        ),
-        (
-            "numbers = [{ number = '+61255501234', name = '+61 2555' }]",
-            "entry 1 has a name that is not a name; ",
-        ),
-        (
-            "numbers = [{ number = '+61255501234', name = '02 5550 1234' }]",
-            "entry 1 has a name that looks like a telephone number; ",
-        ),
-        ("ring = '4s'", "4s is out of range; "),
-        (
-            "no_answer = 'x'",
-            "is a string, not a table; write { agent = \"...\" }, with {reason} in it, or { say = \"...\" }",
-        ),
-        (
-            "no_answer = { agent = 'It failed: {raeson}.' }",
-            "agent has {raeson}, which stands for nothing; did you mean {reason}?",
-        ),
-        (
-            "no_answer = { dial = '+61255501234' }",
-            "has a key that is neither agent nor say; ",
-        ),
-        ("no_answer = { say = '' }", "say has no words; "),
-        ("caller_id = '61'", "is not a telephone number"),
-    ] {
-        let (key, _) = text.split_once(' ').unwrap();
-        let told = said(&format!("[transfer]\n{text}"));
-        assert!(
-            told.starts_with(&format!("t.toml:3: transfer.{key}: {what}")),
-            "{told}"
-        );
-        assert!(!told.contains("2555"), "{told}");
-    }
-    assert!(
-        said("[sms]\nnumbers = ['+61255501234', '1']").contains("sms.numbers: entry 2 is not a")
-    );
-}
-
-#[test]
-fn a_lookup_is_asked_where_there_is_a_url() {
-    assert_eq!(good("[lookup]\ntimeout = '50ms'").lookup, None);
-    let lookup = good("[lookup]\nurl = 'https://x.example.com/a?b=c'\ncache = '0s'")
-        .lookup
-        .unwrap();
-    assert_eq!(
-        (lookup.timeout, lookup.cache),
-        (Duration::from_millis(800), Duration::ZERO)
-    );
-    says(
-        "[lookup]\nsign_with = 'a'",
-        "t.toml:2: lookup.url: is missing; write url = \"https://HOST/PATH\"",
-    );
-    assert!(said("[lookup]\ntimeout = '6s'").contains("write from \"50ms\" to \"5s\""));
-}
-
-const NAMED: &str = "[lookup]\nurl = 'https://x.example.com'\nsign_with = 'crm-signing'\n[[tool]]\n\
-                     name = 'a'\ndescription = 'A.'\nkind = 'http'\nurl = 'https://x.example.com'\n\
-                     headers = { Authorization = '{credential:crm-key}{credential:crm-key}' }\n";
-
-fn named() -> Config {
-    parse(&format!(
-        "{URL}[twilio]\naccount_sid = 'AC0123456789abcdef0123456789abcdef'\n{NAMED}"
-    ))
-    .unwrap()
-}
-
-#[test]
-fn every_credential_that_is_named_has_to_be_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let put = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    };
-    put("hume-api-key", "h");
-    put("twilio-auth-token", "t");
-    let find = || credentials::find(None, &named(), Some(dir.path()));
-    let told = find().unwrap_err().to_string();
-    assert_eq!(
-        told,
-        format!(
-            "{}: crm_key, crm_signing: missing; looked here; put crm-key, crm-signing where the \
-             unit's LoadCredential= takes them from (the package's: /etc/hume-bridge/credentials/)",
-            dir.path().display()
-        )
-    );
-    let told = credentials::find(None, &named(), None)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        told.starts_with(
-            "credentials: hume_api_key, twilio_auth_token, crm_key, crm_signing: missing; "
-        ),
-        "{told}"
-    );
-
-    // One a file, also by the name that systemd gives it.
-    put("crm-key", "k-PLANTED\n");
-    put("credentials_crm-signing", "s-PLANTED");
-    let found = find().unwrap();
-    assert_eq!(found.named["crm-key"].expose(), "k-PLANTED");
-    assert_eq!(found.named["crm-signing"].expose(), "s-PLANTED");
-    assert_eq!(
-        found.found(),
-        [
-            "hume_api_key",
-            "twilio_account_sid",
-            "twilio_auth_token",
-            "crm_key",
-            "crm_signing"
-        ]
-    );
-    assert!(!format!("{found:?}{found:#?}").contains(MARK));
-    // Another value is a change, and one that nobody names is not looked at.
-    put("crm-key", "l-PLANTED");
-    assert!(find().unwrap() != found);
-    put("crm-key", "k-PLANTED");
-    put("other-key", "x y");
-    assert!(find().unwrap() == found);
-
-    put("crm-key", "k PLANTED");
-    let told = find().unwrap_err().to_string();
-    assert!(
-        told.contains("/crm-key: has a space") && !told.contains(MARK),
-        "{told}"
-    );
-    assert_eq!(told.lines().count(), 1, "{told}");
-    fs::remove_file(dir.path().join("crm-key")).unwrap();
-
-    // In JSON with _ or with -.
-    let json = |name: &str| {
-        format!(
-            r#"{{"hume_api_key":"h","twilio_auth_token":"t","{name}":"k-PLANTED","crm_signing":"s"}}"#
-        )
-    };
-    for name in ["crm_key", "crm-key"] {
-        let file = put("all.json", &json(name));
-        let found = credentials::find(Some(&file), &named(), None).unwrap();
-        assert_eq!(found.named["crm-key"].expose(), "k-PLANTED");
-    }
-    let two = json("crm_key").replace('}', r#","crm-key":"other"}"#);
-    let file = put("all.json", &two);
-    let told = credentials::find(Some(&file), &named(), None)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        told.ends_with(
-            "all.json: crm_key: is not the same as crm-key; keep the right one, remove the other"
-        ),
-        "{told}"
-    );
 }

@@ -257,6 +257,7 @@ async fn everything_is_well_beside_a_running_daemon() {
         evi,
         rest,
         phone,
+        ..
     } = world("").await;
     let public = format!("http://{}", bridge.http);
     let mut stage = Stage::around(rest, evi, public);
@@ -320,6 +321,7 @@ ok   agent       hume listens after N ms (connected after N)
         evi,
         rest,
         phone,
+        beside: Default::default(),
     };
     let seen = status(&world).await;
     assert_eq!(seen["activeSessions"], 0);

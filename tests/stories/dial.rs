@@ -235,6 +235,29 @@ async fn a_recording_asks_and_the_answer_is_awaited() {
     assert_eq!(causes(&close(world).await), ["caller-hung-up"]);
 }
 
+/// The caller's fallback is a person, who has asked for no test call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_called_for_a_test_call() {
+    let world = world(
+        "config = \"\"\"\ncalls.fallback = { dial = \"+61255501234\" }\nhume.connect_budget = \"500ms\"\n\"\"\"\n\
+         [agent]\nthen_handshake = 503",
+    )
+    .await;
+    let (code, out, err) = told(ctl(&world, &["--json", "dial"])).await;
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.contains("would have been connected"), "{err}");
+    let outcome: Value = serde_json::from_str(&out).expect("one object");
+    assert_eq!(outcome["dialled"], json!(["+61255501234"]));
+    assert_eq!(outcome["ended"], "put-through");
+    assert_eq!(outcome["violations"], json!([]));
+    let log = close(world).await;
+    assert_eq!(causes(&log), ["agent-lost"]);
+    assert!(
+        !log.iter().any(|line| line.contains("55501234")),
+        "{log:#?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_public_url_with_a_path_and_a_port() {
     let world = world(TALKATIVE).await;

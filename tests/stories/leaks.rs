@@ -66,6 +66,7 @@ async fn thirty_calls_end_in_thirty_ways_and_leave_nothing_behind() {
         evi,
         rest,
         phone,
+        ..
     } = world;
     let requests = rest.requests().len();
     drop(rest);
@@ -109,6 +110,7 @@ async fn thirty_calls_end_in_thirty_ways_and_leave_nothing_behind() {
         evi,
         rest,
         phone,
+        beside: Default::default(),
     };
     let report = start(&world.phone, vec![wait(3000), Step::HangUp])
         .finish()

@@ -153,6 +153,7 @@ async fn behind_a_network() -> (World, Network) {
         evi,
         rest,
         phone,
+        beside: Default::default(),
     };
     (world, network)
 }

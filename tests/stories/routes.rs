@@ -400,7 +400,7 @@ async fn a_service_says_who_calls_before_the_agents_first_word_and_is_asked_once
         let settings = settings.expect("the first frame");
         assert!(settings.contains("Ann waits for order 77."), "{settings}");
     }
-    let requests = world.web.requests();
+    let requests = world.web().requests();
     assert_eq!(requests.len(), 1);
     assert_eq!(requests[0].method, "POST");
     assert_eq!(
@@ -477,7 +477,7 @@ async fn a_service_that_is_slow_or_broken_costs_no_call() {
     );
     assert!(
         world
-            .web
+            .web()
             .requests()
             .iter()
             .all(|request| request.path == "/who")
@@ -510,12 +510,12 @@ async fn an_answer_that_comes_while_twilio_greets_is_there_when_the_agent_is() {
     let call = dial(&world, ANN, SHOP);
     until(&call, |event| matches!(event, Event::Said { .. })).await;
     // Asked at the webhook: before there is any stream.
-    in_time(world.web.until(|requests| requests.len() == 1)).await;
+    in_time(world.web().until(|requests| requests.len() == 1)).await;
     until(&call, |event| matches!(event, Event::PlayingBegan)).await;
     assert_eq!(given(&world).variable("name"), Some("Ann"));
     let report = hang_up(&world, call).await;
     assert!(!heard(&report, "agent-saturday"));
-    let asked = world.web.requests();
+    let asked = world.web().requests();
     assert_eq!(asked.len(), 1);
     let began = report.first(|event| matches!(event, Event::StreamStarted { .. }));
     assert!(began.is_some_and(|began| began > Duration::ZERO));

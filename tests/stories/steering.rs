@@ -332,6 +332,77 @@ async fn a_call_is_followed_from_its_start_to_its_end_and_the_daemon_too() {
     assert!(ended.unwrap().success());
 }
 
+/// The whole of an operator's transfer: the callee is told who comes and takes the call, and of number
+/// and announcement nothing is in the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_puts_a_caller_through() {
+    const NUMBER: &str = "+12025550123";
+    let directory = tempfile::TempDir::new().unwrap();
+    let records = directory.path().join("calls.jsonl");
+    let world = world(&format!(
+        "config = 'calls.record = \"{}\"'\n{TALK}\n\
+         [callee.\"{NUMBER}\"]\nanswers_after = \"1s\"\npresses = \"1\"\ntalks_for = \"12s\"",
+        records.display()
+    ))
+    .await;
+    let call = greeted(&world, vec![wait_for(Awaited::StreamOver)]).await;
+    let sid = call.call_sid().to_owned();
+    until_agent(&world, |what| matches!(what, What::TurnEnded)).await;
+    let mut events = Events::follow(&world, &[&sid]);
+    assert_eq!(events.next().await.0, "snapshot");
+
+    let words = "Ann, about a bill.";
+    let order = ["transfer", &sid[..12], NUMBER, "--announce", words];
+    let told = done(&world, &order).await;
+    assert_eq!(told, format!("{sid}  transferring\n"));
+    let away = loop {
+        match events.next().await {
+            (word, event) if word == "away" => break event,
+            (word, _) => assert_ne!(word, "", "the call has ended"),
+        }
+    };
+    assert_eq!(away["why"], "transfer");
+    let state = done(&world, &["sessions"]).await;
+    assert!(state.contains(&format!("{sid}  transferring ")), "{state}");
+    let shown = &status(&world).await["sessions"][0];
+    assert_eq!(shown["away"], "transfer");
+    assert_eq!(shown["twilioConnected"], false);
+    for words in [&["say", &sid, "Hello?"][..], &["transfer", &sid, NUMBER]] {
+        let (code, out, err) = ctl(&world, words).await;
+        assert_eq!((code, &*out), (Some(1), ""), "{words:?}");
+        assert!(err.contains("try again when it is back"), "{err}");
+    }
+
+    let report = call.finish().await;
+    assert!(heard(&report, "agent-greeting"));
+    let mut last = Value::Null;
+    loop {
+        match events.next().await {
+            (word, _) if word.is_empty() => break,
+            (_, event) => last = event,
+        }
+    }
+    assert_eq!(
+        (&last["type"], &last["cause"]),
+        (&"call-ended".into(), &"transferred".into())
+    );
+    let log = close(world).await;
+    assert_eq!(causes(&log), ["transferred"]);
+    let private = |line: &&String| line.contains("2025550123") || line.contains("a bill");
+    assert_eq!(log.iter().find(private), None);
+    let audit = |line: &String| {
+        line.contains("transfer ordered") && line.contains("uid=") && line.contains(&sid)
+    };
+    assert!(log.iter().any(audit), "{log:#?}");
+    let record = std::fs::read_to_string(&records).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    let transfer = &record["transfers"][0];
+    assert_eq!(
+        (&transfer["to"], &transfer["outcome"]),
+        (&NUMBER.into(), &"connected".into())
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_config_is_checked_by_the_daemon_that_would_take_it() {
     let world = world("config = 'log.level = \"info\"'").await;

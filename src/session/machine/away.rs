@@ -190,7 +190,11 @@ impl Machine {
             }
             Transferred::Returning(failed) => {
                 away.failed = Some(failed);
-                away.deadline = now + RETURN_LIMIT;
+                // The old stream was over long ago, whether or not it said so.
+                self.gone(now, out);
+                if let Phase::Away(away) = &mut self.phase {
+                    away.deadline = now + RETURN_LIMIT;
+                }
             }
         }
         Ok(true)
@@ -216,6 +220,7 @@ impl Machine {
             // It left while there was nobody to talk to.
             self.dial_again(now, out);
         }
+        self.give_prompts(out);
         match (&away.errand, away.failed) {
             (Errand::Digits(_), _) => self.answer_waiting_tool(Answer::KeysSent, out),
             (Errand::Transfer(_), failed) => {
@@ -240,7 +245,8 @@ impl Machine {
     }
 
     pub(super) fn give_prompts(&mut self, out: &mut Outbox) {
-        if self.agent != AgentState::Ready {
+        // Nor is it given anything to say to nobody.
+        if self.agent != AgentState::Ready || matches!(self.phase, Phase::Away(_)) {
             return;
         }
         for words in self.prompts.iter().skip(self.prompts_given) {

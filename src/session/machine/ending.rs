@@ -32,7 +32,13 @@ impl Machine {
                 self.phase = Phase::Goodbye(goodbye);
             }
             // An operator's order makes an agent's goodbye final; nothing else changes it.
-            Phase::Goodbye(current) => current.confirm(&goodbye),
+            Phase::Goodbye(current) => {
+                let stays = current.errand().is_none();
+                current.confirm(&goodbye);
+                if !stays && current.errand().is_none() {
+                    out.note(Note::HangingUp(goodbye.cause()));
+                }
+            }
             Phase::Away(_) => return self.hang_up(now, goodbye.cause(), out),
             Phase::HangingUp { .. } | Phase::Over => return,
         }
@@ -89,8 +95,10 @@ impl Machine {
     pub(super) fn hang_up(&mut self, now: Instant, cause: Cause, out: &mut Outbox) {
         match self.phase {
             Phase::Talking => out.note(Note::HangingUp(cause)),
-            Phase::Goodbye(_) => {}
-            Phase::Away(_) => out.note(Note::HangingUp(cause)),
+            Phase::Goodbye(_) | Phase::Away(_) if self.on_an_errand() => {
+                out.note(Note::HangingUp(cause));
+            }
+            Phase::Goodbye(_) | Phase::Away(_) => {}
             Phase::HangingUp { .. } | Phase::Over => return,
         }
         self.forget_tools(out);
@@ -106,6 +114,10 @@ impl Machine {
     /// The daemon leaves. Only a call that is still connected can be told so, and only by what
     /// follows the stream: so the stream is closed, and Twilio asks.
     pub(super) fn drain_expired(&mut self, now: Instant, out: &mut Outbox) {
+        // Whoever is rung, or sounds keys, needs us only afterwards, and finds another instance then.
+        if matches!(self.phase, Phase::Away(_)) {
+            return self.end(Cause::Drain, 1000, out);
+        }
         let hanging_up = matches!(self.phase, Phase::HangingUp { .. });
         if hanging_up || !self.settings.drain_goodbye {
             return self.hang_up(now, Cause::Drain, out);

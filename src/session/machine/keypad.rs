@@ -12,6 +12,8 @@ use crate::{
 impl Machine {
     pub(super) fn key(&mut self, now: Instant, key: char, out: &mut Outbox) {
         self.caller_is_there(now);
+        // What was pressed long before is an input of its own.
+        self.keys_step(now, out);
         if !matches!(self.phase, Phase::Talking) {
             return;
         }

@@ -86,7 +86,7 @@ impl Machine {
         match (&self.phase, self.agent) {
             (Phase::Talking, AgentState::Ready) => Ok(()),
             (Phase::Talking, _) => Err(Refusal::NotReady),
-            (Phase::Away(_), _) => Err(Refusal::Away),
+            _ if self.on_an_errand() => Err(Refusal::Away),
             _ => Err(Refusal::Ending),
         }
     }

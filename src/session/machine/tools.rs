@@ -100,6 +100,10 @@ impl Machine {
                 if expects_reply {
                     self.answer_tool(call_id, name, Answer::HangingUp, out);
                 }
+                if let Phase::Away(_) = self.phase {
+                    // It has nobody to talk to, and that is no reason to hang up on those who have.
+                    return;
+                }
                 // A paused agent says no farewell.
                 let spoke = self.spoke || self.paused;
                 let goodbye = Goodbye::of_agent(now, self.words_to_come(), spoke);
@@ -165,6 +169,8 @@ impl Machine {
             return;
         };
         let name = self.tool_name(tool);
+        // Whoever has waited for a tool has said nothing with good reason.
+        self.quiet_since = now;
         let talking = matches!(self.phase, Phase::Talking);
         let answer = match outcome {
             Outcome::Done(words) => Answer::Done(words),
@@ -193,7 +199,7 @@ impl Machine {
     }
 
     /// The agent waits for an answer no longer.
-    pub(super) fn tool_cancelled(&mut self, call_id: &str, out: &mut Outbox) {
+    pub(super) fn tool_cancelled(&mut self, now: Instant, call_id: &str, out: &mut Outbox) {
         if let Some(at) = self
             .tools
             .open
@@ -202,8 +208,13 @@ impl Machine {
         {
             let open = self.tools.open.remove(at);
             self.stop_tool(&open, out);
+            self.quiet_since = now;
         }
-        if self.waiting_tool.as_ref().is_some_and(|(id, _)| id == call_id) {
+        if self
+            .waiting_tool
+            .as_ref()
+            .is_some_and(|(id, _)| id == call_id)
+        {
             self.waiting_tool = None;
         }
     }
@@ -247,7 +258,7 @@ impl Machine {
     }
 
     pub(super) fn tools_due(&self) -> Option<Instant> {
-        let heard = self.playback.plays_until();
+        let heard = self.playback.unheard_until();
         let open = self.tools.open.iter();
         // Nobody fills a silence that there is not.
         let fills = |at: Instant| heard.map_or(at, |heard| at.max(heard));
@@ -268,6 +279,7 @@ impl Machine {
             let Some(late) = self.tools.take(ticket) else {
                 break;
             };
+            self.quiet_since = now;
             out.push(Action::StopTool(ticket));
             let name = self.tool_name(late.tool);
             self.answer_tool(&late.call_id, &name, Answer::TimedOut, out);

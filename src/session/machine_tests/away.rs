@@ -223,7 +223,7 @@ fn an_agent_that_was_given_up_meanwhile_is_looked_for_when_the_caller_is_back() 
     paper.event(Event::Returned);
     paper.expect(&["after: fallback", "connect to resume"]);
     paper.ready();
-    paper.expect(&[SORRY]);
+    paper.expect(&["remind", SORRY]);
 }
 
 #[test]
@@ -254,4 +254,98 @@ fn what_the_agent_says_to_nobody_is_not_played() {
     });
     paper.agent(agent::Event::TurnDone);
     paper.expect(&[]);
+}
+
+#[test]
+fn a_daemon_that_leaves_does_not_hang_up_on_who_is_being_put_through() {
+    let mut paper = away();
+    paper.taken();
+    paper.order(Order::DrainExpired);
+    paper.expect(&["close agent", "end drain 1000"]);
+}
+
+#[test]
+fn an_agent_without_a_caller_may_hang_up_on_nobody() {
+    let mut paper = away();
+    paper.taken();
+    paper.calls_tool("b", "hang_up");
+    paper.expect(&["answer b"]);
+    paper.order(no_answer());
+    paper.taken();
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", SORRY]);
+}
+
+#[test]
+fn an_order_before_the_caller_has_left_is_told_the_truth_about_it() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 2000);
+    assert_eq!(paper.order(Order::Transfer(transfer())), Verdict::Done);
+    let say = Order::Say(Words("x".into()));
+    assert_eq!(paper.order(say), Verdict::Refused(Refusal::Away));
+    // The end is another thing, and the log tells of it.
+    paper.notes.clear();
+    assert_eq!(paper.order(Order::HangUp { now: false }), Verdict::Done);
+    assert!(paper.notes.contains(&Note::HangingUp(Cause::Operator)));
+    let say = Order::Say(Words("x".into()));
+    assert_eq!(paper.order(say), Verdict::Refused(Refusal::Ending));
+
+    let mut paper = Paper::greeted();
+    paper.says(2, 2000);
+    paper.order(Order::Transfer(transfer()));
+    paper.notes.clear();
+    paper.order(Order::HangUp { now: true });
+    assert!(paper.notes.contains(&Note::HangingUp(Cause::Operator)));
+}
+
+#[test]
+fn a_hang_up_instead_of_keys_lets_the_agent_finish() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 500);
+    paper.calls_tool("a", "stock");
+    paper.event(Event::ToolDone {
+        ticket: 0,
+        outcome: Outcome::Digits(Digits("12".into())),
+    });
+    paper.order(Order::HangUp { now: false });
+    paper.taken();
+    paper.wait(2500);
+    assert!(!paper.taken().contains(&"hang up".to_owned()));
+    paper.agent(agent::Event::TurnDone);
+    paper.echo_all();
+    assert!(paper.taken().contains(&"hang up".to_owned()));
+}
+
+#[test]
+fn a_caller_who_is_sent_back_before_the_old_stream_has_ended_needs_it_no_more() {
+    let mut paper = Paper::greeted();
+    paper.order(Order::Transfer(transfer()));
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.taken();
+    assert_eq!(paper.order(no_answer()), Verdict::Done);
+    paper.expect(&["close carrier"]);
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", SORRY]);
+}
+
+#[test]
+fn what_was_pressed_before_is_told_when_there_is_somebody_to_answer() {
+    let mut paper = Paper::greeted();
+    paper.event(Event::AgentClosed(Closed::Lost));
+    for key in "12#".chars() {
+        paper.event(Event::Carrier(Carrier::Key { key }));
+    }
+    paper.order(Order::Transfer(transfer()));
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.wait(2000);
+    paper.taken();
+    paper.ready();
+    paper.expect(&[]);
+    paper.order(no_answer());
+    paper.taken();
+    paper.event(Event::Returned);
+    let taken = paper.taken();
+    let told = taken.iter().filter(|done| done.starts_with("prompt"));
+    assert_eq!(told.count(), 2, "{taken:?}");
 }

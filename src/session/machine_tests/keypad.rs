@@ -54,7 +54,7 @@ fn an_agent_that_is_not_there_is_told_when_it_is_and_again_if_it_is_lost_before_
     paper.wait(2000);
     paper.taken();
     paper.ready();
-    paper.expect(&[TOLD]);
+    paper.expect(&["remind", TOLD]);
     paper.says(1, 500);
     paper.event(Event::AgentClosed(Closed::Lost));
     paper.wait(2000);
@@ -103,4 +103,15 @@ fn an_agent_that_is_told_nothing_is_told_nothing() {
     press(&mut paper, "12#");
     paper.wait(5000);
     paper.expect(&[]);
+}
+
+#[test]
+fn a_key_after_the_pause_begins_another_input_even_if_nobody_has_looked_since() {
+    let mut paper = Paper::greeted();
+    press(&mut paper, "12");
+    paper.now += Duration::from_secs(4);
+    press(&mut paper, "9");
+    let taken = paper.taken();
+    assert_eq!(taken[0], TOLD);
+    assert_eq!(taken.last().unwrap(), "hang up", "{taken:?}");
 }

@@ -210,3 +210,57 @@ fn nobody_is_asked_whether_they_are_there_while_they_wait_for_a_tool() {
     paper.wait(5000);
     paper.expect(&[]);
 }
+
+#[test]
+fn words_for_a_long_wait_do_not_come_over_sound_whose_mark_is_lost() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 3000);
+    paper.agent(agent::Event::SegmentEnd {
+        segment: SegmentId(2),
+    });
+    paper.agent(agent::Event::TurnDone);
+    paper.calls_tool("a", "slow");
+    paper.taken();
+    // No mark comes back: nobody looks again and again until it must have been heard.
+    let deadline = paper.machine.next_deadline();
+    assert_eq!(deadline, Some(paper.now + Duration::from_millis(4000)));
+    paper.wait(3900);
+    paper.expect(&[]);
+    paper.wait(200);
+    paper.expect(&["say One moment, please."]);
+}
+
+#[test]
+fn who_has_waited_for_a_tool_is_not_asked_at_once_whether_they_are_there() {
+    let watched = |settings: &mut Settings| {
+        settings.no_input = Some(crate::session::machine::NoInput {
+            timeout: Duration::from_secs(3),
+            check: Some(Words("Hello?".into())),
+            farewell: None,
+        });
+    };
+    let waiting = || {
+        let mut paper = Paper::with(watched);
+        paper.ready();
+        paper.taken();
+        paper.calls_tool("a", "stock");
+        paper.wait(5000);
+        paper.taken();
+        paper
+    };
+    let mut paper = waiting();
+    done(&mut paper, 0, "twelve");
+    paper.expect(&["answer a: Done(Words(6 characters))"]);
+    paper.wait(2900);
+    paper.expect(&[]);
+    paper.wait(200);
+    paper.expect(&["say Hello?"]);
+
+    let mut paper = waiting();
+    paper.agent(agent::Event::ToolCancelled { call_id: "a" });
+    paper.expect(&["stop 0"]);
+
+    let mut paper = waiting();
+    paper.wait(2100);
+    paper.expect(&["stop 0", "answer a: TimedOut"]);
+}

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{draw::Draw, sound::Tongue};
+use super::{draw::Draw, sound::Tongue, temper::OFFERS};
 use crate::{
     agent::{Closed, Event, Ignored, Role, SegmentId},
     session::machine::HANG_UP,
@@ -56,6 +56,8 @@ pub enum Tool {
     Unknown,
     /// Run by the agent itself: nobody answers.
     Builtin,
+    /// One of [`OFFERS`], if this agent was offered any.
+    Offered(u8),
 }
 
 impl Tool {
@@ -64,6 +66,7 @@ impl Tool {
             Tool::HangUp => HANG_UP,
             Tool::Unknown => "weather",
             Tool::Builtin => "web_search",
+            Tool::Offered(which) => OFFERS[usize::from(which) % OFFERS.len()].0,
         }
     }
 }
@@ -229,6 +232,23 @@ impl Agent {
         }
     }
 
+    /// One of those it was offered; now and then more of them than anybody could want at once.
+    pub fn offered(&mut self, now: Instant, draw: &mut Draw) {
+        let many = if draw.one_in(12) { 10 } else { 1 };
+        for _ in 0..many {
+            let which = draw.below(OFFERS.len() as u32) as u8;
+            match many {
+                1 => self.tool(now, Tool::Offered(which), draw),
+                _ => {
+                    let number = self.tools.len() as u32 + 1;
+                    let kind = Tool::Offered(which);
+                    self.tools.push((number, kind));
+                    self.say(now, Said::Tool { number, kind });
+                }
+            }
+        }
+    }
+
     /// The same call again; not one so old that nobody can be asked to remember it.
     pub fn same_tool(&mut self, now: Instant, draw: &mut Draw) {
         let recent = self.tools.len().min(8) as u32;
@@ -240,8 +260,11 @@ impl Agent {
         self.say(now, Said::Tool { number, kind });
     }
 
-    pub fn settle(&mut self, now: Instant) {
-        if let Some((number, _)) = self.tools.last() {
+    /// It waits no longer for one of its last.
+    pub fn settle(&mut self, now: Instant, draw: &mut Draw) {
+        let last = self.tools.iter().rev();
+        let back = if draw.one_in(4) { 1 } else { 0 };
+        if let Some((number, _)) = last.clone().nth(back).or(last.clone().next()) {
             let number = *number;
             self.say(now, Said::Settled { number });
         }

@@ -168,6 +168,21 @@ impl Phone {
         self.marks.pop_front().map(|(_, name)| name)
     }
 
+    /// The stream is over, and the call is not: what was on its way is never heard.
+    pub fn leaves(&mut self, now: Instant) {
+        self.next_frame = None;
+        self.answers = true;
+        self.marks.clear();
+        self.clear(now);
+    }
+
+    /// On a new stream, with a clock of its own; what was heard before was heard.
+    pub fn returns(&mut self, now: Instant, forgets: Option<u32>) {
+        self.next_frame = Some(now);
+        self.forgets = forgets;
+        self.clock_us = 0;
+    }
+
     /// From now on nothing more comes of it.
     pub fn vanish(&mut self) {
         self.next_frame = None;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::session::{
     errand::Errand,
-    machine::Note,
+    machine::{Answer, Note},
     order::{After, Verdict},
 };
 
@@ -80,5 +80,22 @@ pub fn note(note: &Note) -> &'static str {
         Note::SilenceFilled { .. } => "silence filled",
         Note::RestFailed => "rest failed",
         Note::Lingered => "lingered",
+    }
+}
+
+pub fn answer(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::HangingUp => "answer: hanging up",
+        Answer::UnknownTool => "answer: unknown tool",
+        Answer::Transferring => "answer: transferring",
+        Answer::KeysSent => "answer: keys sent",
+        Answer::Noted => "answer: noted",
+        Answer::Replaced => "answer: replaced",
+        Answer::TooMany => "answer: too many",
+        Answer::TimedOut => "answer: timed out",
+        Answer::NotesFull => "answer: notes full",
+        Answer::Ending => "answer: ending",
+        Answer::Done(_) => "answer: done",
+        Answer::Failed { .. } => "answer: failed",
     }
 }

@@ -3,19 +3,19 @@
 //! A call in which everything can go wrong at every moment ends before anything subtle can. So each
 //! call leaves some kinds of trouble out (as TigerBeetle's simulator does), and some have none at all.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{agent::Manner, draw::Draws, sound::Tongue};
 use crate::{
     agent::{Capabilities, evi},
-    config::Keys,
+    config::{KeyAction, Keys},
     session::{
         hold::{Sound, Waiting},
         machine::{HANG_UP, NoInput, Settings},
         order::Words,
         playback::duration,
     },
-    tools::{Builtin, Catalogue, Offer, Use},
+    tools::{Builtin, Catalogue, Filler, Offer, Use},
 };
 
 /// Records that say what kind of call it is.
@@ -32,6 +32,22 @@ const PLAIN: Capabilities = Capabilities {
     parallel_tools: true,
     turn_events: true,
 };
+
+/// It has everything, and makes several tool calls at a time.
+const MANY: Capabilities = Capabilities {
+    name: "many",
+    parallel_tools: true,
+    ..evi::CAPABILITIES
+};
+
+/// The tools that an agent is offered: what they are called, how long they may take, and after how long
+/// the agent has something to say about it. The first two are the quickest to be given up.
+pub const OFFERS: [(&str, u64, Option<u64>); 4] = [
+    ("stock", 500, None),
+    ("order", 3000, Some(700)),
+    ("weather_report", 10_000, Some(2000)),
+    ("archive", 30_000, Some(5000)),
+];
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -79,6 +95,11 @@ impl Temper {
         let bit = |byte: u8, bit: u8| byte >> bit & 1 == 1;
         let choose = |byte: u8, bit: u8, of: [u64; 4]| of[usize::from(byte >> bit & 3)];
         let wire = one.what & 3 == 3;
+        // Loud for three seconds or twelve, quiet for as long.
+        let tongue = Tongue {
+            turn: three.of(&[0, 0, 1500, 6000]),
+            never_loud: three.one_in(4),
+        };
         // EVI can do all of it.
         let plain = !wire && one.what >> 2 & 3 == 3;
         let settings = Settings {
@@ -105,23 +126,17 @@ impl Temper {
             }),
             words_interrupt: !bit(one.what, 4),
             drain_goodbye: bit(one.what, 5),
-            tools: Arc::new(Catalogue::new(vec![Offer {
-                name: HANG_UP.into(),
-                description: String::new(),
-                parameters: "{}".into(),
-                fallback: None,
-                timeout: Duration::ZERO,
-                filler: None,
-                what: Use::Builtin(Builtin::HangUp),
-            }])),
-            keys: Arc::new(Keys {
-                words: String::new(),
-                ..Keys::default()
-            }),
-            ring: ms(30_000),
-            warm: false,
-            no_answer: None,
-            capabilities: if plain { &PLAIN } else { &evi::CAPABILITIES },
+            tools: Arc::new(tools(three.below(8))),
+            keys: Arc::new(keys(three.below(4))),
+            ring: ms(three.of(&[30_000, 10_000, 5000, 60_000])),
+            warm: three.one_in(3),
+            no_answer: (!three.one_in(4))
+                .then(|| Words("The caller was not put through: {reason}.".into())),
+            capabilities: match (wire, plain, bit(one.what, 2)) {
+                (false, true, _) => &PLAIN,
+                (false, false, true) => &MANY,
+                _ => &evi::CAPABILITIES,
+            },
         };
         let manner = Manner {
             no_segment_ends: bit(one.what, 6),
@@ -137,11 +152,7 @@ impl Temper {
             settings,
             manner,
             frame_bytes: frame as usize * 8,
-            // Loud for three seconds or twelve, quiet for as long.
-            tongue: Tongue {
-                turn: three.of(&[0, 0, 1500, 6000]),
-                never_loud: three.one_in(4),
-            },
+            tongue,
             latency: ms(choose(two.what, 4, [0, 0, 40, 400])),
             echo: ms(echo),
             forgets: two.one_in(8).then(|| 1 + two.below(4)),
@@ -161,5 +172,61 @@ impl Temper {
 
     pub fn frame(&self) -> Duration {
         duration(self.frame_bytes)
+    }
+}
+
+/// Mostly there are tools, and mostly the agent may hang up.
+fn tools(kind: u32) -> Catalogue {
+    let offer = |(name, timeout, filler): (&str, u64, Option<u64>)| Offer {
+        name: name.to_owned(),
+        description: String::new(),
+        parameters: "{}".to_owned(),
+        fallback: None,
+        timeout: ms(timeout),
+        filler: filler.map(|after| Filler {
+            after: ms(after),
+            words: Words("One moment, please.".into()),
+        }),
+        what: Use::Builtin(Builtin::GetCallInfo),
+    };
+    let mut offers = vec![offer((HANG_UP, 0, None))];
+    offers.extend(OFFERS.map(offer));
+    match kind {
+        0 => offers.truncate(1),
+        1 => _ = offers.remove(0),
+        _ => {}
+    }
+    Catalogue::new(offers)
+}
+
+fn keys(kind: u32) -> Keys {
+    let actions = || {
+        BTreeMap::from([
+            ('0', KeyAction::Transfer("+15550001111".into())),
+            ('8', KeyAction::Say("We open at nine.".into())),
+            ('9', KeyAction::HangUp),
+        ])
+    };
+    match kind {
+        0 => Keys {
+            actions: actions(),
+            ..Keys::default()
+        },
+        1 => Keys {
+            end: None,
+            count: 4,
+            timeout: ms(1500),
+            ..Keys::default()
+        },
+        2 => Keys {
+            words: String::new(),
+            timeout: ms(500),
+            actions: actions(),
+            ..Keys::default()
+        },
+        _ => Keys {
+            words: String::new(),
+            ..Keys::default()
+        },
     }
 }

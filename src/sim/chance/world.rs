@@ -5,9 +5,13 @@
 //! message means is handed to the machine before anything is done about it. The clock is the time of
 //! the next happening, so a call of minutes takes microseconds.
 
+mod errands;
 mod whims;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::{
     agent::{Agent, Said, Seam, Voice},
@@ -22,8 +26,12 @@ use super::{
 use crate::{
     agent::{self, Closed, Codec, Command, Persona, ToolResult, evi as real},
     config::Secret,
-    session::machine::{Action, Answer, Carrier, Dial, Event, Machine, Outbox},
+    session::{
+        errand::{Errand, Redirected},
+        machine::{Action, Answer, Carrier, Dial, Event, Machine, Outbox},
+    },
 };
+use errands::{Fate, Run};
 
 /// No call takes so many steps; one that does is going round in circles.
 const MOST_STEPS: u32 = 1_000_000;
@@ -58,6 +66,9 @@ enum Due {
     Rest,
     Stop,
     CarrierAlive,
+    Ran,
+    Redirected,
+    Fate,
     Whim,
     Tick,
 }
@@ -83,6 +94,12 @@ pub struct World<'a> {
     rest: Option<(Instant, bool)>,
     stop: Option<Instant>,
     carrier_alive: Option<Instant>,
+    runs: Vec<Run>,
+    redirect: Option<(Instant, Redirected)>,
+    errand: Option<Errand>,
+    /// There is no stream, and what comes of that.
+    elsewhere: bool,
+    fate: VecDeque<(Instant, Fate)>,
     frame: Vec<u8>,
     over: bool,
     /// What the operator wants.
@@ -141,6 +158,11 @@ impl<'a> World<'a> {
             rest: None,
             stop: None,
             carrier_alive: None,
+            runs: Vec::new(),
+            redirect: None,
+            errand: None,
+            elsewhere: false,
+            fate: VecDeque::new(),
             frame: Vec::new(),
             over: false,
             paused: false,
@@ -183,6 +205,7 @@ impl<'a> World<'a> {
         let rest = self.rest.as_ref().map(|(at, _)| *at);
         let whim = self.whim.as_ref().map(|(at, _)| *at);
         let timer_first = tick.filter(|_| self.temper.timer_first);
+        let [ran, redirected, fate] = self.errands_due();
         [
             (timer_first, Due::Tick),
             (self.phone.next_mark(), Due::Mark),
@@ -192,6 +215,9 @@ impl<'a> World<'a> {
             (rest, Due::Rest),
             (self.stop, Due::Stop),
             (self.carrier_alive, Due::CarrierAlive),
+            ran,
+            redirected,
+            fate,
             (whim, Due::Whim),
             (tick, Due::Tick),
         ]
@@ -245,7 +271,7 @@ impl<'a> World<'a> {
             Due::Connected => self.connected(),
             Due::Rest => {
                 if let Some((_, ended)) = self.rest.take() {
-                    if ended && !self.phone_is_gone() {
+                    if ended && !self.phone_is_gone() && !self.elsewhere {
                         self.stop = Some(self.now + ms(200));
                     }
                     self.tell(Event::HangUpAnswered { ended });
@@ -259,8 +285,12 @@ impl<'a> World<'a> {
                 self.carrier_alive = None;
                 self.carrier(Carrier::Other);
             }
+            Due::Ran => self.ran(),
+            Due::Redirected => self.redirected(),
+            Due::Fate => self.meet_fate(),
             Due::Whim => match self.whim.take() {
                 Some((_, Whim::Drawn(draw))) => self.whim(draw),
+                Some((_, Whim::CallerLeaves)) if self.elsewhere => self.call_over(true),
                 Some((_, Whim::CallerLeaves)) => self.carrier(Carrier::Stop),
                 None => {}
             },
@@ -401,16 +431,33 @@ impl<'a> World<'a> {
                     self.carrier_alive = Some(self.now + ms(100));
                 }
                 Action::ToAgent(range) => self.command(Command::AudioIn(&out.audio[range])),
-                Action::AnswerTool { call_id, answer } => self.command(Command::ToolResult {
-                    call_id: &call_id,
-                    result: match answer {
-                        Answer::HangingUp => ToolResult::Ok("goodbye"),
-                        _ => ToolResult::Failed {
-                            error: "unknown tool",
-                            content: "not available",
+                Action::AnswerTool { call_id, answer } => {
+                    self.tally.meet(tally::answer(&answer));
+                    self.command(Command::ToolResult {
+                        call_id: &call_id,
+                        result: match &answer {
+                            Answer::HangingUp => ToolResult::Ok("goodbye"),
+                            Answer::Done(words) => ToolResult::Ok(&words.0),
+                            _ => ToolResult::Failed {
+                                error: "unknown tool",
+                                content: "not available",
+                            },
                         },
-                    },
-                }),
+                    });
+                }
+                Action::RunTool { ticket, tool, .. } => {
+                    let offers = self.temper.settings.tools.clone();
+                    let name = offers.offers().get(tool).map_or("", |offer| &offer.name);
+                    self.run_tool(ticket, tool, name);
+                }
+                Action::StopTool(ticket) => self.stop_tool(ticket),
+                Action::KeepNote(_) => self.tally.meet("note kept"),
+                Action::Prompt(words) => {
+                    self.tally.meet("prompt");
+                    self.command(Command::Prompt { text: &words.0 });
+                }
+                Action::Redirect(errand) => self.order_elsewhere(errand),
+                Action::CloseCarrier => self.go_elsewhere(),
                 Action::AgentHeard(cut) => self.command(Command::Heard {
                     segment: cut.segment,
                     heard_ms: cut.heard_ms,
@@ -433,13 +480,6 @@ impl<'a> World<'a> {
                 Action::Clear => self.tally.meet("clear"),
                 Action::Verdict(verdict) => self.tally.meet(tally::verdict(verdict)),
                 Action::Decide(after) => self.tally.meet(tally::after(after)),
-                // Not played: the judge has said so.
-                Action::RunTool { .. }
-                | Action::StopTool(_)
-                | Action::KeepNote(_)
-                | Action::Prompt(_)
-                | Action::Redirect(_)
-                | Action::CloseCarrier => {}
                 Action::PingCarrier | Action::Play(_) | Action::Mark(_) => {}
             }
         }

@@ -177,6 +177,7 @@ pub async fn between(toml: &str, agent: Plan, rest: Plan) -> Between {
         evi,
         rest: api,
         phone,
+        beside: Default::default(),
     };
     Between { world, agent, rest }
 }

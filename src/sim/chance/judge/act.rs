@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    BEGINS, CHECKED, Dial, FAREWELL, Farewell, HOLD, HungUp, Judge, LAST_MARK, LAST_WORDS, Led,
-    Line, Phone, QUIET, REMEMBERED, Rule, Seen,
+    CHECKED, Dial, Farewell, HOLD, HungUp, Judge, LAST_MARK, LAST_WORDS, Led, Line, Phone, Rule,
+    Seen,
 };
 use crate::session::{
     cause::Cause,
-    machine::{Action, Answer, Note, Outbox},
+    machine::{Action, Note, Outbox},
     order::{After, Refusal, Verdict},
     playback::{Cut, duration},
 };
@@ -27,6 +27,13 @@ impl Judge {
         led: &mut Led,
     ) {
         let able = self.settings.capabilities;
+        let sounds = matches!(action, Action::Play(_) | Action::Mark(_) | Action::Clear);
+        if sounds && self.gone.is_some() {
+            self.fail(
+                Rule::Errands,
+                "something is sent to a caller who is elsewhere",
+            );
+        }
         match action {
             Action::ConnectAgent(dial) => self.connect(*dial, led),
             Action::CloseAgent => self.close(now),
@@ -47,20 +54,30 @@ impl Judge {
                 }
             }
             Action::AnswerTool { call_id, answer } => {
-                led.answers += 1;
-                let asked = matches!(seen, Seen::Tool { id, hang_up, reply: true }
-                    if id == call_id && *hang_up == (*answer == Answer::HangingUp));
-                self.holds(Rule::Tools, asked, "an answer that nobody waits for");
-                let open = self.open();
-                self.holds(Rule::Tools, open, "an answer to nobody");
+                self.answer(now, seen, call_id, answer, led);
             }
+            Action::RunTool {
+                ticket,
+                tool,
+                call_id,
+                arguments,
+            } => self.run(now, seen, (*ticket, *tool), call_id, arguments, led),
+            Action::StopTool(ticket) => self.stop(*ticket),
+            Action::KeepNote(_) => {
+                led.kept += 1;
+                self.holds(Rule::Tools, led.kept == 1, "a note is kept twice");
+            }
+            Action::Prompt(words) => self.prompted(words),
+            Action::Redirect(errand) => self.departs(now, errand, phone, led),
+            Action::CloseCarrier => self.stream_closed(now, led),
             Action::AgentHeard(cut) => {
                 self.caller_is_there(now);
                 self.farewell_cut();
                 self.heard(now, cut, phone);
             }
-            Action::Say(_) => {
+            Action::Say(words) => {
                 led.said += 1;
+                led.words.push(words.0.clone());
                 led.reason |= matches!(seen, Seen::Order("say"));
                 self.asks_agent(able.exact_say && !self.paused);
             }
@@ -79,14 +96,8 @@ impl Judge {
                 let asked = matches!(seen, Seen::Order("resume"));
                 self.asks_agent(asked && able.pause && self.paused);
                 self.paused = false;
-                self.quiet = now;
+                (self.quiet, self.may_say_since) = (now, now);
             }
-            Action::RunTool { .. }
-            | Action::StopTool(_)
-            | Action::KeepNote(_)
-            | Action::Prompt(_)
-            | Action::Redirect(_)
-            | Action::CloseCarrier => self.fail(Rule::Able, "nothing of that kind is asked for"),
             Action::Remind => {
                 let ready = self.line == Line::Ready;
                 self.holds(
@@ -117,7 +128,7 @@ impl Judge {
             Action::Note(note) => self.noted(now, seen, note, led),
             Action::Verdict(verdict) => {
                 led.verdicts += 1;
-                self.verdict(seen, *verdict);
+                self.verdict(seen, *verdict, led);
             }
         }
     }
@@ -136,7 +147,8 @@ impl Judge {
             fits,
             "not the conversation that there was",
         );
-        let wanted = self.farewell.is_none() && self.hung_up.is_none();
+        let ends = self.farewell.is_some_and(|farewell| !farewell.errand);
+        let wanted = !ends && self.hung_up.is_none();
         self.holds(Rule::Reconnects, wanted, "an agent for a call that ends");
         self.line = Line::Connecting;
         self.idle = None;
@@ -152,7 +164,7 @@ impl Judge {
         self.idle = Some(now);
         self.failing = None;
         self.turn_open = false;
-        self.tools.clear();
+        self.tools.forget();
     }
 
     fn heard(&mut self, now: Instant, cut: &Cut, phone: &Phone) {
@@ -235,6 +247,7 @@ impl Judge {
         phone.play(now, origin, bytes.len());
         self.sums = self.sums.max(now) + duration(bytes.len());
         self.uplink.answers();
+        self.told_answered();
         self.turn_open = true;
         self.failing = None;
         (self.agent_spoke, self.quiet) = (now, now);
@@ -251,29 +264,26 @@ impl Judge {
         phone.hold(now, bytes);
     }
 
-    pub(super) fn tool(&mut self, id: &str, reply: bool, was_live: bool, answers: usize) {
-        let known = self.tools.iter().any(|before| before == id);
-        let due = was_live && reply && !known;
-        if answers != usize::from(due) {
-            self.fail(Rule::Tools, format!("{answers} answers to {id}"));
-        }
-        // A connection that was given up meanwhile has none.
-        if was_live && !known && self.open() {
-            self.tools.push_back(id.to_owned());
-            if self.tools.len() > REMEMBERED {
-                self.tools.pop_front();
-            }
-        }
-    }
-
     fn noted(&mut self, now: Instant, seen: &Seen<'_>, note: &Note, led: &mut Led) {
+        self.keeps_keys(note);
         match note {
+            Note::Filler => {
+                (led.reason, led.filled) = (true, led.filled + 1);
+                self.filled(now);
+            }
+            Note::KeysTold { count } => self.keys_told(now, *count, led),
+            Note::KeyActed => {
+                self.key_acted(now, led);
+                led.reason |= led.key_words.is_some();
+            }
             Note::HangingUp(cause) => self.says_goodbye(now, seen, *cause, led),
             Note::GoodbyeWithdrawn => {
-                let firm = self.farewell.is_none_or(|farewell| farewell.firm);
+                let stands = |farewell: Farewell| farewell.firm || farewell.errand;
+                let firm = self.farewell.is_none_or(stands);
                 self.holds(Rule::Withdrawn, !firm, "a goodbye that stands is withdrawn");
                 self.farewell = None;
-                self.talks_since = now;
+                self.announced = false;
+                (self.talks_since, self.may_say_since) = (now, now);
             }
             Note::AudioDropped { .. } => led.dropped = true,
             Note::AgentClosed(_) => led.lost = true,
@@ -282,6 +292,12 @@ impl Judge {
             Note::SaidAgain => led.reason = true,
             Note::NoInputCheck => {
                 led.reason = true;
+                let waits = self.tools.busy();
+                self.holds(
+                    Rule::Quiet,
+                    !waits,
+                    "somebody who waits for a tool is asked",
+                );
                 self.not_too_soon(now, |watch| watch);
                 self.asked = true;
                 self.quiet = now;
@@ -318,6 +334,14 @@ impl Judge {
     }
 
     fn says_goodbye(&mut self, now: Instant, seen: &Seen<'_>, cause: Cause, led: &mut Led) {
+        if self.gone.is_some() {
+            let firm = matches!(cause, Cause::Operator | Cause::Drain | Cause::MaxDuration);
+            self.holds(
+                Rule::Errands,
+                firm,
+                "an agent ends a call that is elsewhere",
+            );
+        }
         let by_agent = matches!(seen, Seen::Tool { .. }) && cause == Cause::AgentHungUp;
         // Words of the operator's own, which the agent was given to say.
         let given = led.said > 0 && matches!(cause, Cause::NoInput | Cause::MaxDuration);
@@ -330,6 +354,7 @@ impl Judge {
             self.not_too_soon(now, patience);
         }
         let open_turn = self.turn_open && !self.paused;
+        self.announced = true;
         self.farewell = Some(Farewell {
             asked: now,
             firm: !(by_agent || given && cause == Cause::NoInput),
@@ -339,6 +364,7 @@ impl Judge {
                 true => 1 + u32::from(open_turn),
                 false => 0,
             },
+            errand: false,
         });
         self.agent_spoke = now;
     }
@@ -346,13 +372,9 @@ impl Judge {
     fn hang_up(&mut self, now: Instant, phone: &Phone, led: &Led) {
         let first = self.hung_up.is_none();
         self.holds(Rule::OneEnd, first, "hung up twice");
-        let done = now >= self.agent_spoke + QUIET
-            || self.farewell.is_none_or(|farewell| {
-                let waited = !farewell.waits || now >= farewell.asked + BEGINS;
-                let no_more = farewell.firm && farewell.said;
-                let said = !self.turn_open || self.paused || no_more;
-                (said && waited) || now >= farewell.asked + FAREWELL
-            });
+        self.holds(Rule::After, self.announced, "hung up and nobody was told");
+        // Nobody who is elsewhere hears it.
+        let done = self.gone.take().is_some() || self.all_said(now);
         let lost = !led.was_live || led.lost;
         self.hung_up = Some(HungUp {
             at: now,
@@ -362,7 +384,7 @@ impl Judge {
         });
     }
 
-    fn verdict(&mut self, seen: &Seen<'_>, verdict: Verdict) {
+    fn verdict(&mut self, seen: &Seen<'_>, verdict: Verdict, led: &Led) {
         let able = self.settings.capabilities;
         let fits = match (seen, verdict) {
             (Seen::Order("say"), Verdict::Refused(Refusal::CannotSay)) => !able.exact_say,
@@ -370,11 +392,19 @@ impl Judge {
             (Seen::Order(_), Verdict::Refused(Refusal::CannotPause)) => !able.pause,
             (Seen::Order("say"), Verdict::Refused(Refusal::Paused)) => self.paused,
             (Seen::Order(_), Verdict::Refused(Refusal::NotReady)) => self.line != Line::Ready,
-            (Seen::Order(_), Verdict::Refused(Refusal::Ending)) => {
-                self.farewell.is_some() || self.hung_up.is_some()
+            (Seen::Order(_) | Seen::Transfer(_), Verdict::Refused(Refusal::Ending)) => {
+                let ends = self.farewell.is_some_and(|farewell| !farewell.errand);
+                ends || self.hung_up.is_some()
+            }
+            (Seen::Order(_) | Seen::Transfer(_), Verdict::Refused(Refusal::Away)) => {
+                let leaves = self.farewell.is_some_and(|farewell| farewell.errand);
+                !led.was_talking && (leaves || self.gone.is_some())
             }
             (Seen::Order(_), Verdict::Refused(_)) => false,
             (Seen::Order(_), _) => true,
+            (Seen::Transfer(_), verdict) => led.was_talking && verdict == Verdict::Done,
+            (Seen::Transferred(_), Verdict::Done) => led.was_away,
+            (Seen::Transferred(_), Verdict::Already) => true,
             _ => false,
         };
         self.holds(Rule::Verdicts, fits, "a verdict that does not fit");
@@ -382,6 +412,7 @@ impl Judge {
 
     fn ended(&mut self, now: Instant, cause: Cause, phone: &Phone) {
         self.end = Some(cause);
+        self.tools.forget();
         let overdue = self.started + self.settings.max_duration + LAST_WORDS;
         let polite = match cause {
             Cause::AgentHungUp
@@ -413,13 +444,14 @@ impl Judge {
         let told = self.decided.clone();
         let fits = match (self.hung_up, cause) {
             (Some(_), _) => told == Some(After::HangUp),
+            (None, cause) if self.gone.is_some() => self.ends_elsewhere(now, cause),
             (None, Cause::AgentFailed(_)) => told == Some(After::Fallback),
             (None, Cause::Drain) => {
                 self.settings.drain_goodbye && told == Some(After::DrainGoodbye)
             }
             (None, Cause::NoInput) => told == Some(After::NoInputFarewell),
             (None, Cause::MaxDuration) => told == Some(After::MaxDurationFarewell),
-            _ => told.is_none(),
+            _ => told == self.ever_returned.then_some(After::Fallback),
         };
         if !fits {
             self.fail(Rule::After, format!("{told:?} after {cause:?}"));

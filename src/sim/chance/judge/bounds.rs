@@ -34,15 +34,16 @@ impl Judge {
             let stuck = late(hung_up.at, HANGING_UP + slack);
             return self.holds(Rule::Ends, !stuck, "the hang-up takes for ever");
         }
-        let unheard = late(self.carrier_heard, CARRIER_GONE + 2 * slack);
+        let silent = late(self.carrier_heard, CARRIER_GONE + 2 * slack);
+        let unheard = silent && self.gone.is_none();
         self.holds(Rule::Ends, !unheard, "the carrier is silent for ever");
         let lingers = self.call_over.is_some_and(|at| late(at, LINGERS + slack));
         self.holds(Rule::Ends, !lingers, "a socket outlives its call");
         let most = self.settings.max_duration + LAST_WORDS;
         let long = late(self.started, most + slack);
         self.holds(Rule::Ends, !long, "a call without an end");
-        let talking = self.farewell.is_none();
-        if talking {
+        self.tool_bounds(now);
+        if self.talking() {
             let long = late(self.started, self.settings.max_duration + slack);
             self.holds(Rule::Ends, !long, "a call goes on beyond its time");
             self.agent_bounds(now, phone);
@@ -100,8 +101,8 @@ impl Judge {
             let hopeless = late(away, budget + 2 * slack);
             self.holds(Rule::Reconnects, !hopeless, "it is looked for too long");
         }
-        if let (Line::Ready, false, Some(watch)) = (self.line, self.paused, &self.settings.no_input)
-        {
+        let waits = self.paused || self.tools.busy();
+        if let (Line::Ready, false, Some(watch)) = (self.line, waits, &self.settings.no_input) {
             // Somebody who is speaking is let speak, within bounds.
             let patience = watch.timeout + LONGEST_SENTENCE + slack;
             let silent = late(self.quiet.max(self.sums), patience);

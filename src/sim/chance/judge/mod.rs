@@ -7,8 +7,11 @@
 
 mod act;
 mod bounds;
+mod errands;
+mod keypad;
 mod rule;
 mod seen;
+mod tools;
 mod uplink;
 
 use std::{
@@ -16,8 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use errands::{Gone, Told};
+use keypad::Keypad;
 pub use rule::{Broken, Rule};
 pub use seen::Seen;
+use tools::Tools;
 use uplink::Uplink;
 
 use super::{
@@ -29,6 +35,7 @@ use crate::{
     agent::SegmentId,
     session::{
         cause::Cause,
+        errand::{Errand, Redirected},
         machine::{Action, Dial, Machine, Outbox, Settings},
         order::After,
     },
@@ -64,8 +71,6 @@ const RECYCLING: Duration = Duration::from_secs(60);
 const CHECKED: Duration = Duration::from_secs(15);
 /// Twilio keeps ten minutes; a little less is sent.
 const MOST_QUEUED: Duration = Duration::from_secs(9 * 60);
-/// Tool calls that must be remembered.
-const REMEMBERED: usize = 32;
 /// What a call may hold: ten seconds of the caller in a ring that grows by doubling, and its
 /// bookkeeping.
 const MOST_HELD: usize = 384 << 10;
@@ -93,6 +98,8 @@ struct Farewell {
     waits: bool,
     /// Turns of the agent's that belong to it, if it was given to say.
     owed: u32,
+    /// The call does not end; its caller goes elsewhere.
+    errand: bool,
 }
 
 /// How things stood when the hang-up was ordered.
@@ -117,8 +124,17 @@ pub struct Judge {
     decided: Option<After>,
     hung_up: Option<HungUp>,
     farewell: Option<Farewell>,
-    /// Since when there is an agent and no goodbye.
+    /// Where the caller was sent.
+    errand: Option<Errand>,
+    gone: Option<Gone>,
+    ever_returned: bool,
+    told: VecDeque<Told>,
+    keypad: Keypad,
+    /// Since when there is an agent and no goodbye, and one that may be given something to say.
     talks_since: Instant,
+    may_say_since: Instant,
+    /// The end has been announced to whoever reads logs.
+    announced: bool,
     /// Somebody ordered the end without a goodbye.
     impolite: bool,
     carrier_heard: Instant,
@@ -146,6 +162,8 @@ pub struct Judge {
     agent_spoke: Instant,
     /// Of this connection, everything up to here is stale.
     cut: Option<SegmentId>,
+    /// And so far its codec knows.
+    cut_told: Option<SegmentId>,
     /// The segments that were played, the last one, and those that came in pieces with others in
     /// between.
     played: BTreeSet<Origin>,
@@ -153,7 +171,7 @@ pub struct Judge {
     pieces: BTreeSet<Origin>,
     /// By the sums, everything given to the telephone has been heard by then.
     sums: Instant,
-    tools: VecDeque<String>,
+    tools: Tools,
     uplink: Uplink,
     marks: HashSet<String>,
     /// The hold sound was played, and not taken back.
@@ -176,6 +194,8 @@ struct Before {
     held: bool,
     farewell: Option<Farewell>,
     hung_up: bool,
+    gone: bool,
+    leaving: bool,
     /// An agent that tells interruptions itself was speaking.
     told: bool,
     silence: u64,
@@ -184,18 +204,32 @@ struct Before {
 /// What one event led to.
 #[derive(Default)]
 struct Led {
-    /// Before the event there was an agent to speak to.
+    /// Before the event there was an agent to speak to, and a conversation, or somebody being put
+    /// through.
     was_live: bool,
+    was_talking: bool,
+    was_away: bool,
     /// The machine has found the agent gone.
     lost: bool,
     played: usize,
     cleared: bool,
     dropped: bool,
     answers: usize,
+    /// Tools that were begun, and notes that were kept.
+    runs: usize,
+    kept: usize,
+    /// A key did something; the words it stands for, and whether it ends the call.
+    keyed: bool,
+    key_words: Option<String>,
+    key_ends: bool,
+    /// The old stream was let go.
+    left: bool,
     verdicts: usize,
     /// Words that the agent was given, and why.
     said: u32,
+    words: Vec<String>,
     reason: bool,
+    filled: u32,
     recycled: bool,
     dialled: bool,
     told_pause: bool,
@@ -213,7 +247,14 @@ impl Judge {
             decided: None,
             hung_up: None,
             farewell: None,
+            errand: None,
+            gone: None,
+            ever_returned: false,
+            told: VecDeque::new(),
+            keypad: Keypad::default(),
             talks_since: now,
+            may_say_since: now,
+            announced: false,
             impolite: false,
             carrier_heard: now,
             call_over: None,
@@ -233,11 +274,12 @@ impl Judge {
             turn_open: false,
             agent_spoke: now,
             cut: None,
+            cut_told: None,
             played: BTreeSet::new(),
             last: (0, SegmentId(0)),
             pieces: BTreeSet::new(),
             sums: now,
-            tools: VecDeque::new(),
+            tools: Tools::default(),
             uplink: Uplink::new(tongue),
             marks: HashSet::new(),
             holding: false,
@@ -275,6 +317,7 @@ impl Judge {
     /// The outbox has been emptied.
     pub fn performed(&mut self) {
         self.covered = 0;
+        self.cut_told = self.cut;
     }
 
     fn open(&self) -> bool {
@@ -306,12 +349,21 @@ impl Judge {
             held: self.holding,
             farewell: self.farewell,
             hung_up: self.hung_up.is_some(),
+            gone: self.gone.is_some(),
+            leaving: self.is_leaving(),
             told: self.turn_open && !self.paused,
             silence: self.uplink.silence(),
         };
+        let was_talking = self.talking();
+        let was_away = self.gone.is_some();
+        if matches!(seen, Seen::Returned) {
+            self.returned(now, phone);
+        }
         let missing = self.hear(now, seen);
         let mut led = Led {
             was_live: before.live,
+            was_talking,
+            was_away,
             ..Led::default()
         };
         for action in new {
@@ -334,7 +386,10 @@ impl Judge {
         }
         self.whole(seen, out, new.len(), &led);
         self.fitting(now, seen, &before, &led, phone, missing);
-        if self.line == Line::Ready && self.end.is_none() {
+        self.tools_whole();
+        self.keys_whole(now, &led);
+        self.errands_whole(now);
+        if self.line == Line::Ready && self.end.is_none() && self.gone.is_none() {
             self.check(Rule::Uplink, self.uplink.up_to_date(phone.sent));
             let holds = phone.holds(now);
             self.holds(
@@ -355,12 +410,16 @@ impl Judge {
                 mulaw,
             } => {
                 self.carrier_heard = now;
+                if self.gone.is_some() {
+                    return 0;
+                }
                 return self.uplink.frame(*timestamp_ms, mulaw.len());
             }
             Seen::Carrier | Seen::CarrierOver => self.carrier_heard = now,
-            Seen::Key => {
+            Seen::Key(key) => {
                 self.carrier_heard = now;
                 self.caller_is_there(now);
+                self.key(now, *key);
             }
             Seen::Opened if self.line == Line::Connecting => {
                 self.line = Line::Open { since: now };
@@ -369,11 +428,12 @@ impl Judge {
             Seen::Alive if live => self.alive = now,
             Seen::Ready if matches!(self.line, Line::Open { .. }) => {
                 self.line = Line::Ready;
-                (self.quiet, self.talks_since) = (now, now);
+                (self.quiet, self.talks_since, self.may_say_since) = (now, now, now);
                 (self.away, self.ever_ready, self.planned) = (None, true, false);
             }
             Seen::AgentWords if live => {
                 self.uplink.answers();
+                self.told_answered();
                 self.turn_open = true;
                 self.agent_spoke = now;
                 self.failing = None;
@@ -404,6 +464,25 @@ impl Judge {
             Seen::Failing if live => _ = self.failing.get_or_insert(now),
             Seen::Order("hang up now" | "drain expired") => self.impolite = true,
             Seen::Order("call over") => _ = self.call_over.get_or_insert(now),
+            // That of a stream that is to be over.
+            Seen::Order("stream over") if self.gone.is_none() => {
+                _ = self.call_over.get_or_insert(now);
+            }
+            Seen::Ran { ticket, outcome } => self.tool_ran(now, *ticket, outcome),
+            Seen::Settled(id) if live => self.settled(now, id),
+            Seen::Redirected(answer) => self.redirected(now, *answer),
+            Seen::Transferred(what) => self.transferred(now, *what),
+            Seen::Transfer(transfer) if self.talking() => {
+                self.errand = Some(Errand::Transfer(transfer.clone()));
+                self.parts(Farewell {
+                    asked: now,
+                    firm: true,
+                    said: !self.turn_open || self.paused,
+                    waits: false,
+                    owed: 0,
+                    errand: true,
+                });
+            }
             Seen::Order("hang up") => {
                 // Nothing new is begun.
                 if let Some(farewell) = &mut self.farewell {
@@ -412,6 +491,7 @@ impl Judge {
                     }
                     farewell.firm = true;
                     (farewell.waits, farewell.owed) = (false, 0);
+                    farewell.errand = false;
                 }
             }
             _ => {}
@@ -432,13 +512,16 @@ impl Judge {
         self.holds(Rule::Bounded, few, "too much is done");
         let little = out.audio.len() <= MOST_AUDIO + seen.bytes();
         self.holds(Rule::Bounded, little, "too much is sent");
-        let orders = usize::from(matches!(seen, Seen::Order(_)));
+        let orders = usize::from(seen.is_order());
         self.holds(
             Rule::Verdicts,
             led.verdicts == orders,
             "not one verdict for one order",
         );
-        let most = 1 + u32::from(matches!(seen, Seen::Order("say")));
+        let most = 1
+            + u32::from(matches!(seen, Seen::Order("say")))
+            + u32::from(led.key_words.is_some())
+            + led.filled;
         let why = led.said <= most && (led.said == 0 || led.reason);
         self.holds(
             Rule::Able,
@@ -464,23 +547,24 @@ impl Judge {
                 format!("{silence} samples of silence for a gap of {missing}"),
             ),
             Seen::CarrierOver => {
-                let ended = self.end.is_some();
+                let ended = self.end.is_some() || (before.leaving && led.left);
                 self.holds(Rule::Ends, ended, "the carrier is gone and the call is not");
             }
             Seen::Audio { segment, mulaw } if before.live && !mulaw.is_empty() => {
                 let known = led.played == mulaw.len() || (led.played == 0 && led.dropped);
                 self.holds(Rule::Lost, known, "a part of the agent's words is lost");
                 let stale = self.cut.is_some_and(|cut| segment <= cut);
+                let told = self.cut_told.is_some_and(|cut| segment <= cut);
                 self.holds(
                     Rule::Wire,
-                    !(stale && self.wire),
+                    !(told && self.wire),
                     "the codec lets stale audio pass",
                 );
                 let late = before.farewell.is_some_and(|farewell| {
                     (farewell.firm && farewell.owed == 0) || now >= farewell.asked + FAREWELL
                 });
                 let full = self.sums.saturating_duration_since(now) >= MOST_QUEUED;
-                if led.played == 0 && !(stale || late || full || before.hung_up) {
+                if led.played == 0 && !(stale || late || full || before.hung_up || before.gone) {
                     self.fail(Rule::Lost, "the agent's words are dropped without a reason");
                 }
             }
@@ -488,10 +572,14 @@ impl Judge {
                 let marked = !phone.unmarked;
                 self.holds(Rule::Marks, marked, "no mark behind what the agent said");
             }
-            Seen::Interrupt if before.live && !before.hung_up && !before.unplayed.is_zero() => {
+            Seen::Interrupt
+                if before.live
+                    && !(before.hung_up || before.gone)
+                    && !before.unplayed.is_zero() =>
+            {
                 self.holds(Rule::Interrupts, led.cleared, "the agent is not silenced");
             }
-            Seen::CallerWords { interim } if before.live && !before.hung_up => {
+            Seen::CallerWords { interim } if before.live && !(before.hung_up || before.gone) => {
                 let wanted = self.settings.words_interrupt && !before.told;
                 if wanted && !before.unplayed.is_zero() {
                     self.holds(
@@ -506,13 +594,31 @@ impl Judge {
                         "words interrupt an agent that tells interruptions itself",
                     );
                 }
-                let firm = self.farewell.is_some_and(|farewell| farewell.firm);
+                let firm = self
+                    .farewell
+                    .is_some_and(|farewell| farewell.firm || farewell.errand);
                 if !interim && self.line == Line::Ready && !firm && self.hung_up.is_none() {
                     let withdrawn = self.farewell.is_none();
                     self.holds(Rule::Withdrawn, withdrawn, "the goodbye is not withdrawn");
                 }
             }
-            Seen::Tool { id, reply, .. } => self.tool(id, reply, before.live, led.answers),
+            Seen::Tool {
+                id, name, reply, ..
+            } => self.tool(id, name, reply, before.live, led),
+            Seen::Redirected(answer) if before.leaving => {
+                let ended = self.end.is_some();
+                let followed = match answer {
+                    Redirected::Done => true,
+                    Redirected::Failed => led.left || ended,
+                    Redirected::Over => ended,
+                };
+                self.holds(Rule::Errands, followed, "Twilio's answer changes nothing");
+            }
+            Seen::Transferred(what) if before.gone => {
+                let cause = self.needs_no_agent(what);
+                let kept = cause.is_none() || cause == self.end;
+                self.holds(Rule::Errands, kept, "a transfer has no end");
+            }
             Seen::Closed => {
                 let open = self.open();
                 self.holds(
@@ -531,11 +637,15 @@ impl Judge {
             }
             _ => {}
         }
-        if !matches!(seen, Seen::Tool { .. }) && led.answers > 0 {
-            self.fail(Rule::Tools, "an answer that nobody waits for");
+        if led.keyed && !(before.unplayed.is_zero() || before.gone) {
+            self.holds(
+                Rule::Interrupts,
+                led.cleared,
+                "keys do not silence the agent",
+            );
         }
         let speech = matches!(seen, Seen::Interrupt | Seen::CallerWords { .. });
-        if led.cleared && !speech && !before.held {
+        if led.cleared && !speech && !before.held && !led.keyed {
             self.fail(Rule::Interrupts, "silenced without an interruption");
         }
         if led.recycled && !led.dialled {

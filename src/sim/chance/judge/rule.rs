@@ -15,6 +15,9 @@ pub enum Rule {
     Goodbye,
     Withdrawn,
     Tools,
+    Errands,
+    Keys,
+    Told,
     Verdicts,
     Connection,
     Able,
@@ -31,7 +34,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 25] = [
+    pub const ALL: [Rule; 28] = [
         Rule::OneEnd,
         Rule::Ends,
         Rule::Deadline,
@@ -44,6 +47,9 @@ impl Rule {
         Rule::Goodbye,
         Rule::Withdrawn,
         Rule::Tools,
+        Rule::Errands,
+        Rule::Keys,
+        Rule::Told,
         Rule::Verdicts,
         Rule::Connection,
         Rule::Able,
@@ -101,8 +107,22 @@ impl Rule {
                 "an agent's goodbye is withdrawn when the caller still has something to say"
             }
             Rule::Tools => {
-                "a tool call that waits for an answer gets one, at once, once, on the connection \
-                 that asked: an agent that waits says nothing"
+                "a tool call that waits for an answer gets one, in its time, once, on the connection \
+                 that asked, and is carried out at most once: an agent that waits says nothing, and \
+                 nothing works for nobody"
+            }
+            Rule::Errands => {
+                "who is sent elsewhere has heard everything, hears nothing of ours while away, and is \
+                 put through, or is back in time with an agent, or the call is over: nobody is lost \
+                 between two places"
+            }
+            Rule::Keys => {
+                "what a caller presses does what it stands for, at once and once: keys are pressed by \
+                 people who do not want to wait"
+            }
+            Rule::Told => {
+                "what an agent has to know to go on reaches it as soon as it is there, once, and its \
+                 successor if it had no answer"
             }
             Rule::Verdicts => "every order gets one verdict, behind all that it led to",
             Rule::Connection => {

@@ -3,9 +3,11 @@
 use crate::{
     agent::{self, Closed, Role, SegmentId},
     session::{
-        machine::{Carrier, Event, HANG_UP},
+        errand::{Redirected, Transferred},
+        machine::{Carrier, Event},
         order::Order,
     },
+    tools::{Outcome, Transfer},
 };
 
 pub enum Seen<'a> {
@@ -15,7 +17,7 @@ pub enum Seen<'a> {
     },
     CarrierOver,
     Carrier,
-    Key,
+    Key(char),
     Opened,
     Alive,
     Ready,
@@ -34,14 +36,27 @@ pub enum Seen<'a> {
     OtherWords,
     Tool {
         id: &'a str,
-        hang_up: bool,
+        name: &'a str,
+        arguments: &'a str,
         reply: bool,
+    },
+    /// The agent waits for an answer no longer.
+    Settled(&'a str),
+    Ran {
+        ticket: u32,
+        outcome: Outcome,
     },
     Failing,
     Agent,
     Closed,
     Rest,
+    Redirected(Redirected),
+    /// On a new media socket.
+    Returned,
     Order(&'static str),
+    /// The order to put the caller through.
+    Transfer(Transfer),
+    Transferred(Transferred),
     Tick,
 }
 
@@ -59,7 +74,7 @@ impl<'a> Seen<'a> {
                 Carrier::Stop | Carrier::Closed | Carrier::Broken { .. } | Carrier::Stalled => {
                     Seen::CarrierOver
                 }
-                Carrier::Key { .. } => Seen::Key,
+                Carrier::Key { key } => Seen::Key(*key),
                 _ => Seen::Carrier,
             },
             Event::AgentOpened => Seen::Opened,
@@ -85,13 +100,15 @@ impl<'a> Seen<'a> {
                 agent::Event::ToolCall {
                     call_id,
                     name,
+                    arguments,
                     expects_reply,
-                    ..
                 } => Seen::Tool {
                     id: call_id,
-                    hang_up: *name == HANG_UP,
+                    name,
+                    arguments,
                     reply: *expects_reply,
                 },
+                agent::Event::ToolCancelled { call_id } => Seen::Settled(call_id),
                 agent::Event::Error {
                     ends: Some(Closed::Lost),
                     ..
@@ -100,20 +117,27 @@ impl<'a> Seen<'a> {
                 _ => Seen::Agent,
             },
             Event::AgentClosed(_) => Seen::Closed,
-            Event::HangUpAnswered { .. } | Event::RedirectAnswered(_) => Seen::Rest,
-            Event::Returned => Seen::Carrier,
-            Event::ToolDone { .. } => Seen::Agent,
+            Event::HangUpAnswered { .. } => Seen::Rest,
+            Event::RedirectAnswered(answer) => Seen::Redirected(*answer),
+            Event::Returned => Seen::Returned,
+            Event::ToolDone { ticket, outcome } => Seen::Ran {
+                ticket: *ticket,
+                outcome: outcome.clone(),
+            },
+            Event::Order(Order::Transfer(transfer)) => Seen::Transfer(transfer.clone()),
+            Event::Order(Order::Transferred(what)) => Seen::Transferred(*what),
             Event::Order(order) => Seen::Order(match order {
                 Order::HangUp { now: true } => "hang up now",
                 Order::HangUp { now: false } => "hang up",
                 Order::DrainExpired => "drain expired",
-                Order::CallOver { .. } => "call over",
+                Order::CallOver { caller_left: true } => "call over",
+                Order::CallOver { caller_left: false } => "stream over",
                 Order::Say(_) => "say",
                 Order::AddContext(_) => "context",
                 Order::Pause => "pause",
                 Order::Resume => "resume",
                 Order::Transfer(_) => "transfer",
-                Order::Transferred(_) => "transferred",
+                Order::Transferred(_) => "what became of it",
             }),
             Event::Tick => Seen::Tick,
         }
@@ -121,6 +145,13 @@ impl<'a> Seen<'a> {
 }
 
 impl Seen<'_> {
+    pub fn is_order(&self) -> bool {
+        matches!(
+            self,
+            Seen::Order(_) | Seen::Transfer(_) | Seen::Transferred(_)
+        )
+    }
+
     /// What it brings.
     pub fn bytes(&self) -> usize {
         match self {

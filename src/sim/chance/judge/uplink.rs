@@ -85,6 +85,12 @@ impl Uplink {
         self.missing += bytes as u64;
     }
 
+    /// The caller is back on another stream; nobody listened meanwhile.
+    pub fn returned(&mut self, sent: u64) {
+        self.due_ms = None;
+        self.dropped += sent.saturating_sub(self.reached);
+    }
+
     pub fn dropped(&mut self, bytes: usize) {
         self.dropped += bytes as u64;
     }

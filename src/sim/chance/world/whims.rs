@@ -1,10 +1,11 @@
 //! What chance has the far ends, the operator and the clock do.
 
-use super::{Said, World, ms};
+use super::{Said, World, errands::somebody, ms};
 use crate::sim::chance::{agent::Tool, draw::Draw};
 use crate::{
     agent::Closed,
     session::{
+        errand::{Failed, Transferred},
         machine::{Carrier, Event, Garbage},
         order::{Order, Words},
     },
@@ -14,8 +15,13 @@ impl World<'_> {
     /// One of them; a kind of trouble that this call has none of gives way to talk.
     pub(super) fn whim(&mut self, mut draw: Draw) {
         let trouble = self.temper.trouble;
+        // A quarter of some kinds gives way to what is met less often.
+        let rare = draw.what >> 6 == 3;
         let what = draw.what & 63;
         let allowed = match what {
+            0..=3 if rare => trouble.tools,
+            16..=18 if rare => !self.elsewhere,
+            54..=61 if self.elsewhere => false,
             27..=35 => trouble.tools,
             36..=44 => trouble.agent,
             45..=53 => trouble.orders,
@@ -27,14 +33,17 @@ impl World<'_> {
         match what {
             _ if !allowed && what & 1 == 0 => self.agent.turn(now, &mut draw),
             _ if !allowed => self.caller_words(&mut draw),
+            0..=3 if rare => self.agent.offered(now, &mut draw),
+            16..=18 if rare => self.press(&mut draw),
             0..=15 => self.agent.turn(now, &mut draw),
             16..=21 => self.caller_words(&mut draw),
             22..=26 => self.agent.interruption(now, &mut draw),
             27..=29 => self.agent.tool(now, Tool::HangUp, &mut draw),
+            30..=32 if draw.what >> 6 != 0 => self.agent.offered(now, &mut draw),
             30..=32 => self.agent.tool(now, Tool::Unknown, &mut draw),
             33 => self.agent.tool(now, Tool::Builtin, &mut draw),
             34 => self.agent.same_tool(now, &mut draw),
-            35 => self.agent.settle(now),
+            35 => self.agent.settle(now, &mut draw),
             36 => {
                 let said = draw.of(&[Said::Error, Said::Failure]);
                 self.agent.say(now, said);
@@ -59,6 +68,18 @@ impl World<'_> {
                 self.agent.say(now, Said::Closed(closed));
             }
             44 => self.agent.fall_silent(),
+            45..=48 if rare => {
+                let warm = draw.one_in(2);
+                self.order(Order::Transfer(somebody(warm)));
+            }
+            49 if rare => {
+                let what = draw.of(&[
+                    Transferred::Returning(Failed::NoAnswer),
+                    Transferred::Connected,
+                    Transferred::Ended(Failed::Busy),
+                ]);
+                self.order(Order::Transferred(what));
+            }
             45 | 46 => self.order(Order::HangUp { now: false }),
             47 => self.order(Order::HangUp { now: true }),
             48 => self.order(match draw.below(3) {
@@ -93,7 +114,7 @@ impl World<'_> {
                 }
             }
             57 => match draw.below(2) {
-                0 => self.carrier(Carrier::Key { key: '1' }),
+                0 => self.press(&mut draw),
                 _ => self.carrier(Carrier::Other),
             },
             58 => {
