@@ -254,6 +254,9 @@ impl<'a> Tool<'a> {
     }
 }
 
+/// Whole numbers below this are what they seem to be.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// By name.
 pub(super) type Variables<'a> = BTreeMap<&'a str, Value<'a>>;
 
@@ -261,6 +264,8 @@ pub(super) type Variables<'a> = BTreeMap<&'a str, Value<'a>>;
 #[serde(untagged)]
 pub(super) enum Value<'a> {
     Text(&'a str),
+    /// Written without a fraction: a prompt says what it gets, and nobody has 3.0 orders.
+    Whole(i64),
     Number(f64),
     Flag(bool),
 }
@@ -269,6 +274,9 @@ impl<'a> Value<'a> {
     pub fn of(variable: &'a Variable) -> Value<'a> {
         match variable {
             Variable::Text(text) => Value::Text(text),
+            Variable::Number(number) if number.fract() == 0.0 && number.abs() < EXACT => {
+                Value::Whole(*number as i64)
+            }
             Variable::Number(number) => Value::Number(*number),
             Variable::Flag(flag) => Value::Flag(*flag),
         }
@@ -286,5 +294,25 @@ pub(super) const AUDIO: AudioSettings = AudioSettings {
 impl Publish<'_> {
     pub fn to_frame(&self) -> String {
         serde_json::to_string(self).expect("strings and numbers always have a JSON form")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variables_number_is_written_as_one_says_it() {
+        for (number, written) in [
+            (3.0, "3"),
+            (-3.0, "-3"),
+            (0.0, "0"),
+            (2.5, "2.5"),
+            (1e15, "1000000000000000"),
+            (1e300, "1e300"),
+        ] {
+            let value = serde_json::to_string(&Value::of(&Variable::Number(number)));
+            assert_eq!(value.unwrap(), written);
+        }
     }
 }
