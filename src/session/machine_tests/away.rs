@@ -223,7 +223,7 @@ fn an_agent_that_was_given_up_meanwhile_is_looked_for_when_the_caller_is_back() 
     paper.event(Event::Returned);
     paper.expect(&["after: fallback", "connect to resume"]);
     paper.ready();
-    paper.expect(&[SORRY]);
+    paper.expect(&["remind", SORRY]);
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn what_was_pressed_before_is_told_when_there_is_somebody_to_answer() {
     paper.wait(2000);
     paper.taken();
     paper.ready();
-    paper.expect(&[]);
+    paper.expect(&["remind"]);
     paper.order(no_answer());
     paper.taken();
     paper.event(Event::Returned);

@@ -54,7 +54,7 @@ fn an_agent_that_is_not_there_is_told_when_it_is_and_again_if_it_is_lost_before_
     paper.wait(2000);
     paper.taken();
     paper.ready();
-    paper.expect(&[TOLD]);
+    paper.expect(&["remind", TOLD]);
     paper.says(1, 500);
     paper.event(Event::AgentClosed(Closed::Lost));
     paper.wait(2000);
