@@ -341,7 +341,7 @@ fn what_was_pressed_before_is_told_when_there_is_somebody_to_answer() {
     paper.wait(2000);
     paper.taken();
     paper.ready();
-    paper.expect(&[]);
+    paper.expect(&["remind"]);
     paper.order(no_answer());
     paper.taken();
     paper.event(Event::Returned);

@@ -141,6 +141,7 @@ fn a_tool_that_takes_long_is_bridged_by_words_once_it_is_silent() {
     paper.wait(2900);
     paper.expect(&[]);
     paper.wait(200);
+    paper.echo_all();
     paper.expect(&["say One moment, please."]);
     // Once.
     paper.wait(3000);
