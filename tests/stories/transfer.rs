@@ -39,6 +39,7 @@ steps = [{{ tool = {{ name = "hang_up" }} }}, {{ say = "agent-goodbye" }}, {{ en
 
 [expect]
 dialled = ["+61255501234"]
+answers.transfer_call = ["ok"]
 {expect}
 "#
     );
@@ -71,7 +72,7 @@ async fn nobody_answers_and_the_caller_is_with_the_agent_again() {
         "",
         "ended = \"rest\"\ncause = \"agent-hung-up\"\n\
          heard = [\"agent-greeting\", \"agent-more\", \"agent-goodbye\"]\n\
-         prompts = [\"nobody answered\"]\nrest_requests = 2\nstreams = 2\nchats = 1",
+         prompts = [\"nobody answered\"]\nanswers.hang_up = [\"ok\"]\nrest_requests = 2\nstreams = 2\nchats = 1",
     )
     .await;
 }
@@ -94,8 +95,10 @@ async fn a_callee_is_told_who_is_calling_and_takes_the_call() {
 async fn a_callee_does_not_take_the_call_and_the_caller_is_told_so() {
     for callee in ["presses = \"2\"", "unbridged = \"no-answer\""] {
         let heard = match callee.starts_with("presses") {
-            true => "[\"A caller is on the line\"]",
-            false => "[\"A caller is on the line\", \"A caller is on the line\"]",
+            true => "[\"A caller would like to speak with you\"]",
+            false => {
+                "[\"A caller would like to speak with you\", \"A caller would like to speak with you\"]"
+            }
         };
         told(
             callee,
