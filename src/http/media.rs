@@ -132,7 +132,7 @@ pub fn upgrade(front: Arc<Front>, mut request: Request<Incoming>, peer: Peer) ->
                 drop(unclaimed);
                 // Its call ended a moment ago: Twilio asks what follows.
                 if let Err(socket) = way.bring(socket, stream) {
-                    leg::close(socket, 1000).await;
+                    leg::close(*socket, 1000).await;
                 }
             }
             Ok(Whose::New(claim)) => {

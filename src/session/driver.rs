@@ -150,7 +150,7 @@ struct Driver {
     hanging_up: Option<Boxed<bool>>,
     redirecting: Option<Boxed<Redirected>>,
     /// Where a new media socket comes in, while one is expected.
-    door: Option<oneshot::Receiver<Arrival>>,
+    door: Option<oneshot::Receiver<Box<Arrival>>>,
     arrived: Option<Box<Arrival>>,
     /// The tools that are running, each under its ticket. Dropped, they stop.
     running: Vec<(u32, Boxed<Outcome>)>,
@@ -324,7 +324,7 @@ impl Driver {
             && let Poll::Ready(arrival) = Pin::new(door).poll(cx)
         {
             self.door = None;
-            self.arrived = arrival.ok().map(Box::new);
+            self.arrived = arrival.ok();
         }
         if self.arrived.is_some() && self.carrier.is_some() {
             return Poll::Ready(Wake::Carrier(None));

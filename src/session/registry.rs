@@ -217,7 +217,7 @@ struct Live {
     /// Decided before the media socket closes: Twilio asks `/voice/after` at once.
     after: Option<After>,
     /// Open while the call is away: where a new media socket is handed in.
-    door: Option<oneshot::Sender<Arrival>>,
+    door: Option<oneshot::Sender<Box<Arrival>>>,
     /// Of the newest token that opened a stream.
     token_expires_unix: u64,
     /// How far the callee of the transfer has come that it is away for.
@@ -244,14 +244,14 @@ pub struct Arrival {
 /// The way to a call that is away.
 pub struct Return {
     pub view: Arc<View>,
-    door: oneshot::Sender<Arrival>,
+    door: oneshot::Sender<Box<Arrival>>,
 }
 
 impl Return {
     /// Hands the socket to its call; gives it back when that has ended meanwhile.
-    pub fn bring(self, socket: Telephone, stream: StreamSid) -> Result<(), Telephone> {
-        let arrival = Arrival { socket, stream };
-        self.door.send(arrival).map_err(|arrival| arrival.socket)
+    pub fn bring(self, socket: Telephone, stream: StreamSid) -> Result<(), Box<Telephone>> {
+        let arrival = Box::new(Arrival { socket, stream });
+        self.door.send(arrival).map_err(|arrival| Box::new(arrival.socket))
     }
 }
 
@@ -827,7 +827,7 @@ impl Claim {
 
 impl Claim {
     /// From now on another media socket may come for this call, once.
-    pub fn open_door(&self) -> oneshot::Receiver<Arrival> {
+    pub fn open_door(&self) -> oneshot::Receiver<Box<Arrival>> {
         let (door, arrival) = oneshot::channel();
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.door = Some(door);
