@@ -597,7 +597,7 @@ fn number(given: &Given, option: &str) -> Result<Option<String>, Usage> {
 
 fn route_test(given: &Given) -> Result<Request, Usage> {
     let party = |option: &str, also: &str| match given.text(option)? {
-        Some(text) if !is_party(&text) && !(text == also && !also.is_empty()) => usage(format!(
+        Some(text) if !is_party(&text) && (also.is_empty() || text != also) => usage(format!(
             "--{option}: write a number with its country, like +12025550123{}",
             match also {
                 "" => String::new(),

@@ -405,9 +405,12 @@ fn tools(
             } = &message;
             let sent = rest.send_message(to, from, body, *within).await;
             counting::rest(&metrics, asked.elapsed(), &sent);
-            sent.map(drop).map_err(|error| Failure {
-                error: "not-sent",
-                said: Some(error.about_message().to_owned()),
+            sent.map(drop).map_err(|error| {
+                warn!(limited = true, %error, "message not sent");
+                Failure {
+                    error: "not-sent",
+                    said: Some(error.about_message().to_owned()),
+                }
             })
         })
     };

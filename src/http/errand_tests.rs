@@ -309,7 +309,7 @@ fn the_callee_does_not_take_the_call() {
         &[("DialCallStatus", "no-answer"), ("DialBridged", "false")],
     ] {
         assert_eq!(verbs(&stage.after_dial(more)), ["Connect"]);
-        assert_eq!(stage.told(), [declined.clone()]);
+        assert_eq!(stage.told(), std::slice::from_ref(&declined));
     }
 }
 
@@ -385,7 +385,7 @@ fn the_caller_hangs_up_while_it_rings_or_after_talking() {
         assert_eq!(verbs(&xml), [""; 0]);
     };
     left(&stage, "canceled");
-    assert_eq!(stage.told(), [over.clone()]);
+    assert_eq!(stage.told(), std::slice::from_ref(&over));
     left(&stage, "completed");
     let connected = Order::Transferred(Transferred::Connected);
     assert_eq!(stage.told(), [connected, over]);

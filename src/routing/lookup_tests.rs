@@ -15,10 +15,13 @@ const ANN: &str = "+15551234567";
 const SHOP: &str = "+15557654321";
 const LONG: Duration = Duration::from_secs(20);
 
+/// A request as it came.
+type Asked = (hyper::HeaderMap, Vec<u8>);
+
 /// What it answers, once it is let, and what it was asked.
 struct Service {
     url: String,
-    asked: Arc<Mutex<Vec<(hyper::HeaderMap, Vec<u8>)>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
     may_answer: Arc<Semaphore>,
     came: Arc<AtomicUsize>,
     came_now: Arc<tokio::sync::Notify>,

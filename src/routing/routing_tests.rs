@@ -61,7 +61,10 @@ fn from(name: &str, prefix: &str) -> Route {
 }
 
 /// Days from Monday, minutes as `(hour, minute)`.
-fn open(route: Route, zone: &str, spans: &[(u8, (u16, u16), (u16, u16))]) -> Route {
+/// A day, and from when to when on it, in hours and minutes.
+type Hour = (u8, (u16, u16), (u16, u16));
+
+fn open(route: Route, zone: &str, spans: &[Hour]) -> Route {
     let span = |(day, from, to): &(u8, (u16, u16), (u16, u16))| Span {
         day: *day,
         from: from.0 * 60 + from.1,

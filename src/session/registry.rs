@@ -251,7 +251,9 @@ impl Return {
     /// Hands the socket to its call; gives it back when that has ended meanwhile.
     pub fn bring(self, socket: Telephone, stream: StreamSid) -> Result<(), Box<Telephone>> {
         let arrival = Box::new(Arrival { socket, stream });
-        self.door.send(arrival).map_err(|arrival| Box::new(arrival.socket))
+        self.door
+            .send(arrival)
+            .map_err(|arrival| Box::new(arrival.socket))
     }
 }
 
