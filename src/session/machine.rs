@@ -877,6 +877,14 @@ impl Machine {
         }
     }
 
+    /// Tells the agent what was heard of what has been cut; one that is only just coming knows nothing
+    /// of it.
+    fn tell_heard(&self, cuts: impl IntoIterator<Item = Cut>, out: &mut Outbox) {
+        if self.agent == AgentState::Ready {
+            out.actions.extend(cuts.into_iter().map(Action::AgentHeard));
+        }
+    }
+
     /// Takes back what the caller has not heard.
     fn cut(&mut self, now: Instant, out: &mut Outbox) {
         let unheard = self.playback.queued(now);
@@ -885,9 +893,8 @@ impl Machine {
             self.uplink.answered();
         }
         out.push(Action::Clear);
-        for cut in self.playback.clear(now) {
-            out.push(Action::AgentHeard(cut));
-        }
+        let cuts = self.playback.clear(now);
+        self.tell_heard(cuts, out);
         self.turn_over();
         out.note(Note::BargeIn { unheard });
         self.withdraw_goodbye(out);

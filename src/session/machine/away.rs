@@ -95,9 +95,8 @@ impl Machine {
             failed: None,
         });
         // No mark of the old stream will come back.
-        for cut in self.playback.clear(now) {
-            out.push(Action::AgentHeard(cut));
-        }
+        let cuts = self.playback.clear(now);
+        self.tell_heard(cuts, out);
         self.turn_over();
     }
 

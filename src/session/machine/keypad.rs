@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Action, Machine, Note, Outbox, Phase};
+use super::{Machine, Note, Outbox, Phase};
 use crate::{
     config::KeyAction,
     session::{cause::Cause, errand::Errand, goodbye::Goodbye, keys::Pressed, order::Words},
@@ -78,7 +78,8 @@ impl Machine {
             self.cut(now, out);
         } else if let Some(segment) = self.turn_segment.filter(|_| self.turn_open) {
             self.turn_over();
-            out.push(Action::AgentHeard(self.playback.cut_at(segment)));
+            let cut = self.playback.cut_at(segment);
+            self.tell_heard([cut], out);
         }
     }
 }

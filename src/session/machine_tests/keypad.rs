@@ -115,3 +115,31 @@ fn a_key_after_the_pause_begins_another_input_even_if_nobody_has_looked_since() 
     assert_eq!(taken[0], TOLD);
     assert_eq!(taken.last().unwrap(), "hang up", "{taken:?}");
 }
+
+#[test]
+fn nobody_is_told_what_was_heard_of_an_agent_that_is_lost() {
+    let mut paper = Paper::greeted();
+    paper.says(2, 3000);
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.taken();
+    press(&mut paper, "12#");
+    paper.expect(&["clear"]);
+
+    // Nor when the caller leaves before its mark has come back.
+    let mut paper = Paper::greeted();
+    paper.says(2, 1000);
+    paper.event(Event::AgentClosed(Closed::Lost));
+    let number = "+15550001111".into();
+    let transfer = crate::tools::Transfer {
+        number,
+        announce: None,
+    };
+    paper.order(Order::Transfer(transfer));
+    paper.wait(3500);
+    let taken = paper.taken();
+    assert!(taken.iter().any(|done| done.starts_with("redirect")));
+    assert!(
+        !taken.iter().any(|done| done.starts_with("heard")),
+        "{taken:?}"
+    );
+}

@@ -93,6 +93,8 @@ impl Judge {
             failed: None,
         });
         self.farewell = None;
+        // Whatever it had begun is over for the caller.
+        self.turn_open = false;
     }
 
     pub(super) fn redirected(&mut self, now: Instant, answer: Redirected) {

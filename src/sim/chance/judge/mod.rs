@@ -605,6 +605,7 @@ impl Judge {
             Seen::Tool {
                 id, name, reply, ..
             } => self.tool(id, name, reply, before.live, led),
+            Seen::Returned if before.gone => self.keys_answered(),
             Seen::Redirected(answer) if before.leaving => {
                 let ended = self.end.is_some();
                 let followed = match answer {

@@ -265,6 +265,12 @@ impl Judge {
         }
     }
 
+    /// The caller is back: so is the answer that waited for that.
+    pub(super) fn keys_answered(&mut self) {
+        let answered = self.tools.waiting.is_none() || !self.open();
+        self.holds(Rule::Tools, answered, "back, and the agent is not told");
+    }
+
     /// Whatever happened: who waits has somebody who works for it, and nobody else does.
     pub(super) fn tools_whole(&mut self) {
         let unanswered = self.tools.done.take().is_some() && self.open();
