@@ -309,7 +309,7 @@ mod tests {
             (0.0, "0"),
             (2.5, "2.5"),
             (1e15, "1000000000000000"),
-            (1e300, "1e300"),
+            (1e300, "1e+300"),
         ] {
             let value = serde_json::to_string(&Value::of(&Variable::Number(number)));
             assert_eq!(value.unwrap(), written);
