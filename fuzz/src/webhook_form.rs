@@ -359,7 +359,7 @@ fn answer(from: &str, to: &str) {
             );
         }
     }
-    for xml in [twiml::say_and_hang_up(from), twiml::dial(to)] {
+    for xml in [twiml::say_and_hang_up(from), twiml::dial(to, twiml::caller_id(from, to))] {
         let document = roxmltree::Document::parse(&xml).expect("XML");
         let root = document.root_element();
         assert!(root.has_tag_name("Response"));

@@ -21,7 +21,7 @@ pub(super) const ROUTE: &str = "route";
 
 /// Facts of the webhook that travel; those that come later in the alphabet stay behind.
 const MOST_FACTS: usize = 20;
-/// Twilio wants less than 500 characters for name and value together (error 11750).
+/// Twilio wants less than 500 characters for name and value together (Twilio docs, "TwiML Stream").
 const LONGEST: usize = 499;
 
 /// Everything that a `<Connect><Stream>` needs.
@@ -95,7 +95,18 @@ fn parameters(
         let room = LONGEST - name.chars().count();
         (name.clone(), value.chars().take(room).collect())
     });
-    facts.chain(ours).collect()
+    // A document carries neither control characters nor blanks at an end as they are, and the token covers
+    // what arrives.
+    let plain = |value: String| {
+        let plain: String = value.chars().filter(|c| !is_lost(*c)).collect();
+        plain.trim().to_owned()
+    };
+    let all = facts.chain(ours);
+    all.map(|(name, value)| (name, plain(value))).collect()
+}
+
+fn is_lost(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}')
 }
 
 /// What a stream's parameters say beside the token, the two addresses and the route.

@@ -57,9 +57,8 @@ impl Guide for Front {
             // What tools and operators may ask for can be written. Should it not be, the caller is owed
             // words, not a dead line.
             warn!(limited = true, CALL_SID = call.call.as_str(), %error, "no TwiML for an errand");
-            met(&self
-                .plan(call.route.as_deref(), &call.to, &call.from)
-                .fallback)
+            let plan = self.plan(call.route.as_deref(), &call.to, &call.from);
+            met(&plan.fallback, &call.from, &call.to)
         })
     }
 }
@@ -88,7 +87,10 @@ impl Front {
             asks_callee(transfer).then(|| of_call(public.http(paths::ANNOUNCE), &call.call));
         twiml::Transfer {
             number: &transfer.number,
-            caller_id: rules.caller_id.as_deref(),
+            caller_id: rules
+                .caller_id
+                .as_deref()
+                .or(twiml::caller_id(&call.from, &call.to)),
             ring: rules.ring,
             action: &public.http(paths::TRANSFERRED),
             announce: announce.as_deref(),
@@ -131,8 +133,11 @@ fn after_keys(way: &Way, digits: &Digits) -> Result<String, TwimlError> {
 
 /// A call's errand once more, for a stream that ended before Twilio's REST API had taken it. The stream's
 /// end is part of the errand, so the call is not told of it.
+///
+/// Once: if it has been run, it is the way back that has failed, and nobody is rung or sounded to twice.
 pub fn again(front: &Front, form: &Form, errand: &Errand) -> String {
-    match sid(form.get("CallSid")).and_then(|call| front.registry.facts(&call)) {
+    let call = sid(form.get("CallSid")).filter(|call| front.registry.take_errand(call));
+    match call.and_then(|call| front.registry.facts(&call)) {
         Some(facts) => front.twiml(&facts, errand),
         // It has died on its errand.
         None => fallback(front, form),
@@ -204,6 +209,7 @@ fn after_dial(front: &Front, form: &Form) -> String {
     };
     match front.way_back(&facts).to_xml(None) {
         Ok(back) => {
+            registry.take_errand(call);
             tell(Transferred::Returning(failed));
             back
         }

@@ -465,6 +465,36 @@ fn the_end_of_the_stream_is_no_news_to_a_call_that_goes_on_an_errand() {
 }
 
 #[test]
+fn where_the_way_back_fails_nobody_is_rung_or_sounded_to_again() {
+    let of_call = form(&[("CallSid", CALL)]);
+    let stage = Stage::with(|_| {}).away(digits("1"));
+    again(&stage.front, &of_call, &digits("1"));
+    assert_eq!(verbs(&again(&stage.front, &of_call, &digits("1"))), APOLOGY);
+
+    let stage = Stage::with(|_| {}).away(digits("1"));
+    stage.claim.errand_taken();
+    assert_eq!(verbs(&again(&stage.front, &of_call, &digits("1"))), APOLOGY);
+
+    let stage = Stage::with(|_| {}).away(to_desk(None));
+    assert_eq!(
+        verbs(&stage.after_dial(&[("DialCallStatus", "busy")])),
+        ["Connect"]
+    );
+    assert_eq!(
+        verbs(&again(&stage.front, &of_call, &to_desk(None))),
+        APOLOGY
+    );
+}
+
+#[test]
+fn a_caller_without_a_number_is_put_through_under_the_one_they_have_called() {
+    let stage = Stage::of("sip:ann@example.com", |_| {}).away(to_desk(None));
+    let facts = stage.claim.facts();
+    let xml = stage.front.twiml(&facts, &to_desk(None));
+    assert!(xml.contains(" callerId=\"+15557654321\""), "{xml}");
+}
+
+#[test]
 fn a_call_is_named_by_our_url_and_not_by_whoever_may_add_to_it() {
     let call = |uri: &str| {
         let request = Request::builder().uri(uri).body(()).unwrap();

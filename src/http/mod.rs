@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     agent::{Agents, link::Tls},
-    config::{Config, Credentials, HoldSound, NoAnswer},
+    config::{Config, Credentials, HoldSound, NoAnswer, Transfer},
     metrics::Metrics,
     routing::{Facts, Plan, Router, lookup::Lookup},
     session::{
@@ -140,7 +140,7 @@ impl Front {
     /// The plan of a call that has been admitted: here or elsewhere, under this config or another. Where
     /// its route is not known, that is found anew.
     fn plan(&self, route: Option<&str>, to: &str, from: &str) -> Arc<Plan> {
-        let known = route.and_then(|name| self.router.named(name));
+        let known = route.and_then(|name| self.router.named(name, to, from));
         known.unwrap_or_else(|| self.router.pick(to, from, Timestamp::now()).plan)
     }
 
@@ -177,7 +177,11 @@ impl Front {
             warm: self.config.transfer.warm,
             no_answer: match &self.config.transfer.no_answer {
                 NoAnswer::Agent(words) => Some(Words(words.clone())),
-                NoAnswer::Say(_) => None,
+                // Should another config send such a caller back all the same.
+                NoAnswer::Say(_) => match Transfer::default().no_answer {
+                    NoAnswer::Agent(words) => Some(Words(words)),
+                    NoAnswer::Say(_) => None,
+                },
             },
         }
     }

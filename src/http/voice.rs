@@ -75,7 +75,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
         Ok(Admitted::Again) => {}
         Err(refused) => {
             let closed = closed.unwrap_or_else(|| plan.fallback.clone());
-            return turned_away(front, &call.call_sid, refused, &plan, &closed);
+            return turned_away(front, &call, refused, &plan, &closed);
         }
     }
     let known = front.router.known(|field| form.get(field));
@@ -100,7 +100,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
             // Only a caller's id of monstrous length can bring this about.
             warn!(limited = true, CALL_SID = call.call_sid.as_str(), %error, "no TwiML for this call");
             front.registry.forget_admitted(&call.call_sid);
-            xml(met(&plan.fallback))
+            xml(met(&plan.fallback, &call.from, &call.to))
         }
     }
 }
@@ -108,12 +108,12 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
 /// What a call meets that gets no place. Never with a number in the log.
 fn turned_away(
     front: &Front,
-    call: &CallSid,
+    asking: &CallRequest,
     why: Refused,
     plan: &Plan,
     closed: &Fallback,
 ) -> Response<Body> {
-    let call = call.as_str();
+    let call = asking.call_sid.as_str();
     let (reason, answer) = match why {
         Refused::Draining => {
             info!(
@@ -162,7 +162,10 @@ fn turned_away(
                 route = %plan.name,
                 "call not taken, its route is closed"
             );
-            (CallRefused::Closed, xml(met(closed)))
+            (
+                CallRefused::Closed,
+                xml(met(closed, &asking.from, &asking.to)),
+            )
         }
         Refused::CallerFull => {
             info!(
@@ -282,14 +285,14 @@ pub(super) fn fallback(front: &Front, form: &Form) -> String {
     let call = field("CallSid").parse::<CallSid>().ok();
     let route = call.and_then(|call| front.registry.route_of(&call));
     let plan = front.plan(route.as_deref(), field("To"), field("From"));
-    met(&plan.fallback)
+    met(&plan.fallback, field("From"), field("To"))
 }
 
 /// What a caller meets in place of an agent.
-pub(super) fn met(fallback: &Fallback) -> String {
+pub(super) fn met(fallback: &Fallback, from: &str, to: &str) -> String {
     match fallback {
         Fallback::Say(text) => twiml::say_and_hang_up(text),
-        Fallback::Dial(number) => twiml::dial(number),
+        Fallback::Dial(number) => twiml::dial(number, twiml::caller_id(from, to)),
         Fallback::HangUp => twiml::hang_up(),
     }
 }

@@ -157,11 +157,16 @@ impl Router {
         }
     }
 
-    /// A plan by its name, which another instance, or a config before this one, may have had.
-    pub fn named(&self, name: &str) -> Option<Arc<Plan>> {
-        let plans = self.routes.iter().map(|door| &door.plan);
-        let mut all = plans.chain([&self.default]);
-        all.find(|plan| plan.name == name).cloned()
+    /// A plan by its name, which another instance, or a config before this one, may have had: if the call
+    /// is one of its. A route without a name of its own is known by its place, and another may have that
+    /// now.
+    pub fn named(&self, name: &str, to: &str, from: &str) -> Option<Arc<Plan>> {
+        if name == DEFAULT {
+            return Some(self.default.clone());
+        }
+        let (to, from) = (canonical(to), Caller::of(from));
+        let ours = |door: &&Door| door.plan.name == name && door.stranger(&to, &from).is_none();
+        self.routes.iter().find(ours).map(|door| door.plan.clone())
     }
 
     /// What a call on no route gets.
@@ -186,17 +191,21 @@ impl Door {
         }
     }
 
-    fn judge(&self, to: &str, from: &Caller, now: Timestamp) -> Why {
+    /// Why the call is none of the route's at any time.
+    fn stranger(&self, to: &str, from: &Caller) -> Option<Why> {
         if self.to.as_deref().is_some_and(|ours| ours != to) {
-            return Why::OtherNumber;
+            return Some(Why::OtherNumber);
         }
-        if let Some(entry) = &self.from
-            && !from.fits(entry)
-        {
-            return match from {
-                Caller::Withheld => Why::Withheld,
-                Caller::Known(_) => Why::OtherCaller,
-            };
+        let entry = self.from.as_ref()?;
+        (!from.fits(entry)).then_some(match from {
+            Caller::Withheld => Why::Withheld,
+            Caller::Known(_) => Why::OtherCaller,
+        })
+    }
+
+    fn judge(&self, to: &str, from: &Caller, now: Timestamp) -> Why {
+        if let Some(why) = self.stranger(to, from) {
+            return why;
         }
         match &self.hours {
             Some(hours) => match (Local::of(&hours.zone, now), &self.closed) {

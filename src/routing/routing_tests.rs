@@ -158,6 +158,18 @@ fn a_wider_route_before_a_narrower_one_shadows_it() {
     assert_eq!(picked(&narrow_first, SHOP, ANN).0, "au");
 }
 
+/// A config in which another has been written before it.
+#[test]
+fn a_route_that_is_known_by_its_place_is_no_others() {
+    let to = |name: &str, number: &str| Route {
+        to: Some(number.to_owned()),
+        ..route(name)
+    };
+    let router = Router::new(&config(vec![to("route 1", BAR), to("route 2", SHOP)]));
+    assert!(router.named("route 1", SHOP, ANN).is_none());
+    assert_eq!(router.named("route 2", SHOP, ANN).unwrap().name, "route 2");
+}
+
 #[test]
 fn without_routes_there_is_the_default() {
     let router = Router::new(&config(vec![]));
@@ -167,9 +179,9 @@ fn without_routes_there_is_the_default() {
     );
     assert!(Arc::ptr_eq(
         router.default_plan(),
-        &router.named(DEFAULT).unwrap()
+        &router.named(DEFAULT, SHOP, ANN).unwrap()
     ));
-    assert!(router.named("shop").is_none());
+    assert!(router.named("shop", SHOP, ANN).is_none());
 }
 
 #[test]
@@ -294,7 +306,8 @@ fn a_plan_is_what_holds_for_all_calls_but_for_what_its_route_says() {
         ("b".to_owned(), text("all's")),
     ]);
     let router = Router::new(&config);
-    let (plain, own) = (router.named("plain").unwrap(), router.named("own").unwrap());
+    let named = |name| router.named(name, SHOP, ANN).unwrap();
+    let (plain, own) = (named("plain"), named("own"));
     assert_eq!(plain.greeting, "Good day.");
     assert_eq!(plain.fallback, config.calls.fallback);
     assert_eq!(plain.variables, config.agent.variables);

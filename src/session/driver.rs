@@ -230,6 +230,13 @@ impl Driver {
         if let Poll::Ready(Some(letter)) = self.claim.mailbox.poll_recv(cx) {
             return Poll::Ready(Wake::Order(letter));
         }
+        // What a tool comes to at once is known before the agent's next word.
+        for at in 0..self.running.len() {
+            if let Poll::Ready(outcome) = self.running[at].1.as_mut().poll(cx) {
+                let (ticket, _) = self.running.swap_remove(at);
+                return Poll::Ready(Wake::ToolDone(ticket, outcome));
+            }
+        }
         // A peer that never lets the line fall idle must not keep what it led to from being sent.
         let sent_first = self.reads >= READS;
         if !sent_first && let Poll::Ready(wake) = self.poll_read(cx) {
@@ -251,12 +258,6 @@ impl Driver {
         }
         if let Poll::Ready(wake) = self.poll_door(cx) {
             return Poll::Ready(wake);
-        }
-        for at in 0..self.running.len() {
-            if let Poll::Ready(outcome) = self.running[at].1.as_mut().poll(cx) {
-                let (ticket, _) = self.running.swap_remove(at);
-                return Poll::Ready(Wake::ToolDone(ticket, outcome));
-            }
         }
         if let Some(closing) = &mut self.closing_carrier
             && closing.as_mut().poll(cx).is_ready()
@@ -397,7 +398,12 @@ impl Driver {
                 self.tell(now, Event::AgentClosed(error.class()));
             }
             Wake::HungUp(ended) => self.tell(now, Event::HangUpAnswered { ended }),
-            Wake::Redirected(answer) => self.tell(now, Event::RedirectAnswered(answer)),
+            Wake::Redirected(answer) => {
+                if answer == Redirected::Done {
+                    self.claim.errand_taken();
+                }
+                self.tell(now, Event::RedirectAnswered(answer));
+            }
             Wake::Arrived(arrival) => {
                 self.claim.view.set_stream(arrival.stream.clone());
                 self.writer = media::Writer::new(arrival.stream);
@@ -713,7 +719,7 @@ impl Driver {
         let view = self.claim.view.clone();
         self.redirecting = Some(match self.rest.clone() {
             Some(rest) => {
-                let twiml = self.guide.twiml(&view.facts, errand);
+                let twiml = self.guide.twiml(&self.claim.facts(), errand);
                 Box::pin(redirect_by_rest(rest, twiml, view, self.metrics.clone()))
             }
             // Twilio knows nothing of a test call: its telephone asks what follows the stream.

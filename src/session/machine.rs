@@ -728,6 +728,10 @@ impl Machine {
                 self.goodbye_step(now, out);
             }
             agent::Event::Interrupt => self.interrupt(now, out),
+            // To nobody.
+            agent::Event::Transcript {
+                role: Role::Agent, ..
+            } if matches!(self.phase, Phase::Away(_)) => self.connection.talks(),
             agent::Event::Transcript {
                 role: Role::Agent,
                 text,
@@ -784,6 +788,11 @@ impl Machine {
             Phase::Goodbye(goodbye) => goodbye.wants_audio(now),
             Phase::HangingUp { .. } | Phase::Away(_) | Phase::Over => false,
         };
+        if matches!(self.phase, Phase::Away(_)) && self.playback.accepts(now, segment) {
+            // Nor is its end to be heard without its beginning, should the caller be back by then.
+            let cut = self.playback.cut_at(segment);
+            self.tell_heard([cut], out);
+        }
         if !wanted || mulaw.is_empty() || !self.playback.accepts(now, segment) {
             out.note(Note::AudioDropped { bytes: mulaw.len() });
             return;

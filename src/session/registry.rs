@@ -220,6 +220,8 @@ struct Live {
     door: Option<oneshot::Sender<Box<Arrival>>>,
     /// Of the newest token that opened a stream.
     token_expires_unix: u64,
+    /// The TwiML of the errand that it is on has been run.
+    errand_taken: bool,
     /// How far the callee of the transfer has come that it is away for.
     callee: Callee,
 }
@@ -435,6 +437,14 @@ impl Registry {
         if spent.is_some_and(|spent| facts.token_expires_unix <= spent) {
             return Err(ClaimError::Spent);
         }
+        // Somebody has hung up: no stream that was still on its way brings the call to life again.
+        if inner
+            .ended
+            .get(&call)
+            .is_some_and(|ended| ended.after == After::HangUp)
+        {
+            return Err(ClaimError::Spent);
+        }
         inner.ended.remove(&call);
         // A call of another instance's, or one that took its time: it counts for its caller and its
         // number from now on, but is not judged again. Its caller has been answered, and one call
@@ -483,6 +493,7 @@ impl Registry {
                 after: None,
                 door: None,
                 token_expires_unix,
+                errand_taken: false,
                 callee: Callee::Absent,
             },
         );
@@ -501,8 +512,7 @@ impl Registry {
     pub fn come_back(&self, facts: &CallFacts) -> Option<Return> {
         let mut inner = self.lock();
         let live = inner.live.get_mut(&facts.call)?;
-        // Two tokens of one second are told apart by nobody.
-        if facts.token_expires_unix < live.token_expires_unix {
+        if facts.token_expires_unix <= live.token_expires_unix {
             return None;
         }
         let door = live.door.take()?;
@@ -530,9 +540,22 @@ impl Registry {
         }
     }
 
-    /// What is known of a live call.
+    /// What is known of a live call, with the expiry of the newest token that has opened a stream of its.
     pub fn facts(&self, call: &CallSid) -> Option<CallFacts> {
-        Some(self.lock().live.get(call)?.view.facts.clone())
+        let inner = self.lock();
+        let live = inner.live.get(call)?;
+        Some(CallFacts {
+            token_expires_unix: live.token_expires_unix,
+            ..live.view.facts.clone()
+        })
+    }
+
+    /// Twilio runs, or has run, the TwiML of a live call's errand: whoever asks for it from now on has lost
+    /// the way back. False: it did so before.
+    pub fn take_errand(&self, call: &CallSid) -> bool {
+        let mut inner = self.lock();
+        let live = inner.live.get_mut(call);
+        live.is_some_and(|live| !std::mem::replace(&mut live.errand_taken, true))
     }
 
     /// How far the callee of a live call's transfer has come.
@@ -823,11 +846,23 @@ impl Claim {
         if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
             live.after = Some(after);
             live.callee = Callee::Absent;
+            live.errand_taken = false;
         }
     }
 }
 
 impl Claim {
+    /// What is known of the call by now.
+    pub fn facts(&self) -> CallFacts {
+        let facts = self.registry.facts(&self.view.facts.call);
+        facts.unwrap_or_else(|| self.view.facts.clone())
+    }
+
+    /// Twilio has taken the TwiML of the call's errand.
+    pub fn errand_taken(&self) {
+        self.registry.take_errand(&self.view.facts.call);
+    }
+
     /// From now on another media socket may come for this call, once.
     pub fn open_door(&self) -> oneshot::Receiver<Box<Arrival>> {
         let (door, arrival) = oneshot::channel();

@@ -402,3 +402,49 @@ fn operators_leave_room_for_the_end_of_a_drain() {
         Some(Order::DrainExpired)
     );
 }
+
+/// The stream of a call, with the expiry of its token.
+fn stream(n: u32, token_expires_unix: u64) -> CallFacts {
+    CallFacts {
+        call: sid(n),
+        stream: "MZ0123456789abcdef0123456789abcdef".parse().unwrap(),
+        from: ANN.to_owned(),
+        to: SHOP.to_owned(),
+        agent: "test",
+        route: None,
+        known: Default::default(),
+        token_expires_unix,
+    }
+}
+
+#[test]
+fn a_call_that_is_away_comes_back_once_and_with_a_newer_token() {
+    let desk = Desk::with(limits(0, 0));
+    let claim = desk.registry.claim(stream(1, 100), desk.now).unwrap();
+    // It is not away.
+    assert!(desk.registry.come_back(&stream(1, 101)).is_none());
+    let _door = claim.open_door();
+    // Whoever holds the token that its first stream has used is not it.
+    assert!(desk.registry.come_back(&stream(1, 100)).is_none());
+    assert!(desk.registry.come_back(&stream(2, 101)).is_none());
+    assert!(desk.registry.come_back(&stream(1, 101)).is_some());
+    assert!(desk.registry.come_back(&stream(1, 102)).is_none());
+    assert_eq!(claim.facts().token_expires_unix, 101);
+    let _door = claim.open_door();
+    assert!(desk.registry.come_back(&stream(1, 101)).is_none());
+    assert!(desk.registry.come_back(&stream(1, 102)).is_some());
+}
+
+#[test]
+fn a_call_that_was_hung_up_does_not_come_to_life_again() {
+    let desk = Desk::with(limits(0, 0));
+    let claim = desk.registry.claim(stream(1, 100), desk.now).unwrap();
+    claim.decide(After::HangUp);
+    drop(claim);
+    let again = desk.registry.claim(stream(1, 200), desk.now);
+    assert_eq!(again.err(), Some(ClaimError::Spent));
+    // One that was lost may begin anew.
+    let claim = desk.registry.claim(stream(2, 100), desk.now).unwrap();
+    drop(claim);
+    assert!(desk.registry.claim(stream(2, 200), desk.now).is_ok());
+}

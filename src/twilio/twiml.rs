@@ -142,9 +142,7 @@ pub struct Transfer<'a> {
 impl Transfer<'_> {
     /// Short enough for the REST API.
     pub fn to_xml(&self) -> Result<String, TwimlError> {
-        let digits = self.number.strip_prefix('+').ok_or(TwimlError::Number)?;
-        let number = (1..=MAX_NUMBER_DIGITS).contains(&digits.len());
-        if !number || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        if !is_number(self.number) {
             return Err(TwimlError::Number);
         }
         let ring = self.ring.as_secs().clamp(*RING.start(), *RING.end());
@@ -210,11 +208,28 @@ pub fn say_and_hang_up(text: &str) -> String {
 }
 
 /// Connects the caller to a number; the call ends when that conversation does.
-pub fn dial(number: &str) -> String {
-    let mut xml = String::from(OPEN);
-    element(&mut xml, "Dial", first_words(number));
+pub fn dial(number: &str, caller_id: Option<&str>) -> String {
+    let mut xml = format!("{OPEN}<Dial");
+    if let Some(caller_id) = caller_id {
+        attribute(&mut xml, "callerId", caller_id);
+    }
+    xml.push('>');
+    escape(&mut xml, first_words(number));
+    xml.push_str("</Dial>");
     xml.push_str(CLOSE);
     xml
+}
+
+/// Twilio shows a callee the caller's own number; a caller without one needs another, or is not connected
+/// (error 13214): the number that they have called.
+pub fn caller_id<'a>(from: &str, to: &'a str) -> Option<&'a str> {
+    (!is_number(from) && is_number(to)).then_some(to)
+}
+
+/// `+` and digits.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    (1..=MAX_NUMBER_DIGITS).contains(&digits.len()) && digits.bytes().all(|d| d.is_ascii_digit())
 }
 
 /// Refuses the call with a busy tone; nothing is billed.
@@ -318,7 +333,13 @@ mod tests {
         };
         assert_eq!(hang_up(), xml("<Hangup/>"));
         assert_eq!(say_and_hang_up("Sorry."), xml("<Say>Sorry.</Say><Hangup/>"));
-        assert_eq!(dial("+61412345678"), xml("<Dial>+61412345678</Dial>"));
+        assert_eq!(dial("+61412345678", None), xml("<Dial>+61412345678</Dial>"));
+        assert_eq!(
+            dial("+61412345678", caller_id("sip:ann@example.com", "+1")),
+            xml("<Dial callerId=\"+1\">+61412345678</Dial>")
+        );
+        assert_eq!(caller_id("+1", "+2"), None);
+        assert_eq!(caller_id("anonymous", "sip:desk@example.com"), None);
         assert_eq!(reject_busy(), xml("<Reject reason=\"busy\"/>"));
         assert_eq!(reject(), xml("<Reject reason=\"rejected\"/>"));
         assert_eq!(empty(), xml(""));

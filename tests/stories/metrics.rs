@@ -27,7 +27,7 @@ async fn the_counters_hold_what_the_far_ends_saw_of_a_call() {
         .unwrap();
     let fresh = Families::of(&world).await;
     assert_eq!(fresh.sum("hume_bridge_calls_ended_total"), 0.0);
-    assert_eq!(fresh.rows("hume_bridge_calls_ended_total"), 14);
+    assert_eq!(fresh.rows("hume_bridge_calls_ended_total"), 17);
 
     let report = world.call(&story).await;
     while status(&world).await["activeSessions"] != 0 {}

@@ -39,7 +39,7 @@ async fn keys_numbers_and_words_stay_out_of_the_log() {
         10,
         "the demo's story has changed: {spoken}"
     );
-    let config = "title = \"Everything is logged\"\nconfig = 'log.level = \"debug\"'\n";
+    let config = "title = \"Everything is logged\"\nconfig = '''\nlog.level = \"debug\"\nkeys.words = \"\"\n'''\n";
     let (_, rest) = spoken.split_once('\n').unwrap();
     let story = Story::parse(&format!("{config}{rest}")).unwrap();
     let (observed, missed) = tell(&story, Path::new(PROGRAM), PACE).await.unwrap();

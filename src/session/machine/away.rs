@@ -21,10 +21,13 @@ const REDIRECT_LIMIT: Duration = Duration::from_secs(4);
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Beyond what the errand itself takes, how long the stream's return may take.
 const RETURN_LIMIT: Duration = Duration::from_secs(20);
-/// The announcement to a callee, and their decision.
-const ANNOUNCEMENT_LIMIT: Duration = Duration::from_secs(60);
-/// A key's tone and the pause behind it; half a second for a `w`. Rather too long than too short.
+/// A callee's decision, beyond the announcement itself: that is said twice, so many milliseconds a letter.
+const DECISION_LIMIT: Duration = Duration::from_secs(30);
+const LETTER: Duration = Duration::from_millis(150);
+/// A key's tone and the pause behind it, or a `w`; a `W` is twice that. Rather too long than too short.
 const TONE: Duration = Duration::from_millis(500);
+/// For the agent, when nobody waits any more to be told that the keys were sounded.
+const KEYS_SOUNDED: &str = "The keys have been sent. Go on with the call.";
 /// What agents are told at once that could not be told yet.
 const MAX_PROMPTS: usize = 4;
 
@@ -105,12 +108,11 @@ impl Machine {
         let Phase::Away(away) = &mut self.phase else {
             return;
         };
-        if !away.leaving {
-            return;
-        }
         match answer {
-            Redirected::Done => away.deadline = now + STOP_LIMIT,
+            // Whatever else has been heard meanwhile.
             Redirected::Over => self.end(Cause::CallerHungUp, 1000, out),
+            _ if !away.leaving => {}
+            Redirected::Done => away.deadline = now + STOP_LIMIT,
             Redirected::Failed => {
                 out.note(Note::RestFailed);
                 self.gone(now, out);
@@ -131,7 +133,7 @@ impl Machine {
 
     /// The stream is over; or it is now.
     fn gone(&mut self, now: Instant, out: &mut Outbox) {
-        let (ring, warm) = (self.settings.ring, ANNOUNCEMENT_LIMIT);
+        let ring = self.settings.ring;
         let Phase::Away(away) = &mut self.phase else {
             return;
         };
@@ -139,9 +141,15 @@ impl Machine {
             return;
         }
         let takes = match &away.errand {
-            Errand::Digits(digits) => TONE * digits.0.len() as u32,
-            Errand::Transfer(transfer) => match transfer.announce {
-                Some(_) => ring + warm,
+            Errand::Digits(digits) => {
+                let long = digits.0.chars().filter(|key| *key == 'W').count();
+                TONE * (digits.0.len() + long) as u32
+            }
+            Errand::Transfer(transfer) => match &transfer.announce {
+                Some(words) => {
+                    let said = LETTER * 2 * words.0.chars().count().min(10_000) as u32;
+                    ring + said + DECISION_LIMIT
+                }
                 None => ring,
             },
         };
@@ -210,6 +218,10 @@ impl Machine {
         self.carrier_heard = now;
         self.carrier_asked = false;
         self.uplink.begin_again();
+        // Nothing that was said meanwhile was heard by anybody.
+        self.turn_over();
+        self.connection.unsay();
+        self.prompts_given = 0;
         self.caller_is_there(now);
         out.note(Note::Back {
             failed: away.failed,
@@ -221,7 +233,11 @@ impl Machine {
         }
         self.give_prompts(out);
         match (&away.errand, away.failed) {
-            (Errand::Digits(_), _) => self.answer_waiting_tool(Answer::KeysSent, out),
+            (Errand::Digits(_), _) if self.waiting_tool.is_some() => {
+                self.answer_waiting_tool(Answer::KeysSent, out);
+            }
+            // It asked for them, and has been lost or has given up waiting.
+            (Errand::Digits(_), _) => self.prompt(now, Words(KEYS_SOUNDED.to_owned()), out),
             (Errand::Transfer(_), failed) => {
                 let reason = failed.unwrap_or(Failed::Unreachable).words();
                 let words = self.settings.no_answer.as_ref();

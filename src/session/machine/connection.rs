@@ -198,6 +198,8 @@ impl Machine {
         out.note(Note::AgentClosed(closed));
         if self.on_an_errand() {
             // It may be needed again, whatever it thinks.
+            self.connection.never_resumes |=
+                closed == Closed::Rejected && dialled == Dial::Resume && !talked;
             self.look_for_agent(now, closed, out);
             if let Phase::Goodbye(goodbye) = &mut self.phase {
                 goodbye.agent_gone();

@@ -160,8 +160,11 @@ impl Machine {
     }
 
     pub(super) fn time_is_up(&mut self, now: Instant, out: &mut Outbox) {
-        if !matches!(self.phase, Phase::Talking) {
-            return self.hang_up(now, Cause::MaxDuration, out);
+        match self.phase {
+            Phase::Talking => {}
+            // They may be talking with somebody by now.
+            Phase::Away(_) => return self.end(Cause::MaxDuration, 1000, out),
+            _ => return self.hang_up(now, Cause::MaxDuration, out),
         }
         let words = self.settings.max_duration_farewell.clone();
         self.farewell(
@@ -199,7 +202,8 @@ impl Machine {
     /// There is an agent that speaks our words.
     pub(super) fn can_say(&self) -> bool {
         let able = self.settings.capabilities.exact_say;
-        able && self.agent == AgentState::Ready && !self.paused
+        let there = !matches!(self.phase, Phase::Away(_));
+        able && there && self.agent == AgentState::Ready && !self.paused
     }
 
     pub(super) fn have_said(&mut self, words: Words, out: &mut Outbox) {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Machine, Note, Outbox, Phase};
+use super::{AgentState, Machine, Note, Outbox, Phase};
 use crate::{
     config::KeyAction,
     session::{cause::Cause, errand::Errand, goodbye::Goodbye, keys::Pressed, order::Words},
@@ -14,7 +14,7 @@ impl Machine {
         self.caller_is_there(now);
         // What was pressed long before is an input of its own.
         self.keys_step(now, out);
-        if !matches!(self.phase, Phase::Talking) {
+        if !self.heeds_keys() {
             return;
         }
         let keys = self.settings.keys.clone();
@@ -26,9 +26,18 @@ impl Machine {
     pub(super) fn keys_step(&mut self, now: Instant, out: &mut Outbox) {
         if self.keys.due().is_some_and(|due| now >= due) {
             let pressed = self.keys.take();
-            if matches!(self.phase, Phase::Talking) {
+            if self.heeds_keys() {
                 self.pressed(now, pressed, out);
             }
+        }
+    }
+
+    /// There is somebody to be told, or who would withdraw a goodbye for it.
+    fn heeds_keys(&self) -> bool {
+        match &self.phase {
+            Phase::Talking => true,
+            Phase::Goodbye(goodbye) => goodbye.may_be_withdrawn() && self.agent != AgentState::Gone,
+            _ => false,
         }
     }
 
@@ -39,6 +48,7 @@ impl Machine {
             Pressed::Input(keys) => {
                 out.note(Note::KeysTold { count: keys.len() });
                 let words = self.settings.keys.words.replace("{keys}", &keys);
+                self.withdraw_goodbye(out);
                 // Who presses keys does not want to hear the rest.
                 self.hush(now, out);
                 self.prompt(now, Words(words), out);
@@ -51,6 +61,7 @@ impl Machine {
     }
 
     fn act(&mut self, now: Instant, action: KeyAction, out: &mut Outbox) {
+        self.withdraw_goodbye(out);
         self.hush(now, out);
         match action {
             KeyAction::HangUp => {

@@ -349,3 +349,89 @@ fn what_was_pressed_before_is_told_when_there_is_somebody_to_answer() {
     let told = taken.iter().filter(|done| done.starts_with("prompt"));
     assert_eq!(told.count(), 2, "{taken:?}");
 }
+
+#[test]
+fn what_is_said_to_nobody_is_neither_said_nor_heard_in_part() {
+    let mut paper = Paper::greeted();
+    for key in "12#".chars() {
+        paper.event(Event::Carrier(Carrier::Key { key }));
+    }
+    paper.order(Order::Transfer(transfer()));
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.taken();
+    // The answer to the keys is begun while it rings.
+    paper.says(2, 500);
+    paper.expect(&["heard 2:0"]);
+    paper.order(no_answer());
+    paper.event(Event::Returned);
+    let told = "prompt The caller pressed 12 on the telephone's keypad.";
+    paper.expect(&["after: fallback", told, SORRY]);
+    paper.says(2, 500);
+    paper.expect(&[]);
+    paper.says(3, 500);
+    paper.expect(&["play 500"]);
+}
+
+#[test]
+fn an_agent_that_no_longer_waits_for_the_keys_is_told_that_they_were_sounded() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("a", "stock");
+    paper.event(Event::ToolDone {
+        ticket: 0,
+        outcome: Outcome::Digits(Digits("1".into())),
+    });
+    paper.wait(600);
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.agent(agent::Event::ToolCancelled { call_id: "a" });
+    paper.taken();
+    paper.event(Event::Returned);
+    paper.expect(&[
+        "after: fallback",
+        "prompt The keys have been sent. Go on with the call.",
+    ]);
+}
+
+#[test]
+fn a_call_that_is_over_is_over_whatever_came_first() {
+    let mut paper = Paper::greeted();
+    paper.order(Order::Transfer(transfer()));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.taken();
+    paper.event(Event::RedirectAnswered(Redirected::Over));
+    paper.expect(&["close agent", "end caller-hung-up 1000"]);
+}
+
+#[test]
+fn the_longest_duration_ends_no_conversation_with_somebody_else() {
+    let mut paper = Paper::with(|settings| {
+        settings.max_duration = Duration::from_secs(30);
+        settings.ring = Duration::from_secs(300);
+    });
+    paper.ready();
+    paper.order(Order::Transfer(transfer()));
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.wait(100_000);
+    let taken = paper.taken();
+    assert_eq!(taken.last().unwrap(), "end max-duration 1000");
+    assert!(!taken.contains(&"hang up".to_owned()));
+}
+
+#[test]
+fn a_long_announcement_is_waited_for() {
+    let mut paper = Paper::greeted();
+    let announce = Some(Words("a".repeat(1000)));
+    let order = Order::Transfer(Transfer {
+        announce,
+        ..transfer()
+    });
+    paper.order(order);
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.wait(300_000);
+    assert!(!paper.machine.is_over());
+    paper.wait(100_000);
+    assert!(paper.machine.is_over());
+}

@@ -143,3 +143,25 @@ fn nobody_is_told_what_was_heard_of_an_agent_that_is_lost() {
         "{taken:?}"
     );
 }
+
+#[test]
+fn who_presses_a_key_while_the_agent_says_goodbye_is_not_hung_up_on() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("a", "hang_up");
+    paper.says(2, 2000);
+    paper.taken();
+    press(&mut paper, "0");
+    let taken = paper.taken();
+    assert!(taken.contains(&"clear".to_owned()), "{taken:?}");
+    assert!(
+        taken.last().unwrap().starts_with("redirect: Transfer"),
+        "{taken:?}"
+    );
+
+    let mut paper = Paper::greeted();
+    paper.calls_tool("a", "hang_up");
+    paper.taken();
+    press(&mut paper, "12#");
+    paper.expect(&[TOLD]);
+    assert!(!paper.machine.is_ending());
+}

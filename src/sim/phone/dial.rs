@@ -126,6 +126,11 @@ impl Call {
         let allowed = dial.caller_id.as_ref().is_none_or(|id| {
             [&self.from, &self.to].contains(&id) || self.phone.options.caller_ids.contains(id)
         });
+        // A caller without a number has nothing of their own to be shown.
+        if dial.caller_id.is_none() && !twiml::is_e164(&self.from) {
+            self.violation("13214: no callerId, and the caller has no number");
+            return Ok(Over::Failed);
+        }
         if !allowed {
             self.violation("13214: the callerId is neither the account's number nor the caller's");
             return Ok(Over::Failed);

@@ -14,7 +14,10 @@ const ASKED: Duration = Duration::from_secs(4);
 const STOPS: Duration = Duration::from_secs(2);
 /// Nobody is away for longer than the errand takes, and this.
 const RETURNS: Duration = Duration::from_secs(20);
-const ANNOUNCED: Duration = Duration::from_secs(60);
+const ANNOUNCED: Duration = Duration::from_secs(30);
+/// Of an announcement, which is made twice.
+const LETTER: Duration = Duration::from_millis(150);
+const KEYS_SOUNDED: &str = "The keys have been sent. Go on with the call.";
 const TONE: Duration = Duration::from_millis(500);
 /// What agents are told that could not be told yet.
 const MOST_TOLD: usize = 4;
@@ -79,11 +82,17 @@ impl Judge {
         let said = !transfer || lost || self.all_said(now);
         self.holds(Rule::Errands, said, "a caller leaves and the agent speaks");
         let takes = match errand {
-            Errand::Digits(digits) => TONE * digits.0.len() as u32,
-            Errand::Transfer(transfer) if transfer.announce.is_some() => {
-                self.settings.ring + ANNOUNCED
+            Errand::Digits(digits) => {
+                let long = digits.0.matches('W').count();
+                TONE * (digits.0.len() + long) as u32
             }
-            Errand::Transfer(_) => self.settings.ring,
+            Errand::Transfer(transfer) => {
+                let announced = transfer.announce.as_ref().map(|words| {
+                    let letters = words.0.chars().count() as u32;
+                    ANNOUNCED + 2 * letters * LETTER
+                });
+                self.settings.ring + announced.unwrap_or_default()
+            }
         };
         self.gone = Some(Gone {
             transfer,
@@ -157,6 +166,14 @@ impl Judge {
             self.planned = true;
         }
         self.idle = self.idle.map(|_| now);
+        // What the agent has said meanwhile, nobody has heard.
+        self.turn_open = false;
+        for told in &mut self.told {
+            told.on = None;
+        }
+        if !gone.transfer && !self.keys_waited_for() {
+            self.tell(KEYS_SOUNDED.to_owned());
+        }
         if gone.transfer {
             let reason = gone.failed.unwrap_or(Failed::Unreachable).words();
             let words = self.settings.no_answer.clone();
@@ -216,7 +233,8 @@ impl Judge {
             Cause::TransferFailed => gone.transfer && decided == Some(After::HangUp),
             Cause::CarrierLost => (over && (!gone.transfer || gone.failed.is_some())) || known,
             Cause::CallerHungUp => true,
-            Cause::Drain => decided == Some(After::DrainGoodbye),
+            // Twilio goes on with it, and asks whoever is there then.
+            Cause::Drain | Cause::MaxDuration => matches!(decided, Some(After::Errand(_))),
             _ => false,
         }
     }

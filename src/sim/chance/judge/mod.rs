@@ -431,6 +431,8 @@ impl Judge {
                 (self.quiet, self.talks_since, self.may_say_since) = (now, now, now);
                 (self.away, self.ever_ready, self.planned) = (None, true, false);
             }
+            // To nobody.
+            Seen::AgentWords if live && self.gone.is_some() => self.failing = None,
             Seen::AgentWords if live => {
                 self.uplink.answers();
                 self.told_answered();

@@ -265,6 +265,10 @@ impl Judge {
         }
     }
 
+    pub(super) fn keys_waited_for(&self) -> bool {
+        self.tools.waiting.is_some()
+    }
+
     /// The caller is back: so is the answer that waited for that.
     pub(super) fn keys_answered(&mut self) {
         let answered = self.tools.waiting.is_none() || !self.open();
