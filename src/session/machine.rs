@@ -790,8 +790,7 @@ impl Machine {
         };
         if matches!(self.phase, Phase::Away(_)) && self.playback.accepts(now, segment) {
             // Nor is its end to be heard without its beginning, should the caller be back by then.
-            let cut = self.playback.cut_at(segment);
-            self.tell_heard([cut], out);
+            self.playback.cut_at(segment);
         }
         if !wanted || mulaw.is_empty() || !self.playback.accepts(now, segment) {
             out.note(Note::AudioDropped { bytes: mulaw.len() });
@@ -951,12 +950,13 @@ impl Machine {
             self.carrier_asked = true;
             out.push(Action::PingCarrier);
         }
+        // An input may withdraw a goodbye, which had more time than a conversation.
+        self.keys_step(now, out);
         if now >= self.ends_at() {
             return self.time_is_up(now, out);
         }
         self.connection_step(now, out);
         self.tools_step(now, out);
-        self.keys_step(now, out);
         self.hold_step(now, out);
         self.quiet_step(now, out);
     }

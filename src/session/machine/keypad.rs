@@ -46,14 +46,15 @@ impl Machine {
             Pressed::More => {}
             Pressed::Input(_) if self.settings.keys.words.trim().is_empty() => {}
             Pressed::Input(keys) => {
+                self.withdraw_goodbye(out);
                 out.note(Note::KeysTold { count: keys.len() });
                 let words = self.settings.keys.words.replace("{keys}", &keys);
-                self.withdraw_goodbye(out);
                 // Who presses keys does not want to hear the rest.
                 self.hush(now, out);
                 self.prompt(now, Words(words), out);
             }
             Pressed::Act(action) => {
+                self.withdraw_goodbye(out);
                 out.note(Note::KeyActed);
                 self.act(now, action, out);
             }
@@ -61,7 +62,6 @@ impl Machine {
     }
 
     fn act(&mut self, now: Instant, action: KeyAction, out: &mut Outbox) {
-        self.withdraw_goodbye(out);
         self.hush(now, out);
         match action {
             KeyAction::HangUp => {

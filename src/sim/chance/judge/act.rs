@@ -236,7 +236,8 @@ impl Judge {
         };
         let same = mulaw.get(led.played..led.played + bytes.len()) == Some(bytes);
         self.holds(Rule::Lost, same, "not what the agent said");
-        if self.cut.is_some_and(|cut| *segment <= cut) {
+        let cut = self.cut.max(self.missed);
+        if cut.is_some_and(|cut| *segment <= cut) {
             self.fail(Rule::Stale, format!("segment {} was cut", segment.0));
         }
         led.played += bytes.len();

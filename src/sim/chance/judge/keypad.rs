@@ -36,7 +36,7 @@ enum Due {
 impl Judge {
     pub(super) fn key(&mut self, now: Instant, key: char) {
         self.keypad.pressed = true;
-        if !self.talking() {
+        if !self.heeds_keys() {
             return;
         }
         let how = self.settings.keys.clone();
@@ -61,6 +61,14 @@ impl Judge {
         if self.keypad.keys.len() == how.count || self.keypad.keys.len() == LONGEST {
             self.input();
         }
+    }
+
+    /// The conversation goes on, or would for a key.
+    fn heeds_keys(&self) -> bool {
+        let withdrawn = |farewell: Farewell| !farewell.firm && !farewell.errand;
+        let stays = self.line != super::Line::None && self.hung_up.is_none();
+        let goodbye = self.farewell.is_some_and(withdrawn) && self.gone.is_none();
+        self.talking() || (goodbye && stays && self.end.is_none())
     }
 
     /// What has been pressed is an input now.
@@ -138,11 +146,11 @@ impl Judge {
             self.holds(Rule::Keys, ends, "a key does not hang up");
         }
         // Whoever goes says nothing more.
-        let vain = !self.talking() || self.settings.keys.words.is_empty();
+        let vain = !self.heeds_keys() || self.settings.keys.words.is_empty();
         if vain && self.input_over(now, Duration::ZERO) {
             self.keypad.keys.clear();
         }
-        let late = self.talking() && self.input_over(now, self.slack + Duration::from_nanos(1));
+        let late = self.heeds_keys() && self.input_over(now, self.slack + Duration::from_nanos(1));
         self.holds(Rule::Keys, !late, "an input without an end");
     }
 }

@@ -164,6 +164,8 @@ pub struct Judge {
     cut: Option<SegmentId>,
     /// And so far its codec knows.
     cut_told: Option<SegmentId>,
+    /// Up to here nobody was there to hear it.
+    missed: Option<SegmentId>,
     /// The segments that were played, the last one, and those that came in pieces with others in
     /// between.
     played: BTreeSet<Origin>,
@@ -275,6 +277,7 @@ impl Judge {
             agent_spoke: now,
             cut: None,
             cut_told: None,
+            missed: None,
             played: BTreeSet::new(),
             last: (0, SegmentId(0)),
             pieces: BTreeSet::new(),
@@ -431,6 +434,10 @@ impl Judge {
                 (self.quiet, self.talks_since, self.may_say_since) = (now, now, now);
                 (self.away, self.ever_ready, self.planned) = (None, true, false);
             }
+            // What nobody heard the beginning of is not wanted any more.
+            Seen::Audio { segment, .. } if live && self.gone.is_some() => {
+                self.missed = self.missed.max(Some(*segment));
+            }
             // To nobody.
             Seen::AgentWords if live && self.gone.is_some() => self.failing = None,
             Seen::AgentWords if live => {
@@ -555,7 +562,8 @@ impl Judge {
             Seen::Audio { segment, mulaw } if before.live && !mulaw.is_empty() => {
                 let known = led.played == mulaw.len() || (led.played == 0 && led.dropped);
                 self.holds(Rule::Lost, known, "a part of the agent's words is lost");
-                let stale = self.cut.is_some_and(|cut| segment <= cut);
+                let cut = self.cut.max(self.missed);
+                let stale = cut.is_some_and(|cut| segment <= cut);
                 let told = self.cut_told.is_some_and(|cut| segment <= cut);
                 self.holds(
                     Rule::Wire,
