@@ -181,7 +181,7 @@ impl Desk {
                 announce,
             } => self.transfer(&call, number, announce, uid).await,
             Request::RouteTest { to, from, at } => {
-                let to = match to.or_else(|| self.control.line().number) {
+                let to = match to.map(|to| to.0).or_else(|| self.control.line().number) {
                     Some(to) => to,
                     None => {
                         let message = "`to` is missing, and there is no twilio.phone_number";
@@ -190,7 +190,7 @@ impl Desk {
                 };
                 let at = at.and_then(|at| at.parse().ok());
                 let at = at.unwrap_or_else(Timestamp::now);
-                Ok(Answer::Routed(self.control.route(&to, &from, at)))
+                Ok(Answer::Routed(self.control.route(&to, &from.0, at)))
             }
             Request::Events { .. } => unreachable!("a stream is no line"),
         }

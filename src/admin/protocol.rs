@@ -121,9 +121,9 @@ pub enum Request {
     RouteTest {
         /// The number called; without it the config's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        to: Option<String>,
+        to: Option<Text>,
         /// Who calls: a number, an address, or `anonymous`.
-        from: String,
+        from: Text,
         /// RFC 3339.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<String>,
@@ -322,9 +322,9 @@ impl Request {
             }
             Request::RouteTest { to, from, at } => {
                 let party = "is not a number with its country, like +12025550123, nor an address";
-                if to.as_deref().is_some_and(|to| !is_party(to)) {
+                if to.as_ref().is_some_and(|to| !is_party(&to.0)) {
                     bad(&format!("`to` {party}"))
-                } else if !is_party(from) && !from.eq_ignore_ascii_case(WITHHELD) {
+                } else if !is_party(&from.0) && !from.0.eq_ignore_ascii_case(WITHHELD) {
                     bad(&format!("`from` {party}, nor {WITHHELD}"))
                 } else if at
                     .as_deref()

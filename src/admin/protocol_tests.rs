@@ -637,6 +637,16 @@ fn events_are_spelled_like_this() {
 fn an_agent_gets_one_line() {
     let spoken = |text: &str| Text::from(text).spoken();
     assert_eq!(spoken(" One\n\tmoment, \u{e9}. \r\n"), "One  moment, é.");
+    let route = Request::RouteTest {
+        to: Some("+12025550123".into()),
+        from: "sip:ann@example.com".into(),
+        at: None,
+    };
+    let route = format!("{route:?}");
+    assert!(
+        !route.contains("2025550123") && !route.contains("ann"),
+        "{route}"
+    );
     let words = format!("{:?}", Text::from("the secret word"));
     assert_eq!(words, "Text(15 characters)");
 }

@@ -1,15 +1,17 @@
-//! This machine: the listeners' addresses, the control socket, the limit of open files.
+//! This machine: the listeners' addresses, the control socket, the limit of open files, the file for call
+//! records.
 //!
 //! A daemon that runs already is no obstacle but an answer: it holds the addresses rightly.
 
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use tokio::time::timeout;
 use url::Url;
 
@@ -31,6 +33,8 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(2);
 /// Made by systemd, with `RuntimeDirectory=`, when the unit starts.
 const RUNTIME_DIRECTORY: &str = "/run/hume-bridge";
+/// The same, with `StateDirectory=`.
+const STATE_DIRECTORY: &str = "/var/lib/hume-bridge";
 
 /// The findings, and whether a daemon runs here.
 pub async fn look(
@@ -58,6 +62,7 @@ pub async fn look(
     let mut findings = vec![http, ops];
     findings.extend(admin);
     findings.push(files(config.calls.max_concurrent, pid));
+    findings.push(record(config.calls.record.as_deref()));
     let running = daemon.is_some() || http_answers || ops_answers;
     (findings, running)
 }
@@ -336,9 +341,98 @@ fn files(max_concurrent: usize, daemon: Option<u32>) -> Finding {
     }
 }
 
+/// The file for call records: something can be added to it, or it can be made. Neither is done.
+fn record(path: Option<&Path>) -> Finding {
+    const CHECK: &str = "record";
+    let Some(path) = path else {
+        return Finding::ok(CHECK, "switched off");
+    };
+    let shown = path.display();
+    // Whoever runs this: the daemon may be another user, and mostly is the file's owner.
+    let elsewhere = |what: &str, metadata: &fs::Metadata| {
+        let owner = metadata.uid();
+        let what = format!("{shown}: {what} to by user {owner}, not by the one who runs this");
+        Finding::skip(CHECK, what)
+    };
+    let me = Me::now();
+    let (what, may, metadata) = match fs::metadata(path) {
+        Ok(metadata) => {
+            // A pipe is not waited for.
+            let at_once = OFlags::NONBLOCK.bits().cast_signed();
+            let mut how = fs::OpenOptions::new();
+            let opened = how.append(true).custom_flags(at_once).open(path);
+            match opened {
+                Ok(_) => return Finding::ok(CHECK, format!("{shown} can be appended to")),
+                Err(error) => (format!("{shown}: {error}"), false, metadata),
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            match fs::metadata(directory) {
+                Ok(metadata) => {
+                    let may = me.may_write(&metadata) == Some(true);
+                    let what = format!("{} may not be written to", directory.display());
+                    (what, may, metadata)
+                }
+                Err(_) if directory == Path::new(STATE_DIRECTORY) => {
+                    let what = format!(
+                        "{STATE_DIRECTORY} does not exist; systemd makes it when the unit starts"
+                    );
+                    return Finding::skip(CHECK, what);
+                }
+                Err(error) => {
+                    let what = format!("{}: {error}", directory.display());
+                    return Finding::fail(
+                        CHECK,
+                        what,
+                        "make it, or choose another path for calls.record",
+                    );
+                }
+            }
+        }
+        Err(error) => {
+            let what = format!("{shown}: {error}; run this as root");
+            return Finding::skip(CHECK, what);
+        }
+    };
+    match may {
+        true => Finding::ok(CHECK, format!("{shown} can be made")),
+        false if metadata.mode() & 0o200 != 0 && Some(metadata.uid()) != me.uid => {
+            elsewhere("may be written", &metadata)
+        }
+        false => Finding::fail(
+            CHECK,
+            what,
+            "let the user of hume-bridge write there, or choose another path for calls.record",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_for_records_is_there_or_can_be_made() {
+        use super::super::report::Verdict;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("calls.jsonl");
+        let new = record(Some(&file));
+        assert_eq!(new.result, Verdict::Ok, "{new:?}");
+        assert!(new.what.ends_with("calls.jsonl can be made") && !file.exists());
+        fs::write(&file, "x").unwrap();
+        let there = record(Some(&file));
+        assert!(
+            there.what.ends_with("calls.jsonl can be appended to"),
+            "{there:?}"
+        );
+        assert_eq!(fs::read(&file).unwrap(), b"x");
+        let astray = record(Some(&directory.path().join("no/calls.jsonl")));
+        assert_eq!(astray.result, Verdict::Fail, "{astray:?}");
+        let whole = record(Some(directory.path()));
+        assert_eq!(whole.result, Verdict::Fail, "{whole:?}");
+        assert_eq!(record(None).what, "switched off");
+    }
 
     #[test]
     fn files_are_counted_for_the_daemon_that_runs() {

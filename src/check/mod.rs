@@ -39,7 +39,7 @@ use crate::{
 const EX_CONFIG: u8 = 78;
 
 /// Everything that is looked at, in the order of the lines.
-const CHECKS: [&str; 14] = [
+const CHECKS: [&str; 15] = [
     "config",
     "credentials",
     "tls",
@@ -47,6 +47,7 @@ const CHECKS: [&str; 14] = [
     "listen.ops",
     "admin",
     "files",
+    "record",
     "twilio",
     "clock",
     "number",
@@ -56,7 +57,7 @@ const CHECKS: [&str; 14] = [
     "agent",
 ];
 /// Those that ask somebody elsewhere begin here.
-const NETWORK: usize = 7;
+const NETWORK: usize = 8;
 
 /// The whole command.
 pub fn main(args: &CheckArgs) -> ExitCode {

@@ -6,8 +6,10 @@
 //! plain words may be repeated.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -337,7 +339,12 @@ pub(super) fn service_url(text: &str) -> Checked<String> {
         );
     }
     let url = service(text, "https", "http")?;
-    if url.query_pairs().any(|(name, _)| names_a_secret(&name)) {
+    // The last four are what signed links and functions of the large clouds let somebody in by.
+    let is_secret = |name: &str| {
+        names_a_secret(name)
+            || ["code", "sig", "signature", "auth"].contains(&&*name.to_ascii_lowercase())
+    };
+    if url.query_pairs().any(|(name, _)| is_secret(&name)) {
         return complain(
             "has a secret in its query",
             "remove it; a header may have it, as in headers = { Authorization = \"Bearer \
@@ -501,6 +508,37 @@ pub(super) fn absolute(text: &str) -> Checked<PathBuf> {
         );
     }
     Ok(PathBuf::from(text))
+}
+
+/// Where systemd's StateDirectory= is. Before the unit's first start it is not there.
+const STATE_DIRECTORY: &str = "/var/lib/hume-bridge";
+
+/// A file to which lines are added. What only another user may look at is not judged.
+pub(super) fn record(text: &str) -> Checked<PathBuf> {
+    const MEND: &str = "name a file, as in \"/var/lib/hume-bridge/calls.jsonl\"";
+    let path = absolute(text)?;
+    match path.metadata() {
+        // A device such as /dev/null takes what it is given.
+        Ok(file) if file.is_file() || file.file_type().is_char_device() => return Ok(path),
+        Ok(_) => return complain("is there, and is not a file", MEND),
+        Err(_) => {}
+    }
+    let missing = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        )
+    };
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    match directory.metadata() {
+        Ok(directory) if directory.is_dir() => Ok(path),
+        Err(error) if missing(&error) && directory == Path::new(STATE_DIRECTORY) => Ok(path),
+        Err(error) if !missing(&error) => Ok(path),
+        _ => complain(
+            "is in a directory that does not exist",
+            format!("make it, or {MEND}"),
+        ),
+    }
 }
 
 /// A PEM file by its full name, or a credential that systemd passes; `""` is none.

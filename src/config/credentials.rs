@@ -526,7 +526,8 @@ impl Search {
             let mend = match is_directory {
                 true => format!(
                     "put {} where the unit's LoadCredential= takes them from (the package's: \
-                     {PACKAGED}/){sid}",
+                     {PACKAGED}/) and systemctl restart hume-bridge: systemd passes credentials at \
+                     the start only, a reload sees none that are new{sid}",
                     files.join(", ")
                 ),
                 false => format!("add them{sid}"),

@@ -372,7 +372,7 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config, broken: bool) {
     s.set(&mut calls.fallback, "fallback", either::fallback);
     s.set(&mut calls.record, "record", |v| match check::text(v)? {
         "" => Ok(None),
-        path => check::absolute(path).map(Some),
+        path => check::record(path).map(Some),
     });
     s.close();
     tools_and_routes(top, config, broken);
@@ -416,9 +416,12 @@ fn tools_and_routes(top: &mut Section<'_, '_>, config: &mut Config, broken: bool
     agent.tools = shelf.read(&mut s);
     if let Some(variables) = variables::variables(&mut s) {
         agent.variables = variables;
+        if let Err(complaint) = variables::fit(agent.variables.iter()) {
+            s.complain("variables", complaint);
+        }
     }
     s.close();
-    config.routes = route_reader::routes(top, &config.keys, &shelf);
+    config.routes = route_reader::routes(top, &config.keys, &config.agent.variables, &shelf);
 }
 
 /// Certificate and key belong together: one without the other is told at the one that is there.

@@ -13,7 +13,7 @@ use super::{
     check::{self, Checked, complain},
     credentials,
     reader::Section,
-    secret::{WHERE_SECRETS_GO, names_a_secret},
+    secret::{WHERE_SECRETS_GO, has_a_scheme, names_a_secret},
 };
 
 const OPEN: &str = "{credential:";
@@ -178,9 +178,7 @@ fn is_secret(name: &str, value: &str) -> bool {
         || name.contains("auth")
         || name.contains("cookie")
         || name.ends_with("key");
-    let scheme = value.split(' ').next().unwrap_or("").to_ascii_lowercase();
-    let schemes = ["bearer", "basic", "token", "digest", "apikey", "api-key"];
-    named || value.contains(' ') && schemes.contains(&&*scheme)
+    named || has_a_scheme(value)
 }
 
 /// The name of a credential that is the operator's, not the bridge's.

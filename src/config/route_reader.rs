@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Hours, Keys, Route, callers,
+    Hours, Keys, Route, Variable, callers,
     check::{self, Checked, Complaint, complain},
     either, file, hours, keypad,
     problem::harmless,
@@ -24,8 +24,13 @@ const NO_ROUTE: &str = "default";
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;
 
-/// Reads every route; what its `keys` leave out is as in `keys`.
-pub(super) fn routes(top: &mut Section<'_, '_>, keys: &Keys, shelf: &Shelf) -> Vec<Route> {
+/// Reads every route; what its `keys` leave out is as in `keys`, and `variables` are those of all calls.
+pub(super) fn routes(
+    top: &mut Section<'_, '_>,
+    keys: &Keys,
+    variables: &BTreeMap<String, Variable>,
+    shelf: &Shelf,
+) -> Vec<Route> {
     let mut read: Vec<(Route, bool)> = Vec::new();
     top.list("route", |n, mut s| {
         if n == MOST_ROUTES + 1 {
@@ -45,6 +50,18 @@ pub(super) fn routes(top: &mut Section<'_, '_>, keys: &Keys, shelf: &Shelf) -> V
             route.hours.is_some(),
         ];
         let clear = said == kept;
+        let own = &route.variables;
+        let others = variables
+            .iter()
+            .filter(|(name, _)| !own.contains_key(*name));
+        if let Err(complaint) = variables::fit(own.iter().chain(others))
+            && !own.is_empty()
+            && variables::fit(variables.iter()).is_ok()
+        {
+            let what = format!("{}, with those of [agent]", complaint.what);
+            let mend = complaint.mend;
+            s.complain("variables", Complaint { what, mend });
+        }
         if let Some(other) = names.iter().position(|name| *name == route.name)
             && !named
         {

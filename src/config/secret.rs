@@ -27,6 +27,17 @@ impl fmt::Debug for Secret {
 pub(super) const WHERE_SECRETS_GO: &str = "put it into a credentials file of mode 600 \
      (--credentials, or file in [credentials]) or hand it over with systemd's LoadCredential=";
 
+/// Whether a value begins with what an Authorization header begins with: `Bearer ...`.
+pub(super) fn has_a_scheme(value: &str) -> bool {
+    const SCHEMES: [&str; 6] = ["bearer", "basic", "token", "digest", "apikey", "api-key"];
+    let scheme = value.split_once(' ').map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| {
+        SCHEMES
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+    })
+}
+
 /// Whether a key or an option of this name would hold a secret: `auth_token`, `humeApiKey`.
 pub(super) fn names_a_secret(name: &str) -> bool {
     let name: String = name

@@ -3,8 +3,9 @@
 //! A tool is read with all that is wrong with it, at once; keys of the other kind are told as that.
 //! A tool with mistakes has its name all the same, so no list is told that it is not there.
 
-use std::{os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
+use rustix::fs::{Access, access};
 use toml::de::DeValue;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     problem::harmless,
     reader::Section,
     schema,
-    secret::names_a_secret,
+    secret::{has_a_scheme, names_a_secret},
     suggest,
 };
 
@@ -223,7 +224,10 @@ fn command(value: &DeValue<'_>) -> Checked<Vec<String>> {
         let word = check::text(value.get_ref())
             .and_then(|text| match n {
                 0 => program(text),
-                _ => argument(text),
+                _ => argument(
+                    text,
+                    list.get(n - 1).and_then(|before| before.get_ref().as_str()),
+                ),
             })
             .map_err(|mut complaint| {
                 complaint.what = format!("entry {} {}", n + 1, complaint.what);
@@ -243,31 +247,53 @@ fn program(text: &str) -> Checked<String> {
     match Path::new(text).metadata() {
         Err(error) => complain(format!("cannot be run: {error}"), told),
         Ok(file) if !file.is_file() => complain("is not a file", told),
-        Ok(file) if file.permissions().mode() & 0o111 == 0 => {
+        // By this user, and from where it lies: a file system may be mounted noexec.
+        Ok(_) if access(text, Access::EXEC_OK).is_err() => {
             complain("is not executable", format!("chmod +x it; {told}"))
         }
         Ok(_) => Ok(text.to_owned()),
     }
 }
 
-fn argument(text: &str) -> Checked<String> {
+/// `before` is the word that it follows.
+fn argument(text: &str, before: Option<&str>) -> Checked<String> {
     if text.len() > 4096 || text.contains('\0') {
         return complain(
             "is longer than 4096 bytes, or has a NUL in it",
             "hand it over in a file",
         );
     }
-    // --api-key=..., api_key=...; every user of the machine sees a program's arguments.
-    let named = text
-        .split_once('=')
-        .is_some_and(|(name, value)| names_a_secret(name) && !value.is_empty());
-    match named {
+    // Every user of the machine sees a program's arguments.
+    match holds_a_secret(text) || is_told_a_secret(before, text) {
         true => complain(
             "looks like a secret, and secrets stand neither in this file nor on a command line",
             "remove it; let the program read it from a file of its own",
         ),
         false => Ok(text.to_owned()),
     }
+}
+
+/// `--api-key=...`, `api_key=...`, `X-Api-Key: ...`, `Authorization: Bearer ...`. A path is where a
+/// secret is kept, and none.
+fn holds_a_secret(text: &str) -> bool {
+    let named = |sign: char| {
+        text.split_once(sign).is_some_and(|(name, value)| {
+            let value = value.trim();
+            let is_value = !value.is_empty() && !value.starts_with('/');
+            let bare = name.trim_start_matches('-');
+            let named = names_a_secret(name) || bare.eq_ignore_ascii_case("authorization");
+            // With a space in it, it is a sentence.
+            named && is_value && !name.contains(' ') || has_a_scheme(value)
+        })
+    };
+    named('=') || named(':') || has_a_scheme(text)
+}
+
+/// `--password ...`
+fn is_told_a_secret(before: Option<&str>, text: &str) -> bool {
+    let asks =
+        |before: &str| before.starts_with('-') && !before.contains('=') && names_a_secret(before);
+    before.is_some_and(asks) && !text.is_empty() && !text.starts_with(['/', '-'])
 }
 
 /// What a list of tools may name.
@@ -325,7 +351,7 @@ impl Shelf {
             "transfer_call" if !self.transfer => "numbers = [\"+...\"] in [transfer]",
             "send_sms" if !self.sms => "to_caller = true or numbers = [\"+...\"] in [sms]",
             "leave_note" if !self.record => {
-                "record = \"/var/log/hume-bridge/calls.jsonl\" in [calls]"
+                "record = \"/var/lib/hume-bridge/calls.jsonl\" in [calls]"
             }
             _ => "",
         };

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use toml::de::DeValue;
+use url::form_urlencoded::byte_serialize;
 
 use super::{
     Variable,
@@ -87,6 +88,38 @@ fn variable(written: &str, value: &DeValue<'_>) -> Checked<Variable> {
                 check::kind(other)
             ),
             "write one value, a text in quotes",
+        ),
+    }
+}
+
+/// An address cannot be as long as one likes: whoever serves it, or a proxy before them, refuses a long
+/// one, and with it every call.
+const MOST_FIXED: usize = 4 << 10;
+
+/// Whether those that are the same for every call fit into the address that the agent is asked at. Those
+/// that facts of the call stand in are sent apart.
+pub(super) fn fit<'v>(all: impl Iterator<Item = (&'v String, &'v Variable)>) -> Checked<()> {
+    let encoded = |text: &str| byte_serialize(text.as_bytes()).map(str::len).sum::<usize>();
+    let length = all.map(|(name, value)| {
+        let value = match value {
+            Variable::Text(text) => match template(text) {
+                Ok((text, 0)) => encoded(&text.replace("{{", "{").replace("}}", "}")),
+                _ => return 0,
+            },
+            Variable::Number(number) => encoded(&number.to_string()),
+            Variable::Flag(flag) => flag.to_string().len(),
+        };
+        // And the two signs around it.
+        name.len() + value + 2
+    });
+    match length.sum::<usize>() {
+        0..=MOST_FIXED => Ok(()),
+        length => complain(
+            format!(
+                "have {length} bytes in all as they are sent, without those that facts of the call \
+                 stand in, and {MOST_FIXED} is the most"
+            ),
+            "shorten them, or write what is long into the agent's prompt",
         ),
     }
 }

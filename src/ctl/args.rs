@@ -618,7 +618,11 @@ fn route_test(given: &Given) -> Result<Request, Usage> {
         ));
     }
     let to = party("to", "")?;
-    Ok(Request::RouteTest { to, from, at })
+    Ok(Request::RouteTest {
+        to: to.map(Text),
+        from: Text(from),
+        at,
+    })
 }
 
 fn secs(text: &str) -> Result<u64, Usage> {

@@ -408,8 +408,8 @@ fn tools(
             sent.map(drop).map_err(|error| {
                 warn!(limited = true, %error, "message not sent");
                 Failure {
-                    error: "not-sent",
                     said: Some(error.about_message().to_owned()),
+                    ..Failure::word("not-sent")
                 }
             })
         })

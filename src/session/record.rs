@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 use tracing::{info, warn};
 
@@ -446,8 +447,11 @@ impl Book {
 /// To write at its end; made if it is not there, with [`MODE`] whatever the umask.
 fn open(path: &Path) -> io::Result<File> {
     let mut how = OpenOptions::new();
-    how.append(true).mode(MODE);
-    loop {
+    // A pipe that nobody reads would hold the thread; opened so, it is an error.
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    how.append(true).mode(MODE).custom_flags(at_once);
+    // Where a link leads nowhere it is neither there nor can be made.
+    for _ in 0..8 {
         match how.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
@@ -462,6 +466,7 @@ fn open(path: &Path) -> io::Result<File> {
             Err(error) => return Err(error),
         }
     }
+    Err(io::Error::from(io::ErrorKind::NotFound))
 }
 
 /// Whether a process that died, or a full disk, has left half a line at the end.

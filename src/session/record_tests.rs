@@ -246,3 +246,25 @@ fn a_file_that_has_stalled_holds_nobody_up() {
     until(|| counted(&metrics)[0] == QUEUE as u64);
     assert_eq!(text.lines().count(), QUEUE);
 }
+
+/// A pipe nobody reads would take the thread with it, and the end of the process would wait for that.
+#[test]
+fn what_cannot_be_opened_at_once_is_a_failure_and_not_a_wait() {
+    let directory = TempDir::new().unwrap();
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .unwrap();
+    let astray = directory.path().join("link");
+    std::os::unix::fs::symlink("/nowhere/at/all", &astray).unwrap();
+    for path in [pipe, astray] {
+        let metrics = Arc::new(Metrics::default());
+        let recorder = Recorder::open(&path, metrics.clone());
+        recorder.write(record("CA1"));
+        assert!(recorder.close(LIMIT), "{}", path.display());
+        assert_eq!(counted(&metrics), [0, 0, 1]);
+    }
+}

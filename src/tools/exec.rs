@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, Interest, unix::AsyncFd},
     process::{Child, ChildStdin, Command},
@@ -48,7 +51,8 @@ pub async fn run(
     question: Vec<u8>,
     max_output: usize,
 ) -> Result<String, Failure> {
-    let mut running = Running::start(command).map_err(|_| Failure::word("not-started"))?;
+    let mut running = Running::start(command)
+        .map_err(|error| Failure::because("not-started", in_words(&error)))?;
     let stdin = running.child.stdin.take().expect("it is piped");
     let stdout = running.child.stdout.take().expect("it is piped");
     let mut said = Vec::new();
@@ -78,8 +82,8 @@ pub async fn run(
         return request::answer(&said).ok_or(Failure::word("not-text"));
     }
     Err(Failure {
-        error: ended_with(status),
         said: request::error(&said),
+        ..Failure::word(ended_with(status))
     })
 }
 
@@ -156,6 +160,16 @@ async fn hear(
             Ok(n) if said.len() + n > most => return Err(Failure::word("too-large")),
             Ok(n) => said.extend_from_slice(&piece[..n]),
         }
+    }
+}
+
+/// Why it did not start.
+fn in_words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) if code == Errno::NOEXEC.raw_os_error() => {
+            "it is no program; has it a #! line?".to_owned()
+        }
+        _ => error.kind().to_string(),
     }
 }
 

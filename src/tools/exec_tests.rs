@@ -1,4 +1,6 @@
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use crate::{
     config::{Tool, ToolKind},
     metrics::labels::{self, ToolCall, ToolEnd},
     tools::{
-        Outcome,
+        Failure, Outcome,
         stage_tests::{Desk, Script, facts, members, tool, until},
     },
 };
@@ -210,4 +212,23 @@ async fn a_failure_has_its_reason_and_what_the_program_says_of_it() {
     let command = vec!["/nowhere/at/all".to_owned()];
     let desk = Desk::with(tool("run", ToolKind::Exec { command }));
     assert_eq!(desk.failed("run", "").await.0, "not-started");
+}
+
+#[tokio::test]
+async fn why_a_program_did_not_start_is_told_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, mode: u32| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, "echo it has no first line\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    for (program, why) in [
+        ("/nowhere/at/all".to_owned(), "entity not found"),
+        (file("plain", 0o644), "permission denied"),
+        (file("bare", 0o755), "it is no program; has it a #! line?"),
+    ] {
+        let failure = super::run(&[program], Vec::new(), 1000).await.unwrap_err();
+        assert_eq!(failure, Failure::because("not-started", why));
+    }
 }

@@ -156,7 +156,7 @@ impl Service {
     async fn attempt(&self, once: &str, question: Vec<u8>) -> Result<String, Met> {
         let response = self.request(once, question).send().await;
         // Whether or not it has arrived: only what may be done twice is tried again.
-        let response = response.map_err(|_| Met::passing(Failure::word("unreachable")))?;
+        let response = response.map_err(|error| Met::passing(unreachable(error)))?;
         let status = response.status();
         if status.is_success() {
             let body = body(response, self.max_output).await?;
@@ -167,8 +167,8 @@ impl Service {
             Err(_) => None,
         };
         let failure = Failure {
-            error: "status",
             said,
+            ..Failure::because("status", status.as_u16().to_string())
         };
         Err(Met {
             failure,
@@ -224,6 +224,16 @@ impl Met {
     }
 }
 
+/// The innermost cause is the one that an operator can do something about. No address is in it.
+fn unreachable(error: reqwest::Error) -> Failure {
+    let error = error.without_url();
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    Failure::because("unreachable", cause.to_string())
+}
+
 async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, Met> {
     let mut body = Vec::new();
     loop {
@@ -233,7 +243,7 @@ async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, Met> {
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),
-            Err(_) => return Err(Met::passing(Failure::word("unreachable"))),
+            Err(error) => return Err(Met::passing(unreachable(error))),
         }
     }
 }

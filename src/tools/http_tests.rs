@@ -217,6 +217,9 @@ async fn a_service_that_is_not_there_is_unreachable() {
     drop(listener);
     let desk = Desk::with(tool("book", ToolKind::Http(http(&url))));
     assert_eq!(desk.failed("book", "{}").await.0, "unreachable");
+    let asked = super::client(None).unwrap().get(&url).send();
+    let why = super::unreachable(asked.await.unwrap_err()).why.unwrap();
+    assert!(why.starts_with("Connection refused"), "{why}");
 }
 
 #[tokio::test]

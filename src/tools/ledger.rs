@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Builtin, Facts, Offer, Use, run};
+use super::{
+    Builtin, Facts, Offer, Use,
+    run::{self, Failure},
+};
 use crate::{
     config::ToolKind,
     metrics::{
@@ -140,12 +143,12 @@ impl Ledger {
 }
 
 impl Entry {
-    /// With the failure's word, if it failed.
-    pub fn close(mut self, failure: Option<&'static str>) {
-        self.write(run::end(failure), failure);
+    /// With the failure, if it failed.
+    pub fn close(mut self, failure: Option<&Failure>) {
+        self.write(run::end(failure.map(|failure| failure.error)), failure);
     }
 
-    fn write(&mut self, end: ToolEnd, failure: Option<&'static str>) {
+    fn write(&mut self, end: ToolEnd, failure: Option<&Failure>) {
         self.closed = true;
         self.ledger
             .metrics
@@ -172,7 +175,9 @@ impl Entry {
         }
     }
 
-    fn tell(&self, end: ToolEnd, failure: Option<&'static str>, took: Duration) {
+    fn tell(&self, end: ToolEnd, failure: Option<&Failure>, took: Duration) {
+        let why = failure.and_then(|failure| failure.why.as_deref());
+        let why = why.map(|why| Printable(why).to_string());
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         macro_rules! line {
             ($level:ident) => {
@@ -182,7 +187,8 @@ impl Entry {
                     tool = %Printable(&self.name),
                     kind = self.tool.as_str(),
                     outcome = end.as_str(),
-                    error = failure,
+                    error = failure.map(|failure| failure.error),
+                    why,
                     ms,
                     "tool done"
                 )

@@ -23,7 +23,10 @@ pub use run::{Failure, Message, Runner, SendMessage, Sending, SetupError};
 
 use std::{collections::BTreeMap, time::SystemTime};
 
-use crate::{session::order::Words, twilio::CallSid};
+use crate::{
+    session::{caller::Caller, order::Words},
+    twilio::CallSid,
+};
 
 /// What a tool may know of the call that it serves.
 #[derive(Clone)]
@@ -38,6 +41,16 @@ pub struct Facts {
     pub known: BTreeMap<String, String>,
     /// Placed by an operator: nothing of it may reach anybody's telephone.
     pub test: bool,
+}
+
+impl Facts {
+    /// Who calls, if they let it be known: a withheld number may come as one that nobody has.
+    pub fn caller(&self) -> Option<&str> {
+        match Caller::of(&self.from) {
+            Caller::Withheld => None,
+            Caller::Known(_) => Some(&self.from),
+        }
+    }
 }
 
 /// What came of a tool call.

@@ -28,6 +28,7 @@ struct Question<'a> {
 #[derive(Serialize)]
 struct Call<'a> {
     call_sid: &'a str,
+    /// Empty if it is withheld.
     from: &'a str,
     to: &'a str,
     route: Option<&'a str>,
@@ -49,7 +50,7 @@ pub fn question(
         call_id,
         call: Call {
             call_sid: facts.call.as_str(),
-            from: &facts.from,
+            from: facts.caller().unwrap_or_default(),
             to: &facts.to,
             route: facts.route.as_deref(),
             agent: facts.agent,

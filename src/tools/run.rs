@@ -80,13 +80,26 @@ pub enum SetupError {
 pub struct Failure {
     /// A word of ours, for logs.
     pub error: &'static str,
+    /// More of the same, where the machine's or the library's words say it; nothing of a call is in it.
+    pub why: Option<String>,
     /// The tool's own words for the agent.
     pub said: Option<String>,
 }
 
 impl Failure {
     pub fn word(error: &'static str) -> Failure {
-        Failure { error, said: None }
+        Failure {
+            error,
+            why: None,
+            said: None,
+        }
+    }
+
+    pub fn because(error: &'static str, why: impl Into<String>) -> Failure {
+        Failure {
+            why: Some(why.into()),
+            ..Failure::word(error)
+        }
     }
 }
 
@@ -200,8 +213,7 @@ impl Runner {
                 }
                 Err(failure) => Err(failure),
             };
-            let end = done.as_ref().err().map(|failure| failure.error);
-            entry.close(end);
+            entry.close(done.as_ref().err());
             done.unwrap_or_else(|failure| failed(&offer, failure))
         })
     }
@@ -219,8 +231,8 @@ fn prepare(
     arguments: &str,
 ) -> Result<(Map<String, Value>, tokio::sync::OwnedSemaphorePermit), Failure> {
     let arguments = tool.schema.check(arguments).map_err(|complaint| Failure {
-        error: ARGUMENTS,
         said: Some(complaint),
+        ..Failure::word(ARGUMENTS)
     })?;
     let running = tool.running.clone().try_acquire_owned();
     Ok((arguments, running.map_err(|_| Failure::word(BUSY))?))

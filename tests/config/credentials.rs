@@ -196,7 +196,8 @@ fn everything_that_is_missing_is_named_at_once_with_where_it_was_looked_for() {
             "{}: hume_api_key, twilio_auth_token, twilio_account_sid: missing; looked here, and at \
              [twilio] of the config; put hume-api-key, twilio-auth-token, twilio-account-sid where \
              the unit's LoadCredential= takes them from (the package's: \
-             /etc/hume-bridge/credentials/) (account_sid may stand in [twilio] of the config, too)",
+             /etc/hume-bridge/credentials/) and systemctl restart hume-bridge: systemd passes \
+             credentials at the start only, a reload sees none that are new (account_sid may stand in [twilio] of the config, too)",
             dir.0.path().display()
         )
     );
@@ -374,7 +375,9 @@ fn every_credential_that_is_named_has_to_be_there() {
         told,
         format!(
             "{}: crm_key, crm_signing: missing; looked here; put crm-key, crm-signing where the \
-             unit's LoadCredential= takes them from (the package's: /etc/hume-bridge/credentials/)",
+             unit's LoadCredential= takes them from (the package's: /etc/hume-bridge/credentials/) and \
+             systemctl restart hume-bridge: systemd passes credentials at the start only, a reload sees \
+             none that are new",
             dir.0.path().display()
         )
     );

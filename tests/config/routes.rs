@@ -359,3 +359,51 @@ fn keys_end_an_input_or_do_something() {
         "[keys]\nactions = { '0' = { hangup = true } }\n[[route]]\nkeys = { end = '0', actions = {} }",
     );
 }
+
+#[test]
+fn what_is_the_same_for_every_call_fits_into_an_address() {
+    let text = |length: usize| "x".repeat(length);
+    let four = |last: usize| {
+        let (a, last) = (text(1000), text(last));
+        format!("a = '{a}', b = '{a}', c = '{a}', d = '{last}'")
+    };
+    // Each name, and two signs around each.
+    let most = 4096 - 3000 - 4 * 3 - 96;
+    let whole = format!("{}, e = '{}'", four(most), text(96 - 3));
+    good(&format!("[agent]\nvariables = {{ {whole} }}"));
+    let told = said(&format!("[agent]\nvariables = {{ {whole}, f = 1 }}"));
+    let what = "have 4100 bytes in all as they are sent, without those that facts of the call stand in, \
+                and 4096 is the most";
+    let mend = "shorten them, or write what is long into the agent's prompt";
+    assert_eq!(told, format!("t.toml:2: agent.variables: {what}; {mend}"));
+    // What is sent apart does not count, and what has to be written in another way counts as that.
+    good(&format!(
+        "[agent]\nvariables = {{ {whole}, f = '{{from}}{}' }}",
+        text(900)
+    ));
+    let spelt = format!("a = '{}', b = '{}'", "\u{fc}".repeat(500), "{{".repeat(400));
+    let told = said(&format!("[agent]\nvariables = {{ {spelt} }}"));
+    assert!(told.contains("have 4206 bytes in all"), "{told}");
+
+    // A route's are sent with those of all calls, and over them.
+    let all = format!("[agent]\nvariables = {{ {} }}\n", four(900));
+    good(&format!(
+        "{all}[[route]]\nvariables = {{ a = '{}' }}",
+        text(999)
+    ));
+    let told = said(&format!(
+        "{all}[[route]]\nvariables = {{ z = '{}' }}",
+        text(500)
+    ));
+    let what = "have 4415 bytes in all as they are sent, without those that facts of the call stand in, \
+                and 4096 is the most, with those of [agent]";
+    assert_eq!(
+        told,
+        format!("t.toml:4: route[1].variables: {what}; {mend}")
+    );
+    // Told once.
+    let told = said(&format!(
+        "[agent]\nvariables = {{ {whole}, f = 1 }}\n[[route]]\nvariables = {{ z = 1 }}"
+    ));
+    assert_eq!(told.lines().count(), 1, "{told}");
+}

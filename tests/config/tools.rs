@@ -279,6 +279,22 @@ fn a_url_has_no_secret_and_nothing_is_put_into_it() {
             "https://h.example.com/?a=b&token=PLANTED",
             "has a secret in its query; ",
         ),
+        (
+            "https://h.example.com/?CODE=PLANTED",
+            "has a secret in its query; ",
+        ),
+        (
+            "https://h.example.com/?se=1&sig=PLANTED",
+            "has a secret in its query; ",
+        ),
+        (
+            "https://h.example.com/?auth=PLANTED",
+            "has a secret in its query; ",
+        ),
+        (
+            "https://h.example.com/?signature=PLANTED",
+            "has a secret in its query; ",
+        ),
         ("https://h.example.com/{from}", "has { or } in it; "),
         ("https://h.example.com/#x", "has a fragment; "),
     ] {
@@ -421,6 +437,26 @@ fn a_command_is_a_program_that_is_there() {
             "entry 2 looks like a secret",
         ),
         (
+            "['/usr/bin/env', '--password', 'PLANTED']".to_owned(),
+            "entry 3 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', '-H', 'Authorization: Bearer PLANTED']".to_owned(),
+            "entry 3 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', '--header=Authorization: PLANTED']".to_owned(),
+            "entry 2 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', 'X-Api-Key:PLANTED']".to_owned(),
+            "entry 2 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', 'basic PLANTED']".to_owned(),
+            "entry 2 looks like a secret",
+        ),
+        (
             "['/usr/bin/env', \"\\u0000\"]".to_owned(),
             "entry 2 is longer than 4096 bytes, or has a NUL",
         ),
@@ -430,7 +466,14 @@ fn a_command_is_a_program_that_is_there() {
         assert!(told.starts_with(&line), "{told}");
     }
     fs::set_permissions(&plain, fs::Permissions::from_mode(0o755)).unwrap();
-    one(&command(&format!("['{plain}', 'a=b', '--token']")));
+    for good in [
+        "'a=b', '--token'",
+        "'--token', '--verbose'",
+        "'--password-file', '/etc/x', '-p', '8080', 'token', 'x'",
+        "'--password-file=/etc/x', 'Authorization:', 'Name: Bear', 'Ask for the password: twice.'",
+    ] {
+        one(&command(&format!("['{plain}', {good}]")));
+    }
 }
 
 #[test]
@@ -472,7 +515,7 @@ fn times_sizes_and_words_of_a_tool_have_bounds() {
 #[test]
 fn a_list_of_tools_names_what_there_is() {
     let all = "[transfer]\nnumbers = ['+15557654324']\n[sms]\nto_caller = true\n[calls]\n\
-               record = '/var/log/calls.jsonl'\n";
+               record = '/var/lib/hume-bridge/calls.jsonl'\n";
     let names = "'hang_up', 'transfer_call', 'send_digits', 'send_sms', 'get_call_info', \
                  'leave_note', 'find'";
     for place in ["[agent]", "[[route]]"] {
@@ -511,7 +554,7 @@ fn a_list_of_tools_names_what_there_is() {
             ),
             (
                 "'leave_note'",
-                "entry 1 is leave_note, which has nothing to work with; write record = ",
+                "entry 1 is leave_note, which has nothing to work with; write record = \"/var/lib/hume-bridge/",
             ),
         ] {
             let told = said(&format!("{}{place}\ntools = [{list}]", http("")));

@@ -567,3 +567,40 @@ fn a_hold_sound_is_tones_or_nothing_or_a_recording_that_can_be_played() {
          \"\" for nothing",
     );
 }
+
+#[test]
+fn call_records_go_to_a_file_that_can_be_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let pipe = path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+    std::fs::write(path("there"), "").unwrap();
+    for good_one in [
+        path("there"),
+        path("new"),
+        "/dev/full".to_owned(),
+        // Made by systemd at the unit's first start.
+        "/var/lib/hume-bridge/calls.jsonl".to_owned(),
+    ] {
+        let config = good(&format!("calls.record = '{good_one}'"));
+        assert_eq!(config.calls.record.unwrap().to_str(), Some(&*good_one));
+    }
+    assert_eq!(good("calls.record = ''").calls.record, None);
+    for (value, what) in [
+        ("calls".to_owned(), "is not a full path; "),
+        (pipe, "is there, and is not a file; name a file, as in "),
+        (path(""), "is there, and is not a file; "),
+        (
+            path("no/calls"),
+            "is in a directory that does not exist; make it, or ",
+        ),
+        (
+            path("there/calls"),
+            "is in a directory that does not exist; ",
+        ),
+    ] {
+        let told = said(&format!("calls.record = '{value}'"));
+        let line = format!("t.toml:2: calls.record: {what}");
+        assert!(told.starts_with(&line), "{told}");
+    }
+}

@@ -290,6 +290,7 @@ ok   listen.http a hume-bridge answers on HTTP
 ok   listen.ops  a hume-bridge answers on OPS
 ok   admin       SOCKET: hume-bridge VERSION answers, process PID, 0 live calls
 ok   files       the daemon may open N, 5 calls need 74
+ok   record      switched off
 ok   twilio      account AC0123456789abcdef0123456789abcdef is active and lets these credentials in
 ok   clock       agrees with Twilio's
 ok   number      +15******321 (PN00000000000000000000000000000001) calls http://HTTP/voice/incoming
@@ -339,8 +340,8 @@ async fn a_daemon_that_is_not_started_yet_is_no_failure() {
     assert_eq!(told.code, Some(0), "{}", told.out);
     assert_eq!(
         told.verdicts(),
-        "ok config, ok credentials, ok tls, ok listen.http, ok listen.ops, ok admin, ok files, ok twilio, \
-         ok clock, ok number, skip public_url, skip webhook, skip media, ok agent"
+        "ok config, ok credentials, ok tls, ok listen.http, ok listen.ops, ok admin, ok files, ok record, \
+         ok twilio, ok clock, ok number, skip public_url, skip webhook, skip media, ok agent"
     );
     told.says("skip", "public_url", &["does not run yet; start it"]);
     told.says("ok", "admin", &["control.sock can be made"]);
