@@ -728,11 +728,9 @@ impl Driver {
     }
 
     fn close_carrier(&mut self) {
-        let Some(mut carrier) = self.carrier.take() else {
-            return;
-        };
-        carrier.give_up();
-        self.carrier = Some(carrier);
+        if let Some(carrier) = &mut self.carrier {
+            carrier.give_up();
+        }
         self.settle();
         if let Some(carrier) = self.carrier.take() {
             let closing = leg::close(carrier.socket, 1000);

@@ -461,6 +461,14 @@ impl Judge {
                     }
                 }
             }
+            Seen::BetterWords if live => {
+                self.failing = None;
+                self.caller_is_there(now);
+                self.uplink.understood();
+                if self.turn_open {
+                    self.uplink.answers();
+                }
+            }
             Seen::OtherWords if live => self.failing = None,
             Seen::TurnDone if live => {
                 self.turn_open = false;

@@ -32,6 +32,8 @@ pub enum Seen<'a> {
     CallerWords {
         interim: bool,
     },
+    /// What the caller has said, understood better.
+    BetterWords,
     /// Words of the caller's that say nothing new.
     OtherWords,
     Tool {
@@ -113,6 +115,12 @@ impl<'a> Seen<'a> {
                     ends: Some(Closed::Lost),
                     ..
                 } => Seen::Failing,
+                agent::Event::Transcript {
+                    role: Role::Caller,
+                    interim: false,
+                    replace: true,
+                    ..
+                } => Seen::BetterWords,
                 agent::Event::Transcript { .. } => Seen::OtherWords,
                 _ => Seen::Agent,
             },
