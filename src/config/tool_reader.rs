@@ -273,10 +273,10 @@ fn argument(text: &str, before: Option<&str>) -> Checked<String> {
     }
 }
 
-/// `--api-key=...`, `api_key=...`, `X-Api-Key: ...`, `Authorization: Bearer ...`. A path is where a
-/// secret is kept, and none.
+/// `--api-key=...`, `api_key=...`, `X-Api-Key: ...`, `Authorization: Bearer ...`, and the last two after
+/// `--header=`. A path is where a secret is kept, and none.
 fn holds_a_secret(text: &str) -> bool {
-    let named = |sign: char| {
+    let named = |text: &str, sign: char| {
         text.split_once(sign).is_some_and(|(name, value)| {
             let value = value.trim();
             let is_value = !value.is_empty() && !value.starts_with('/');
@@ -286,7 +286,8 @@ fn holds_a_secret(text: &str) -> bool {
             named && is_value && !name.contains(' ') || has_a_scheme(value)
         })
     };
-    named('=') || named(':') || has_a_scheme(text)
+    let inner = text.split_once('=').map_or("", |(_, value)| value);
+    named(text, '=') || named(text, ':') || named(inner, ':') || has_a_scheme(text)
 }
 
 /// `--password ...`
