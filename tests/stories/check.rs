@@ -361,7 +361,7 @@ async fn a_daemon_that_is_not_started_yet_is_no_failure() {
         told.says("skip", check, &["--offline"]);
     }
     let ok = told.out.lines().filter(|line| line.starts_with("ok "));
-    assert_eq!(ok.count(), 7, "{}", told.out);
+    assert_eq!(ok.count(), 8, "{}", told.out);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
