@@ -206,7 +206,10 @@ fn unseen(config: &Config) {
     let transfer = &mut other.transfer;
     let destinations = transfer.numbers.iter_mut().map(|to| &mut to.number);
     let numbers = destinations.chain(&mut other.sms.numbers);
-    for number in numbers.chain(&mut transfer.caller_id).chain(&mut other.sms.from) {
+    for number in numbers
+        .chain(&mut transfer.caller_id)
+        .chain(&mut other.sms.from)
+    {
         *number = "+1".to_owned();
     }
     assert_eq!(format!("{other:?}"), format!("{config:?}"));

@@ -61,8 +61,14 @@ fn refused(tool: &Tool, arguments: &str, complaint: &str) {
     strings(&value, &mut values, &mut names);
     for value in values {
         // Short ones, and those that the schema or a name has too, may stand there for another reason.
-        let telling = value.len() >= 12 && ![&*tool.parameters, &names].iter().any(|text| text.contains(value));
-        assert!(!telling || !complaint.contains(value) || OURS.contains(value), "{complaint}");
+        let telling = value.len() >= 12
+            && ![&*tool.parameters, &names]
+                .iter()
+                .any(|text| text.contains(value));
+        assert!(
+            !telling || !complaint.contains(value) || OURS.contains(value),
+            "{complaint}"
+        );
     }
 }
 

@@ -305,9 +305,8 @@ fn tokens(call: &CallSid, from: &str, to: &str, token: &str) {
         Parameters::from([("from", from), ("to", to)].map(|(name, who)| (name.into(), who.into())))
     };
     let minted = minter.mint(call, &between(from, to), NOON);
-    let check = |token: &str, from: &str, to: &str, now| {
-        minter.check(token, call, &between(from, to), now)
-    };
+    let check =
+        |token: &str, from: &str, to: &str, now| minter.check(token, call, &between(from, to), now);
     assert_eq!(check(&minted, from, to, NOON - 1), Ok(NOON));
     assert_eq!(check(&minted, from, to, NOON), Err(TokenError::Expired));
     for (from, to) in [(&*format!("{from}0"), to), (from, &*format!("{to}0"))] {
@@ -359,7 +358,10 @@ fn answer(from: &str, to: &str) {
             );
         }
     }
-    for xml in [twiml::say_and_hang_up(from), twiml::dial(to, twiml::caller_id(from, to))] {
+    for xml in [
+        twiml::say_and_hang_up(from),
+        twiml::dial(to, twiml::caller_id(from, to)),
+    ] {
         let document = roxmltree::Document::parse(&xml).expect("XML");
         let root = document.root_element();
         assert!(root.has_tag_name("Response"));
