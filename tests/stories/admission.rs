@@ -1,7 +1,7 @@
 //! Who may call, and how often: limits of one caller and one number, lists, and strangers.
 
 use hume_bridge::sim::{
-    phone::{Awaited, CallSetup, Ended, Event, Fault, OngoingCall},
+    phone::{Ended, Fault, OngoingCall},
     scenario::World,
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -9,35 +9,10 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use crate::{
     metrics::Families,
     stage::{
-        Answer, answer, close, ctl, exchange, faulty, in_time, start, status, until, wait_for,
-        world,
+        ANN, Answer, BOB, SHOP, answer, close, ctl, dial, exchange, faulty, greeting_under,
+        in_time, start, status, talking, world,
     },
 };
-
-const ANN: &str = "+15551234567";
-const BOB: &str = "+15559876543";
-const SHOP: &str = "+15557654321";
-
-fn stage(config: &str) -> String {
-    format!(
-        "config = '''\n{config}\n'''\n[agent]\ngreeting = [{{ say = \"agent-goodbye\" }}, {{ end = true }}]"
-    )
-}
-
-fn dial(world: &World, from: &str, to: &str) -> OngoingCall {
-    world.phone.start(CallSetup {
-        from: from.to_owned(),
-        to: to.to_owned(),
-        ..CallSetup::new(vec![wait_for(Awaited::StreamOver)])
-    })
-}
-
-/// A call that is let in, and has the agent on the line.
-async fn talking(world: &World, from: &str, to: &str) -> OngoingCall {
-    let call = dial(world, from, to);
-    until(&call, |event| matches!(event, Event::PlayingBegan)).await;
-    call
-}
 
 async fn refused(world: &World, from: &str, to: &str) -> Ended {
     let report = in_time(dial(world, from, to).finish()).await;
@@ -63,7 +38,7 @@ async fn reload(world: &World, old: &str, new: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_with_too_many_calls_hears_the_busy_tone_and_nobody_else_does() {
-    let world = world(&stage("calls.max_per_caller = 1")).await;
+    let world = world(&greeting_under("calls.max_per_caller = 1")).await;
     let ann = talking(&world, ANN, SHOP).await;
     assert_eq!(refused(&world, ANN, SHOP).await, BUSY);
     let bob = talking(&world, BOB, SHOP).await;
@@ -97,7 +72,10 @@ async fn a_caller_with_too_many_calls_hears_the_busy_tone_and_nobody_else_does()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn withheld_numbers_are_no_one_caller_but_a_called_number_has_its_limit() {
-    let world = world(&stage("calls.max_per_caller = 1\ncalls.max_per_number = 2")).await;
+    let world = world(&greeting_under(
+        "calls.max_per_caller = 1\ncalls.max_per_number = 2",
+    ))
+    .await;
     let one = talking(&world, "anonymous", SHOP).await;
     let two = talking(&world, "anonymous", SHOP).await;
     assert_eq!(refused(&world, ANN, SHOP).await, BUSY);
@@ -118,7 +96,7 @@ async fn withheld_numbers_are_no_one_caller_but_a_called_number_has_its_limit() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lists_say_who_may_call_and_a_reload_says_otherwise() {
     let lists = "calls.allow = [\"+1555123\", \"client:\"]\ncalls.deny = [\"+15551239\"]";
-    let world = world(&stage(lists)).await;
+    let world = world(&greeting_under(lists)).await;
     let ann = talking(&world, ANN, SHOP).await;
     for from in [
         "+15551239999",
@@ -197,7 +175,10 @@ async fn flood(world: &World) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_is_told_to_wait_and_twilio_behind_the_same_proxy_is_not() {
-    let world = world(&stage("listen.unsigned_rate = 1\ncalls.max_per_caller = 0")).await;
+    let world = world(&greeting_under(
+        "listen.unsigned_rate = 1\ncalls.max_per_caller = 0",
+    ))
+    .await;
     assert_eq!(unsigned(&world).await.status, 403);
     flood(&world).await;
 

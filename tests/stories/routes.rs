@@ -5,41 +5,20 @@ use std::{collections::BTreeMap, time::Duration};
 use hume_bridge::sim::{
     bridge::CONFIG_ID,
     evi::What,
-    phone::{Awaited, CallReport, CallSetup, Ended, Event, OngoingCall},
+    phone::{CallReport, Ended, Event, OngoingCall},
     scenario::World,
 };
 use serde_json::{Value, json};
 
 use crate::{
     metrics::Families,
-    stage::{close, ctl, heard, in_time, status, until, wait_for, world},
+    stage::{
+        ANN, BOB, SHOP, close, ctl, dial, greeting_under, heard, in_time, status, talking, until,
+        world,
+    },
 };
 
-const ANN: &str = "+15551234567";
-const BOB: &str = "+15559876543";
-const SHOP: &str = "+15557654321";
 const BAR: &str = "+15550000000";
-
-fn stage(config: &str) -> String {
-    format!(
-        "config = '''\n{config}\n'''\n[agent]\ngreeting = [{{ say = \"agent-goodbye\" }}, {{ end = true }}]"
-    )
-}
-
-fn dial(world: &World, from: &str, to: &str) -> OngoingCall {
-    world.phone.start(CallSetup {
-        from: from.to_owned(),
-        to: to.to_owned(),
-        ..CallSetup::new(vec![wait_for(Awaited::StreamOver)])
-    })
-}
-
-/// A call that is let in, and has the agent on the line.
-async fn talking(world: &World, from: &str, to: &str) -> OngoingCall {
-    let call = dial(world, from, to);
-    until(&call, |event| matches!(event, Event::PlayingBegan)).await;
-    call
-}
 
 async fn hang_up(world: &World, call: OngoingCall) -> CallReport {
     call.hang_up().await;
@@ -136,7 +115,7 @@ fallback = { dial = "+61255501234" }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_number_has_its_own_agent_greeting_and_variables() {
-    let world = world(&stage(TWO_ROUTES)).await;
+    let world = world(&greeting_under(TWO_ROUTES)).await;
     let shop = talking(&world, ANN, SHOP).await;
     let at_shop = given(&world);
     let shop = hang_up(&world, shop).await;
@@ -229,7 +208,7 @@ fn another_day() -> &'static str {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_route_says_so_without_an_agent_and_takes_no_place() {
     let day = another_day();
-    let world = world(&stage(&format!(
+    let world = world(&greeting_under(&format!(
         r#"
 calls.max_concurrent = 1
 [[route]]
@@ -277,7 +256,7 @@ greeting = "It is another day."
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_has_so_many_places_and_its_callers_so_many_each() {
-    let world = world(&stage(
+    let world = world(&greeting_under(
         r#"
 calls.max_per_caller = 1
 [[route]]
@@ -321,7 +300,7 @@ max_per_caller = 2
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_asks_which_route_a_call_would_take() {
-    let world = world(&stage(TWO_ROUTES)).await;
+    let world = world(&greeting_under(TWO_ROUTES)).await;
     let ask = async |words: &[&str]| {
         let words = [&["--json", "route-test"], words].concat();
         let (code, out, err) = ctl(&world, &words).await;
@@ -367,7 +346,7 @@ cache = "5m"
 "#;
 
 fn asks(answers: &str) -> String {
-    let stage = stage(LOOKUP);
+    let stage = greeting_under(LOOKUP);
     let (config, agent) = stage.split_once("[agent]").expect("both");
     format!(
         "{config}\n[credentials]\ncrm-key = \"crm-secret-1\"\ncrm-signing = \"crm-secret-2\"\n\

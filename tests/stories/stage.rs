@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, path::Path, time::Duration};
 
 use hume_bridge::sim::{
-    phone::{CallReport, CallSetup, Entry, Event, Fault, OngoingCall, Phone, Step},
+    phone::{Awaited, CallReport, CallSetup, Entry, Event, Fault, OngoingCall, Phone, Step},
     scenario::{Story, World},
 };
 use tokio::{
@@ -13,6 +13,11 @@ use tokio::{
 };
 
 use crate::PROGRAM;
+
+/// Who calls, and whom: nobody's numbers.
+pub const ANN: &str = "+15551234567";
+pub const BOB: &str = "+15559876543";
+pub const SHOP: &str = "+15557654321";
 
 pub const PACE: f64 = 2.0;
 /// By the wall clock; a bound for what never comes, not a measure of speed.
@@ -42,6 +47,29 @@ pub fn faulty(world: &World, fault: Fault) -> Phone {
 
 pub fn start(phone: &Phone, steps: impl Into<Vec<Step>>) -> OngoingCall {
     phone.start(CallSetup::new(steps.into()))
+}
+
+/// A story of this config, whose agent greets and then waits.
+pub fn greeting_under(config: &str) -> String {
+    format!(
+        "config = '''\n{config}\n'''\n[agent]\ngreeting = [{{ say = \"agent-goodbye\" }}, {{ end = true }}]"
+    )
+}
+
+/// Somebody calls one of our numbers and waits for the end.
+pub fn dial(world: &World, from: &str, to: &str) -> OngoingCall {
+    world.phone.start(CallSetup {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        ..CallSetup::new(vec![wait_for(Awaited::StreamOver)])
+    })
+}
+
+/// A call that is let in, and has the agent on the line.
+pub async fn talking(world: &World, from: &str, to: &str) -> OngoingCall {
+    let call = dial(world, from, to);
+    until(&call, |event| matches!(event, Event::PlayingBegan)).await;
+    call
 }
 
 /// Waits for something that must happen on a call.
