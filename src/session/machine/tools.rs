@@ -288,15 +288,18 @@ impl Machine {
             return;
         }
         let due = |open: &&mut Open| open.filler_at.is_some_and(|at| now >= at);
-        if let Some(open) = self.tools.open.iter_mut().find(due) {
+        let mut tool = None;
+        // One sentence serves all that are waited for.
+        for open in self.tools.open.iter_mut().filter(due) {
             open.filler_at = None;
-            let offer = self.settings.tools.offers().get(open.tool);
-            if let Some(filler) = offer.and_then(|offer| offer.filler.clone()) {
-                out.note(Note::Filler);
-                self.have_said(filler.words, out);
-                // Out of date with the tool's answer: no successor says it again.
-                self.connection.unsay();
-            }
+            tool.get_or_insert(open.tool);
+        }
+        let offer = tool.and_then(|tool| self.settings.tools.offers().get(tool));
+        if let Some(filler) = offer.and_then(|offer| offer.filler.clone()) {
+            out.note(Note::Filler);
+            self.have_said(filler.words, out);
+            // Out of date with the tool's answer: no successor says it again.
+            self.connection.unsay();
         }
     }
 }

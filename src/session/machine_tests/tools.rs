@@ -265,3 +265,19 @@ fn who_has_waited_for_a_tool_is_not_asked_at_once_whether_they_are_there() {
     paper.wait(2100);
     paper.expect(&["stop 0", "answer a: TimedOut"]);
 }
+
+#[test]
+fn several_tools_that_take_long_are_bridged_by_one_sentence() {
+    const MANY: Capabilities = Capabilities {
+        parallel_tools: true,
+        ..ABLE
+    };
+    let mut paper = Paper::with(|settings| settings.capabilities = &MANY);
+    paper.ready();
+    paper.taken();
+    paper.calls_tool("a", "slow");
+    paper.calls_tool("b", "slow");
+    paper.taken();
+    paper.wait(5000);
+    paper.expect(&["say One moment, please."]);
+}

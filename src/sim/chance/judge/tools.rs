@@ -233,10 +233,11 @@ impl Judge {
             let filler = offer.and_then(|offer| offer.filler.as_ref());
             !open.filled && filler.is_some_and(|filler| now >= open.since + filler.after)
         };
-        match self.tools.open.iter_mut().find(due) {
-            Some(open) => open.filled = true,
-            None => self.fail(Rule::Tools, "words for a wait that there is not"),
-        }
+        // One sentence serves all that are waited for.
+        let waits = self.tools.open.iter_mut().filter(due);
+        let waits = waits.map(|open| open.filled = true).count();
+        let waits = waits > 0;
+        self.holds(Rule::Tools, waits, "words for a wait that there is not");
         let silent = now >= self.sums && self.talking();
         self.holds(Rule::Tools, silent, "words for a silence that there is not");
     }
