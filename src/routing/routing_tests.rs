@@ -191,8 +191,8 @@ fn outside_its_hours_a_route_says_what_its_callers_meet_or_leaves_them_to_the_ne
     let router = Router::new(&config(vec![shop.clone(), route("night")]));
     // A Monday.
     let (early, late) = (at("2026-11-23T08:59:59Z"), at("2026-11-23T17:30:00Z"));
-    for now in [early, late, at("2026-11-22T12:00:00Z")] {
-        let picked = router.pick(SHOP, ANN, now);
+    for time in [early, late, at("2026-11-22T12:00:00Z")] {
+        let picked = router.pick(SHOP, ANN, time);
         assert_eq!(picked.plan.name, "night");
         assert_eq!(picked.closed, None);
     }
@@ -200,8 +200,8 @@ fn outside_its_hours_a_route_says_what_its_callers_meet_or_leaves_them_to_the_ne
         router.pick(SHOP, ANN, early).tried[0].why.to_string(),
         "is closed (mon 08:59 there) and leaves its calls to the next"
     );
-    for now in [at("2026-11-23T09:00:00Z"), at("2026-11-27T17:29:59Z")] {
-        assert_eq!(router.pick(SHOP, ANN, now).plan.name, "shop");
+    for time in [at("2026-11-23T09:00:00Z"), at("2026-11-27T17:29:59Z")] {
+        assert_eq!(router.pick(SHOP, ANN, time).plan.name, "shop");
     }
     let says = Fallback::Say("We open at nine.".to_owned());
     let shop = Route {
@@ -241,8 +241,8 @@ fn an_hour_that_comes_twice_counts_twice_and_one_that_does_not_come_is_nobodys()
     let router = Router::new(&config(vec![two_to_three]));
     let is_open = |now: &str| router.pick(SHOP, ANN, at(now)).plan.name == "night";
     // 25 October 2026: at 01:00 UTC clocks go from 03:00 back to 02:00.
-    for now in ["2026-10-25T00:00:00Z", "2026-10-25T01:59:59Z"] {
-        assert!(is_open(now), "{now}");
+    for time in ["2026-10-25T00:00:00Z", "2026-10-25T01:59:59Z"] {
+        assert!(is_open(time), "{time}");
     }
     assert!(!is_open("2026-10-24T23:59:59Z") && !is_open("2026-10-25T02:00:00Z"));
     // 29 March 2026: at 01:00 UTC they go from 02:00 to 03:00.
@@ -258,21 +258,21 @@ fn a_night_that_begins_on_one_day_ends_on_the_next() {
     let night = [(4, (22, 0), (24, 0)), (5, (0, 0), (6, 0))];
     let router = Router::new(&config(vec![open(route("night"), "UTC", &night)]));
     let is_open = |now: &str| router.pick(SHOP, ANN, at(now)).plan.name == "night";
-    for now in [
+    for time in [
         "2026-11-27T22:00:00Z",
         "2026-11-27T23:59:59Z",
         "2026-11-28T00:00:00Z",
         "2026-11-28T05:59:59Z",
     ] {
-        assert!(is_open(now), "{now}");
+        assert!(is_open(time), "{time}");
     }
-    for now in [
+    for time in [
         "2026-11-27T21:59:59Z",
         "2026-11-28T06:00:00Z",
         "2026-11-28T22:00:00Z",
         "2026-11-27T03:00:00Z",
     ] {
-        assert!(!is_open(now), "{now}");
+        assert!(!is_open(time), "{time}");
     }
 }
 

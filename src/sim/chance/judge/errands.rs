@@ -79,7 +79,9 @@ impl Judge {
         // Of an agent that waits for its tool's answer nothing is expected, nor of one that is lost, or was
         // lost meanwhile: its successor is for the way back.
         let transfer = matches!(errand, Errand::Transfer(_));
-        let another = self.farewell.is_some_and(|farewell| self.opened > farewell.asked);
+        let another = self
+            .farewell
+            .is_some_and(|farewell| self.opened > farewell.asked);
         let lost = !led.was_live || led.lost || another;
         let said = !transfer || lost || self.all_said(now);
         self.holds(Rule::Errands, said, "a caller leaves and the agent speaks");
