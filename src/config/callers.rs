@@ -56,30 +56,9 @@ const MOST_BYTES: usize = 256;
 
 /// A whole list.
 pub(super) fn callers(value: &DeValue<'_>) -> Checked<Vec<CallerPrefix>> {
-    let complain = |what: String, mend: &str| {
-        let mend = mend.to_owned();
-        Err(Complaint { what, mend })
-    };
-    let Some(list) = value.as_array() else {
-        let what = format!("is {}, not a list", check::kind(value));
-        return complain(what, r#"write the entries in brackets, as in ["+882"]"#);
-    };
-    let mut entries: Vec<CallerPrefix> = Vec::new();
-    for (n, value) in list.iter().enumerate() {
-        let n = n + 1;
-        let entry = check::text(value.get_ref())
-            .and_then(entry)
-            .map_err(|complaint| Complaint {
-                what: format!("entry {n} {}", complaint.what),
-                mend: complaint.mend,
-            })?;
-        if let Some(first) = entries.iter().position(|known| *known == entry) {
-            let what = format!("entry {n} is entry {} again", first + 1);
-            return complain(what, "remove one of them");
-        }
-        entries.push(entry);
-    }
-    Ok(entries)
+    check::entries(value, r#"["+882"]"#, |value| {
+        check::text(value).and_then(entry)
+    })
 }
 
 /// One entry.

@@ -598,3 +598,33 @@ pub(super) fn group(text: &str) -> Checked<String> {
         "write a group from /etc/group, or \"\" for none",
     )
 }
+
+/// Every entry of a list, each once. `as_in`: how such a list is written.
+pub(super) fn entries<T: PartialEq>(
+    value: &DeValue<'_>,
+    as_in: &str,
+    check: impl Fn(&DeValue<'_>) -> Checked<T>,
+) -> Checked<Vec<T>> {
+    let Some(list) = value.as_array() else {
+        return Err(Complaint {
+            what: format!("is {}, not a list", kind(value)),
+            mend: format!("write the entries in brackets, as in {as_in}"),
+        });
+    };
+    let mut entries: Vec<T> = Vec::new();
+    for (n, value) in list.iter().enumerate() {
+        let n = n + 1;
+        let entry = check(value.get_ref()).map_err(|complaint| Complaint {
+            what: format!("entry {n} {}", complaint.what),
+            mend: complaint.mend,
+        })?;
+        if let Some(first) = entries.iter().position(|known| *known == entry) {
+            return Err(Complaint {
+                what: format!("entry {n} is entry {} again", first + 1),
+                mend: "remove one of them".to_owned(),
+            });
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}

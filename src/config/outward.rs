@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::{
     Destination, Lookup, Sms, Transfer,
-    check::{self, Checked, Complaint, complain},
+    check::{self, Checked, complain},
     either, headers,
     reader::Section,
 };
@@ -32,7 +32,7 @@ pub(super) fn transfer(mut s: Section<'_, '_>, transfer: &mut Transfer) {
 
 pub(super) fn sms(mut s: Section<'_, '_>, sms: &mut Sms) {
     s.set(&mut sms.numbers, "numbers", |value| {
-        entries(value, |value| {
+        check::entries(value, A_NUMBER, |value| {
             check::text(value).and_then(check::phone_number)
         })
     });
@@ -68,36 +68,11 @@ pub(super) fn lookup(mut s: Section<'_, '_>) -> Option<Lookup> {
     })
 }
 
-/// Every entry of a list, each once.
-fn entries<'t, T: PartialEq>(
-    value: &DeValue<'t>,
-    check: impl Fn(&DeValue<'t>) -> Checked<T>,
-) -> Checked<Vec<T>> {
-    let Some(list) = value.as_array() else {
-        let what = format!("is {}, not a list", check::kind(value));
-        return complain(
-            what,
-            r#"write the entries in brackets, as in ["+61255501234"]"#,
-        );
-    };
-    let mut entries: Vec<T> = Vec::new();
-    for (n, value) in list.iter().enumerate() {
-        let n = n + 1;
-        let entry = check(value.get_ref()).map_err(|complaint| Complaint {
-            what: format!("entry {n} {}", complaint.what),
-            mend: complaint.mend,
-        })?;
-        if let Some(first) = entries.iter().position(|known| *known == entry) {
-            let what = format!("entry {n} is entry {} again", first + 1);
-            return complain(what, "remove one of them");
-        }
-        entries.push(entry);
-    }
-    Ok(entries)
-}
+/// As a list is written that has numbers in it.
+const A_NUMBER: &str = r#"["+61255501234"]"#;
 
 fn destinations(value: &DeValue<'_>) -> Checked<Vec<Destination>> {
-    let all = entries(value, destination)?;
+    let all = check::entries(value, A_NUMBER, destination)?;
     let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new());
     for (n, one) in all.iter().enumerate() {
         let name = one.name.as_ref().map(|name| name.to_ascii_lowercase());

@@ -34,6 +34,32 @@ pub struct Route {
     pub no_input_timeout: Option<Duration>,
 }
 
+#[cfg(test)]
+impl Route {
+    /// One that says nothing but its name.
+    pub fn named(name: &str) -> Route {
+        Route {
+            name: name.to_owned(),
+            to: None,
+            from: None,
+            hours: None,
+            closed: None,
+            agent: None,
+            config_id: None,
+            voice: None,
+            greeting: None,
+            fallback: None,
+            variables: BTreeMap::new(),
+            tools: None,
+            keys: None,
+            max_concurrent: 0,
+            max_per_caller: None,
+            max_duration: None,
+            no_input_timeout: None,
+        }
+    }
+}
+
 /// A value that the agent's prompt may name. In a text, `{from}` and the like stand for what is known
 /// of the call.
 #[derive(Clone, Debug, PartialEq)]

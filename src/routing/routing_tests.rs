@@ -22,25 +22,7 @@ fn config(routes: Vec<Route>) -> Config {
 }
 
 fn route(name: &str) -> Route {
-    Route {
-        name: name.to_owned(),
-        to: None,
-        from: None,
-        hours: None,
-        closed: None,
-        agent: None,
-        config_id: None,
-        voice: None,
-        greeting: None,
-        fallback: None,
-        variables: BTreeMap::new(),
-        tools: None,
-        keys: None,
-        max_concurrent: 0,
-        max_per_caller: None,
-        max_duration: None,
-        no_input_timeout: None,
-    }
+    Route::named(name)
 }
 
 fn to(name: &str, to: &str) -> Route {

@@ -1,35 +1,16 @@
-use std::path::PathBuf;
-
 use serde_json::json;
 
 use super::*;
 use crate::{
-    config::{Destination, PublicUrl, Sms, Tool, ToolKind},
-    tools::schema::Schema,
+    config::{Tool, ToolKind},
+    tools::{
+        schema::Schema,
+        stage_tests::{config as plain, everything},
+    },
 };
 
-fn plain() -> Config {
-    Config::new(PublicUrl::parse("https://bridge.example.com").unwrap())
-}
-
 fn full() -> Config {
-    let mut config = plain();
-    config.transfer.numbers = vec![
-        Destination {
-            number: "+61299990001".to_owned(),
-            name: Some("sales".to_owned()),
-        },
-        Destination {
-            number: "+61299990002".to_owned(),
-            name: None,
-        },
-    ];
-    config.sms = Sms {
-        numbers: vec!["+61299990003".to_owned()],
-        to_caller: true,
-        from: None,
-    };
-    config.calls.record = Some(PathBuf::from("/var/lib/hume-bridge/calls"));
+    let mut config = everything();
     config.tools = vec![Tool {
         name: "book_table".to_owned(),
         description: "Books a table.".to_owned(),

@@ -1,17 +1,14 @@
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    config::{Destination, Sms},
+    config::Route,
     metrics::labels::{Tool as Label, ToolCall},
     tools::{
         Digits, Transfer,
-        stage_tests::{Desk, LONG, Script, content, facts, tool},
+        stage_tests::{Desk, LONG, Script, content, everything, facts, tool},
     },
 };
 
@@ -35,34 +32,13 @@ fn telephones(answer: Result<(), &'static str>) -> (SendMessage, Sent) {
     (send, sent)
 }
 
-fn config() -> Config {
-    let mut config = crate::tools::stage_tests::config();
-    config.transfer.numbers = vec![
-        Destination {
-            number: "+61299990001".to_owned(),
-            name: Some("sales".to_owned()),
-        },
-        Destination {
-            number: "+61299990002".to_owned(),
-            name: None,
-        },
-    ];
-    config.sms = Sms {
-        numbers: vec!["+61299990003".to_owned()],
-        to_caller: true,
-        from: None,
-    };
-    config.calls.record = Some(PathBuf::from("/var/lib/hume-bridge/calls"));
-    config
-}
-
 fn count(desk: &Desk, tool: Label, end: ToolEnd) -> u64 {
     desk.metrics.tool_calls.of(ToolCall::Ran(tool, end)).get()
 }
 
 #[tokio::test]
 async fn a_transfer_goes_to_the_number_behind_the_name() {
-    let mut config = config();
+    let mut config = everything();
     let desk = Desk::new(&config, None);
     let transfer = |number: &str, announce: Option<&str>| {
         Outcome::Transfer(Transfer {
@@ -93,7 +69,7 @@ async fn a_transfer_goes_to_the_number_behind_the_name() {
 
 #[tokio::test]
 async fn keys_and_notes_are_the_calls_to_carry_out() {
-    let desk = Desk::new(&config(), None);
+    let desk = Desk::new(&everything(), None);
     let digits = desk.run("send_digits", r#"{"digits":"1w23#"}"#).await;
     assert_eq!(digits, Outcome::Digits(Digits("1w23#".to_owned())));
     let (word, content) = desk.failed("send_digits", r#"{"digits":"1-800"}"#).await;
@@ -105,7 +81,7 @@ async fn keys_and_notes_are_the_calls_to_carry_out() {
 
 #[tokio::test]
 async fn the_agent_can_ask_what_call_this_is() {
-    let mut config = config();
+    let mut config = everything();
     let desk = Desk::new(&config, None);
     let info: Value = serde_json::from_str(&desk.done("get_call_info", "").await).unwrap();
     assert_eq!(info["caller_number"], "+61400000001");
@@ -116,27 +92,12 @@ async fn the_agent_can_ask_what_call_this_is() {
     assert_eq!(info["call_started"], "2023-11-14T22:13:20Z");
     assert!(info["local_time"].as_str().unwrap().len() > 20, "{info}");
     // The route's own time.
-    config.routes.push(crate::config::Route {
-        name: "front desk".to_owned(),
+    config.routes.push(Route {
         hours: Some(crate::config::Hours {
             zone: jiff::tz::TimeZone::get("Australia/Sydney").unwrap(),
             spans: Vec::new(),
         }),
-        to: None,
-        from: None,
-        closed: None,
-        agent: None,
-        config_id: None,
-        voice: None,
-        greeting: None,
-        fallback: None,
-        variables: BTreeMap::new(),
-        tools: None,
-        keys: None,
-        max_concurrent: 0,
-        max_per_caller: None,
-        max_duration: None,
-        no_input_timeout: None,
+        ..Route::named("front desk")
     });
     let desk = Desk::new(&config, None);
     let info: Value = serde_json::from_str(&desk.done("get_call_info", "").await).unwrap();
@@ -147,7 +108,7 @@ async fn the_agent_can_ask_what_call_this_is() {
 #[tokio::test]
 async fn a_message_goes_to_whom_the_config_allows() {
     let (send, sent) = telephones(Ok(()));
-    let mut config = config();
+    let mut config = everything();
     let desk = Desk::new(&config, Some(send.clone()));
     desk.done("send_sms", r#"{"to":"caller","text":"Your table: 7."}"#)
         .await;
@@ -179,7 +140,7 @@ async fn a_message_goes_to_whom_the_config_allows() {
 #[tokio::test]
 async fn no_message_leaves_a_test_call_or_goes_to_nobody() {
     let (send, sent) = telephones(Ok(()));
-    let desk = Desk::new(&config(), Some(send));
+    let desk = Desk::new(&everything(), Some(send));
     let arguments = r#"{"to":"caller","text":"x"}"#;
     let fails = async |facts: Facts| {
         let offer = desk.offer("send_sms");
@@ -230,7 +191,7 @@ async fn no_message_leaves_a_test_call_or_goes_to_nobody() {
 #[tokio::test]
 async fn a_call_sends_a_few_messages_and_no_more() {
     let (send, sent) = telephones(Ok(()));
-    let desk = Desk::new(&config(), Some(send));
+    let desk = Desk::new(&everything(), Some(send));
     let arguments = r#"{"to":"caller","text":"x"}"#;
     for _ in 0..5 {
         desk.done("send_sms", arguments).await;
@@ -249,7 +210,7 @@ async fn a_call_sends_a_few_messages_and_no_more() {
 #[tokio::test]
 async fn a_message_that_twilio_does_not_take_is_a_failure() {
     let (send, _) = telephones(Err("refused"));
-    let desk = Desk::new(&config(), Some(send));
+    let desk = Desk::new(&everything(), Some(send));
     let (word, content) = desk
         .failed("send_sms", r#"{"to":"caller","text":"x"}"#)
         .await;
@@ -283,7 +244,7 @@ async fn a_tool_that_is_busy_is_not_waited_for() {
 
 #[tokio::test]
 async fn what_is_not_there_is_said_to_be_not_there() {
-    let desk = Desk::new(&config(), None);
+    let desk = Desk::new(&everything(), None);
     let mut offer = desk.offer("leave_note").clone();
     offer.name = "leave_nothing".to_owned();
     let run = desk.runner.run(&offer, "call-1", "", Arc::new(facts()));

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::{Catalogue, Facts, Offer, Outcome, Runner, SendMessage};
 use crate::{
-    config::{self, Config, PublicUrl, Secret, Tool, ToolKind},
+    config::{self, Config, Destination, PublicUrl, Secret, Sms, Tool, ToolKind},
     metrics::Metrics,
 };
 
@@ -27,6 +27,28 @@ pub const SECRET: &str = "the-secret-of-the-booking-desk";
 
 pub fn config() -> Config {
     Config::new(PublicUrl::parse("https://bridge.example.com").unwrap())
+}
+
+/// Every built-in tool has something to work with.
+pub fn everything() -> Config {
+    let mut config = config();
+    config.transfer.numbers = vec![
+        Destination {
+            number: "+61299990001".to_owned(),
+            name: Some("sales".to_owned()),
+        },
+        Destination {
+            number: "+61299990002".to_owned(),
+            name: None,
+        },
+    ];
+    config.sms = Sms {
+        numbers: vec!["+61299990003".to_owned()],
+        to_caller: true,
+        from: None,
+    };
+    config.calls.record = Some(PathBuf::from("/var/lib/hume-bridge/calls"));
+    config
 }
 
 pub fn facts() -> Facts {

@@ -258,6 +258,10 @@ impl Machine {
     }
 
     pub(super) fn tools_due(&self) -> Option<Instant> {
+        // Looked at with every frame, and mostly there is none.
+        if !self.tools.busy() {
+            return None;
+        }
         let heard = self.playback.unheard_until();
         let open = self.tools.open.iter();
         // Nobody fills a silence that there is not.
@@ -274,6 +278,9 @@ impl Machine {
     }
 
     pub(super) fn tools_step(&mut self, now: Instant, out: &mut Outbox) {
+        if !self.tools.busy() {
+            return;
+        }
         while let Some(late) = self.tools.open.iter().find(|open| now >= open.deadline) {
             let ticket = late.ticket;
             let Some(late) = self.tools.take(ticket) else {

@@ -3,6 +3,11 @@
 use super::*;
 use crate::tools::Outcome;
 
+const MANY: Capabilities = Capabilities {
+    parallel_tools: true,
+    ..ABLE
+};
+
 fn done(paper: &mut Paper, ticket: u32, words: &str) {
     paper.event(Event::ToolDone {
         ticket,
@@ -73,10 +78,6 @@ fn a_newer_call_takes_the_place_of_an_older_one() {
 
 #[test]
 fn an_agent_that_can_has_several_at_once_but_not_any_number() {
-    const MANY: Capabilities = Capabilities {
-        parallel_tools: true,
-        ..ABLE
-    };
     let mut paper = Paper::with(|settings| settings.capabilities = &MANY);
     paper.ready();
     paper.taken();
@@ -268,10 +269,6 @@ fn who_has_waited_for_a_tool_is_not_asked_at_once_whether_they_are_there() {
 
 #[test]
 fn several_tools_that_take_long_are_bridged_by_one_sentence() {
-    const MANY: Capabilities = Capabilities {
-        parallel_tools: true,
-        ..ABLE
-    };
     let mut paper = Paper::with(|settings| settings.capabilities = &MANY);
     paper.ready();
     paper.taken();
