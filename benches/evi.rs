@@ -63,9 +63,13 @@ fn down_100_ms(bencher: Bencher) {
     bencher
         .counter(BytesCount::of_str(&message))
         .bench_local(move || {
-            codec.message(black_box(&message), &mut |event| {
-                black_box(&event);
-            });
+            codec.message(
+                black_box(&message),
+                &mut |event| {
+                    black_box(&event);
+                },
+                &mut |_| {},
+            );
         });
 }
 
@@ -77,12 +81,16 @@ fn down_100_ms_and_ready_for_twilio(bencher: Bencher) {
     bencher
         .counter(BytesCount::of_str(&message))
         .bench_local(move || {
-            codec.message(black_box(&message), &mut |event| {
-                if let Event::Audio { mulaw, .. } = event {
-                    payload.clear();
-                    base64_simd::STANDARD.encode_append(mulaw, &mut payload);
-                }
-            });
+            codec.message(
+                black_box(&message),
+                &mut |event| {
+                    if let Event::Audio { mulaw, .. } = event {
+                        payload.clear();
+                        base64_simd::STANDARD.encode_append(mulaw, &mut payload);
+                    }
+                },
+                &mut |_| {},
+            );
             black_box(&payload);
         });
 }
@@ -101,8 +109,12 @@ fn a_prosody_message(bencher: Bencher) {
     bencher
         .counter(BytesCount::of_str(&message))
         .bench_local(move || {
-            codec.message(black_box(&message), &mut |event| {
-                black_box(&event);
-            });
+            codec.message(
+                black_box(&message),
+                &mut |event| {
+                    black_box(&event);
+                },
+                &mut |_| {},
+            );
         });
 }

@@ -168,6 +168,7 @@ fn every_command() -> String {
         config_id: None,
         persona: Persona {
             voice: Some("voice".into()),
+            instructions: None,
             tools: vec![Declared {
                 name: "hang_up".into(),
                 description: "End the call.".into(),

@@ -288,7 +288,10 @@ fn found_in(found: &Credentials, data: &[u8]) {
     let there = |names: [&str; 2], value: &str| {
         assert!(names.iter().any(|name| json[*name] == value), "{names:?}");
     };
-    there(["hume_api_key"; 2], found.hume_api_key.expose());
+    there(
+        ["hume_api_key"; 2],
+        found.hume_api_key.as_ref().unwrap().expose(),
+    );
     there(
         ["twilio_auth_token", "twilio_au_auth_token"],
         found.twilio_auth_token.expose(),
@@ -300,7 +303,7 @@ fn found_in(found: &Credentials, data: &[u8]) {
         there(["twilio_shared_key"; 2], key.expose());
     }
     let mut other = found.clone();
-    other.hume_api_key = Secret::new("");
+    other.hume_api_key = Some(Secret::new(""));
     other.twilio_auth_token = Secret::new("");
     for number in other.twilio_phone_number.iter_mut() {
         number.clear();

@@ -176,7 +176,7 @@ impl Call {
             .expect("an answer");
         assert_eq!(frame["tool_call_id"], call_id);
         match result {
-            ToolResult::Ok(content) => {
+            ToolResult::Ok(content) | ToolResult::Ending(content) => {
                 assert_eq!(frame["type"], "tool_response");
                 assert_eq!(frame["content"], content);
             }
@@ -237,8 +237,8 @@ impl Call {
     }
 
     fn closed(&mut self, code: Option<u16>) {
-        let meaning = self.codec.closed(code);
-        assert_eq!(self.codec.closed(code), meaning);
+        let meaning = self.codec.closed(code, "");
+        assert_eq!(self.codec.closed(code, ""), meaning);
         if !self.error {
             match code {
                 Some(1000) => assert_eq!(meaning, Closed::HungUp),
@@ -289,75 +289,82 @@ impl Call {
         let mut ignored = 0;
         let mut audio = 0;
         let mut told = 0;
-        codec.message(text, &mut |event| {
-            assert_eq!(
-                ignored, 0,
-                "nothing comes of a message after it was skipped"
-            );
-            match event {
-                Event::Ready { chat, resumed } => {
-                    assert!(!std::mem::replace(ready, true));
-                    assert!((1..=512).contains(&chat.len()));
-                    assert!(!resumed || *resuming, "nobody asked to resume");
-                }
-                Event::Audio { segment, mulaw } => {
-                    assert!(!mulaw.is_empty());
-                    assert!(segment.0 > *cut, "{segment:?} was cut, as all up to {cut}");
-                    *sounded = (*sounded).max(segment.0);
-                    audio += mulaw.len();
-                }
-                Event::SegmentEnd { segment } => {
-                    assert!(segment.0 > *ended, "{segment:?} ends behind {ended}");
-                    assert!(ends.insert(segment.0));
-                    *ended = segment.0;
-                }
-                Event::TurnDone | Event::Interrupt => {}
-                Event::Transcript {
-                    role,
-                    text: said,
-                    interim,
-                    replace,
-                } => {
-                    assert!(said.len() <= text.len());
-                    assert!(role == Role::Caller || !interim && !replace);
-                    *error = false;
-                }
-                Event::ToolCall {
-                    call_id,
-                    name,
-                    arguments,
-                    expects_reply,
-                } => {
-                    told += 1;
-                    for id in [call_id, name] {
-                        assert!((1..=512).contains(&id.len()));
+        codec.message(
+            text,
+            &mut |event| {
+                assert_eq!(
+                    ignored, 0,
+                    "nothing comes of a message after it was skipped"
+                );
+                match event {
+                    Event::Ready { chat, resumed } => {
+                        assert!(!std::mem::replace(ready, true));
+                        assert!((1..=512).contains(&chat.len()));
+                        assert!(!resumed || *resuming, "nobody asked to resume");
                     }
-                    assert!(arguments.len() <= text.len());
-                    if expects_reply {
-                        // Beyond that many the oldest is forgotten.
-                        open.retain(|(n, _)| n + CALLS > *calls);
-                        assert!(!open.iter().any(|(_, open)| open == call_id), "told twice");
-                        open.push((*calls, call_id.to_owned()));
-                        *calls += 1;
+                    Event::Audio { segment, mulaw } => {
+                        assert!(!mulaw.is_empty());
+                        assert!(segment.0 > *cut, "{segment:?} was cut, as all up to {cut}");
+                        *sounded = (*sounded).max(segment.0);
+                        audio += mulaw.len();
+                    }
+                    Event::SegmentEnd { segment } => {
+                        assert!(segment.0 > *ended, "{segment:?} ends behind {ended}");
+                        assert!(ends.insert(segment.0));
+                        *ended = segment.0;
+                    }
+                    Event::TurnDone | Event::Interrupt => {}
+                    Event::Expires { .. } | Event::CallerSpeaks | Event::CallerSpoke => {
+                        panic!("EVI tells no such thing")
+                    }
+                    Event::Transcript {
+                        role,
+                        text: said,
+                        interim,
+                        replace,
+                    } => {
+                        assert!(said.len() <= text.len());
+                        assert!(role == Role::Caller || !interim && !replace);
+                        *error = false;
+                    }
+                    Event::ToolCall {
+                        call_id,
+                        name,
+                        arguments,
+                        expects_reply,
+                    } => {
+                        told += 1;
+                        for id in [call_id, name] {
+                            assert!((1..=512).contains(&id.len()));
+                        }
+                        assert!(arguments.len() <= text.len());
+                        if expects_reply {
+                            // Beyond that many the oldest is forgotten.
+                            open.retain(|(n, _)| n + CALLS > *calls);
+                            assert!(!open.iter().any(|(_, open)| open == call_id), "told twice");
+                            open.push((*calls, call_id.to_owned()));
+                            *calls += 1;
+                        }
+                    }
+                    Event::ToolCancelled { call_id } => {
+                        told += 1;
+                        let at = open.iter().position(|(_, open)| open == call_id);
+                        open.remove(at.expect("only what was open is cancelled"));
+                    }
+                    Event::Error { code, ends } => {
+                        told += 1;
+                        assert!(code.len() <= 64);
+                        assert!(ends != Some(Closed::HungUp), "an error is no hang-up");
+                        *error = true;
+                    }
+                    Event::Ignored { why } => {
+                        ignored += 1;
+                        assert!(!format!("{why:?}").is_empty());
                     }
                 }
-                Event::ToolCancelled { call_id } => {
-                    told += 1;
-                    let at = open.iter().position(|(_, open)| open == call_id);
-                    open.remove(at.expect("only what was open is cancelled"));
-                }
-                Event::Error { code, ends } => {
-                    told += 1;
-                    assert!(code.len() <= 64);
-                    assert!(ends != Some(Closed::HungUp), "an error is no hang-up");
-                    *error = true;
-                }
-                Event::Ignored { why } => {
-                    ignored += 1;
-                    assert!(!format!("{why:?}").is_empty());
-                }
-            }
-        });
+            },
+            &mut |frame| panic!("{frame}: nobody asked for it"),
+        );
         assert!(told <= 1);
         // Two bytes a sample, four characters for three of them, at 8 kHz or more; a filter or two
         // of four milliseconds may give out what they held.

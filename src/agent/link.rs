@@ -2,7 +2,7 @@
 //!
 //! [`connect`] gives a socket that is ready for frames, or a [`ConnectError`] whose
 //! [`class`](ConnectError::class) says whether trying again makes sense. It follows no redirect,
-//! asks for no extension or subprotocol, and sends the secret in one header only. What an error
+//! asks for no extension, and sends secrets in headers only. What an error
 //! prints is made of our own words and numbers: it can carry neither the secret nor the URL, nor
 //! anything that the far end said.
 //!
@@ -221,11 +221,18 @@ fn handshake(url: &Url, request: &Request) -> Result<http::Request<()>, ConnectE
         .as_str()
         .into_client_request()
         .map_err(|_| ConnectError::BadUrl)?;
-    let (name, secret) = &request.auth;
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| ConnectError::BadKey)?;
-    let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| ConnectError::BadKey)?;
-    value.set_sensitive(true);
-    handshake.headers_mut().insert(name, value);
+    for (name, secret) in &request.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| ConnectError::BadKey)?;
+        let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| ConnectError::BadKey)?;
+        value.set_sensitive(true);
+        handshake.headers_mut().insert(name, value);
+    }
+    if !request.subprotocols.is_empty() {
+        let offered = request.subprotocols.join(", ");
+        let offered = HeaderValue::from_str(&offered).map_err(|_| ConnectError::BadKey)?;
+        let headers = handshake.headers_mut();
+        headers.insert(http::header::SEC_WEBSOCKET_PROTOCOL, offered);
+    }
     Ok(handshake)
 }
 
@@ -322,7 +329,8 @@ mod tests {
     fn request(scheme: &str, address: SocketAddr) -> Request {
         Request {
             url: format!("{scheme}://{address}/chat?config_id={MARKER}"),
-            auth: ("X-Hume-Api-Key", Secret::new(MARKER)),
+            headers: vec![("X-Hume-Api-Key".into(), Secret::new(MARKER))],
+            subprotocols: Vec::new(),
             max_message: 1 << 20,
         }
     }
@@ -457,12 +465,12 @@ mod tests {
                 (ConnectError::BadUrl, Closed::Rejected)
             );
         }
-        let auth = (
-            "X-Hume-Api-Key",
+        let headers = vec![(
+            "X-Hume-Api-Key".into(),
             Secret::new(format!("{MARKER}\nX-Other: 1")),
-        );
+        )];
         let request = Request {
-            auth,
+            headers,
             ..request("ws", target)
         };
         let error = connect(&request, &Tls::new(), LONG).await.unwrap_err();

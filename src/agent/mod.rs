@@ -10,10 +10,16 @@
 
 pub mod evi;
 pub mod link;
+pub mod realtime;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use crate::config::{self, Secret, Variable};
+use crate::config::{self, AgentKind, Secret, Variable};
 
 /// One utterance of the agent. Opaque to the host; later utterances compare greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,9 +43,10 @@ pub enum Command<'a> {
     /// Tell the agent what was said so far: it was asked to take the conversation up and has begun
     /// another.
     Remind,
-    /// What the caller heard of an utterance before it was cut off by a clear. Only after a real
-    /// clear: from here on the codec drops what still arrives of this utterance and of older ones
-    /// ([`Ignored::Stale`]), until a new utterance begins. Several cut at once: the newest suffices.
+    /// What the caller heard of an utterance before it was cut off by a clear; one for each that was
+    /// not heard to its end, oldest first. Only after a real clear: from here on the codec drops what
+    /// still arrives of this utterance and of older ones ([`Ignored::Stale`]), until a new utterance
+    /// begins.
     Heard { segment: SegmentId, heard_ms: u64 },
     /// Keep listening, stop answering.
     Pause,
@@ -52,6 +59,9 @@ pub enum Command<'a> {
 pub enum ToolResult<'a> {
     /// The text that the agent's language model gets.
     Ok(&'a str),
+    /// The same, and the agent's part ends here: the text asks for a last sentence, which one that has
+    /// spoken in this turn has said already.
+    Ending(&'a str),
     /// `content` is what the language model gets, `error` is for the vendor's logs.
     Failed { error: &'a str, content: &'a str },
 }
@@ -68,6 +78,8 @@ pub enum Event<'a> {
     /// The agent listens and may be given audio. `chat` names the conversation in the vendor's
     /// own words, for logs; `resumed`: it is the one of the connection before.
     Ready { chat: &'a str, resumed: bool },
+    /// The conversation ends then, by the agent's own rules.
+    Expires { at: SystemTime },
     /// Speech: mu-law 8 kHz mono. Comes faster than real time and in bursts.
     Audio { segment: SegmentId, mulaw: &'a [u8] },
     /// No more audio will come for this utterance: it is over, or a newer one has begun. At most
@@ -78,6 +90,12 @@ pub enum Event<'a> {
     TurnDone,
     /// The caller speaks over the agent: what is queued should not be heard.
     Interrupt,
+    /// The caller begins to speak, which is an interruption if something is still to be heard. Only
+    /// from agents that cannot tell ([`Capabilities::hears_speech`]).
+    CallerSpeaks,
+    /// The caller has finished, and the agent will answer. Only from these, and at once; the words, if
+    /// they come at all, may come when the answer has long begun.
+    CallerSpoke,
     /// Words. `replace`: an improved version of the same utterance's earlier transcript.
     Transcript {
         role: Role,
@@ -151,6 +169,24 @@ impl fmt::Display for Closed {
     }
 }
 
+/// How an agent says the words that it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saying {
+    /// It cannot be told to.
+    Not,
+    /// In these words or nearly so: nobody promises it.
+    Nearly,
+    /// Word for word.
+    Exactly,
+}
+
+impl Capabilities {
+    /// It can be given words to say.
+    pub fn says(&self) -> bool {
+        self.say != Saying::Not
+    }
+}
+
 /// What an agent can do; constant for a codec. An operator's order that the agent cannot follow is
 /// refused, not silently accepted.
 #[derive(Clone, Copy, Debug)]
@@ -159,14 +195,16 @@ pub struct Capabilities {
     pub name: &'static str,
     /// Wants [`Command::Heard`] after an interruption, to tell the agent or to drop stale audio.
     pub heard: bool,
-    /// [`Command::Say`] is spoken word for word.
-    pub exact_say: bool,
+    /// How [`Command::Say`] is spoken.
+    pub say: Saying,
     /// [`Command::AddContext`] works in mid-conversation.
     pub mid_context: bool,
     /// [`Command::Pause`] works.
     pub pause: bool,
     /// It may have several tool calls under way; otherwise a newer one replaces the older.
     pub parallel_tools: bool,
+    /// It tells when the caller speaks ([`Event::CallerSpeaks`]); otherwise only their words tell.
+    pub hears_speech: bool,
     /// [`Event::TurnDone`] is sent; otherwise the end of a turn has to be inferred from silence.
     pub turn_events: bool,
 }
@@ -175,8 +213,10 @@ pub struct Capabilities {
 pub struct Request {
     /// `ws://` or `wss://`; never carries a secret.
     pub url: String,
-    /// Header name and secret value.
-    pub auth: (&'static str, Secret),
+    /// Header names and values, of which any may be a secret.
+    pub headers: Vec<(String, Secret)>,
+    /// WebSocket subprotocols to offer.
+    pub subprotocols: Vec<String>,
     /// Upper bound for one message of the agent, in bytes.
     pub max_message: usize,
 }
@@ -206,6 +246,8 @@ pub struct Declared {
 #[derive(Clone, Default)]
 pub struct Persona {
     pub voice: Option<String>,
+    /// In place of the config's own, where the vendor has none prepared.
+    pub instructions: Option<String>,
     pub tools: Vec<Declared>,
     pub briefing: Briefing,
 }
@@ -228,10 +270,16 @@ pub trait Codec: Send {
     fn opened(&mut self, send: &mut dyn FnMut(String));
     /// Translates a command into frames.
     fn command(&mut self, command: Command<'_>, send: &mut dyn FnMut(String));
-    /// Translates a text frame into events.
-    fn message(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>));
+    /// Translates a text frame into events, and into what the codec itself has to answer to it: those
+    /// frames are to leave ahead of whatever the events bring about.
+    fn message(
+        &mut self,
+        text: &str,
+        event: &mut dyn FnMut(Event<'_>),
+        send: &mut dyn FnMut(String),
+    );
     /// Says what a close means, in the light of what came before. `None`: lost without a close frame.
-    fn closed(&mut self, code: Option<u16>) -> Closed;
+    fn closed(&mut self, code: Option<u16>, reason: &str) -> Closed;
 }
 
 /// What a call needs to know of its agent's connection.
@@ -254,50 +302,80 @@ pub struct Manner {
 /// The agents that the config and the credentials allow: the one place that knows their vendors.
 pub struct Agents {
     hume: config::Hume,
-    hume_api_key: Secret,
+    hume_api_key: Option<Secret>,
+    realtime: Arc<realtime::Server>,
 }
 
 impl Agents {
     pub fn new(config: &config::Config, credentials: &config::Credentials) -> Self {
-        match config.agent.default {
-            config::AgentKind::Hume => Agents {
-                hume: config.hume.clone(),
-                hume_api_key: credentials.hume_api_key.clone(),
-            },
+        Agents {
+            hume: config.hume.clone(),
+            hume_api_key: credentials.hume_api_key.clone(),
+            realtime: Arc::new(realtime::Server::new(&config.realtime, credentials)),
         }
     }
 
     /// A codec for one new call.
     ///
     /// `config_id` is the vendor's name for a prepared configuration, where a route has one.
-    pub fn codec(&self, config_id: Option<&str>, mut persona: Persona) -> Box<dyn Codec> {
-        if !self.hume.declare_hang_up {
-            persona.tools.retain(|tool| tool.name != "hang_up");
+    pub fn codec(
+        &self,
+        kind: AgentKind,
+        config_id: Option<&str>,
+        mut persona: Persona,
+    ) -> Box<dyn Codec> {
+        match kind {
+            AgentKind::Hume => {
+                if !self.hume.declare_hang_up {
+                    persona.tools.retain(|tool| tool.name != "hang_up");
+                }
+                Box::new(evi::Codec::new(evi::Settings {
+                    url: self.hume.url.clone(),
+                    api_key: self.hume_api_key.clone().unwrap_or_else(|| Secret::new("")),
+                    config_id: config_id
+                        .map(str::to_owned)
+                        .or_else(|| self.hume.config_id.clone()),
+                    persona,
+                }))
+            }
+            AgentKind::Realtime => Box::new(realtime::Codec::new(realtime::Settings {
+                server: self.realtime.clone(),
+                persona,
+            })),
         }
-        Box::new(evi::Codec::new(evi::Settings {
-            url: self.hume.url.clone(),
-            api_key: self.hume_api_key.clone(),
-            config_id: config_id
-                .map(str::to_owned)
-                .or_else(|| self.hume.config_id.clone()),
-            persona,
-        }))
     }
 
-    pub fn capabilities(&self) -> &'static Capabilities {
-        &evi::CAPABILITIES
+    pub fn capabilities(&self, kind: AgentKind) -> &'static Capabilities {
+        match kind {
+            AgentKind::Hume => &evi::CAPABILITIES,
+            AgentKind::Realtime => self.realtime.capabilities(),
+        }
     }
 
-    pub fn manner(&self) -> Manner {
-        Manner {
-            connect_timeout: self.hume.connect_timeout,
-            ready_timeout: self.hume.ready_timeout,
-            ping_interval: self.hume.ping_interval,
-            pong_timeout: self.hume.pong_timeout,
-            connect_budget: self.hume.connect_budget,
-            reconnect_budget: self.hume.reconnect_budget,
-            recycle_after: self.hume.recycle_after,
-            words_interrupt: self.hume.clear_on_user_message,
+    pub fn manner(&self, kind: AgentKind) -> Manner {
+        let (hume, realtime) = (&self.hume, &self.realtime.config);
+        match kind {
+            AgentKind::Hume => Manner {
+                connect_timeout: hume.connect_timeout,
+                ready_timeout: hume.ready_timeout,
+                ping_interval: hume.ping_interval,
+                pong_timeout: hume.pong_timeout,
+                connect_budget: hume.connect_budget,
+                reconnect_budget: hume.reconnect_budget,
+                recycle_after: hume.recycle_after,
+                words_interrupt: hume.clear_on_user_message,
+            },
+            AgentKind::Realtime => Manner {
+                connect_timeout: realtime.connect_timeout,
+                ready_timeout: realtime.ready_timeout,
+                ping_interval: realtime.ping_interval,
+                pong_timeout: realtime.pong_timeout,
+                connect_budget: realtime.connect_budget,
+                reconnect_budget: realtime.reconnect_budget,
+                recycle_after: realtime.recycle_after,
+                // It tells when the caller speaks.
+                words_interrupt: false,
+            },
         }
     }
 }

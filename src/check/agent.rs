@@ -17,6 +17,7 @@ use crate::{
         Agents, Closed, Codec, Event, Persona,
         link::{self, ConnectError, Socket, Tls},
     },
+    config::AgentKind,
     printable::Printable,
 };
 
@@ -26,10 +27,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Ours is 1000; after an error the agent's follows at once or not at all.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
-pub async fn look(agents: &Agents, persona: Persona, tls: &Tls) -> Finding {
-    let name = agents.capabilities().name;
-    let manner = agents.manner();
-    let mut codec = agents.codec(None, persona);
+pub async fn look(agents: &Agents, kind: AgentKind, persona: Persona, tls: &Tls) -> Finding {
+    let name = kind.as_str();
+    let manner = agents.manner(kind);
+    let mut codec = agents.codec(kind, None, persona);
     let began = Instant::now();
     let mut socket = match link::connect(&codec.request(), tls, manner.connect_timeout).await {
         Ok(socket) => socket,
@@ -73,43 +74,53 @@ async fn ready(
     };
     let mut frames = Vec::new();
     codec.opened(&mut |frame| frames.push(frame));
-    for frame in frames {
-        // A socket that takes nothing has a reason to give, below.
-        if !matches!(
-            timeout_at(until, socket.send(Message::text(frame))).await,
-            Ok(Ok(()))
-        ) {
-            break;
-        }
-    }
+    send(socket, frames, until).await;
     loop {
         let Ok(next) = timeout_at(until, socket.next()).await else {
             // An error may say enough, also of an agent that does not close after it.
-            unready.closed = Some(codec.closed(None)).filter(|closed| *closed != Closed::Lost);
+            unready.closed = Some(codec.closed(None, "")).filter(|closed| *closed != Closed::Lost);
             return Err(unready);
         };
-        let code = match next {
+        let (code, reason) = match next {
             Some(Ok(Message::Text(text))) => {
                 let mut listens = false;
-                codec.message(&text, &mut |event| match event {
-                    Event::Ready { .. } => listens = true,
-                    Event::Error { code, .. } => unready.code = Some(Printable(code).to_string()),
-                    _ => {}
-                });
+                let mut frames = Vec::new();
+                codec.message(
+                    &text,
+                    &mut |event| match event {
+                        Event::Ready { .. } => listens = true,
+                        Event::Error { code, .. } => {
+                            unready.code = Some(Printable(code).to_string());
+                        }
+                        _ => {}
+                    },
+                    &mut |frame| frames.push(frame),
+                );
                 if listens {
                     return Ok(());
                 }
+                send(socket, frames, until).await;
                 if unready.code.is_some() {
                     until = until.min(Instant::now() + AFTER_ERROR);
                 }
                 continue;
             }
-            Some(Ok(Message::Close(frame))) => frame.map(|frame| frame.code.into()),
+            Some(Ok(Message::Close(Some(frame)))) => (Some(frame.code.into()), frame.reason),
+            Some(Ok(Message::Close(None)) | Err(_)) | None => (None, "".into()),
             Some(Ok(_)) => continue,
-            Some(Err(_)) | None => None,
         };
-        unready.closed = Some(codec.closed(code));
+        unready.closed = Some(codec.closed(code, &reason));
         return Err(unready);
+    }
+}
+
+/// A socket that takes nothing has a reason to give, which is read next.
+async fn send(socket: &mut Socket, frames: Vec<String>, until: Instant) {
+    for frame in frames {
+        let sent = timeout_at(until, socket.send(Message::text(frame))).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            break;
+        }
     }
 }
 

@@ -152,7 +152,15 @@ async fn look(
     let agent = async {
         match credentials {
             Some(credentials) => {
-                vec![agent::look(&Agents::new(config, credentials), persona(config), &tls).await]
+                vec![
+                    agent::look(
+                        &Agents::new(config, credentials),
+                        config.agent.default,
+                        persona(config),
+                        &tls,
+                    )
+                    .await,
+                ]
             }
             None => unaccredited(&["agent"]),
         }

@@ -24,7 +24,10 @@ use super::{AgentKind, Config, Problem, Problems, Secret, ToolKind, check, probl
 /// What the configured agent and Twilio need.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    pub hume_api_key: Secret,
+    /// Where the config has calls that Hume answers.
+    pub hume_api_key: Option<Secret>,
+    /// Where it has calls that a Realtime server answers, and this one wants a key.
+    pub realtime_api_key: Option<Secret>,
     /// From the credentials or from `[twilio]`.
     pub twilio_account_sid: String,
     pub twilio_auth_token: Secret,
@@ -57,6 +60,7 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
             .field("hume_api_key", &self.hume_api_key)
+            .field("realtime_api_key", &self.realtime_api_key)
             .field("twilio_account_sid", &self.twilio_account_sid)
             .field("twilio_auth_token", &self.twilio_auth_token)
             .field(
@@ -234,7 +238,7 @@ pub fn find(
 /// Of `all` keys.
 fn required(config: &Config, all: usize) -> impl Iterator<Item = usize> {
     let agent = match config.agent.default {
-        AgentKind::Hume => HUME_API_KEY,
+        AgentKind::Hume | AgentKind::Realtime => HUME_API_KEY,
     };
     [agent, AUTH_TOKEN, ACCOUNT_SID]
         .into_iter()
@@ -546,7 +550,8 @@ impl Search {
             .map(|(key, n)| (key.file.clone(), Secret::new(take(n).expect(required))))
             .collect();
         Ok(Credentials {
-            hume_api_key: Secret::new(take(HUME_API_KEY).expect(required)),
+            hume_api_key: take(HUME_API_KEY).map(Secret::new),
+            realtime_api_key: None,
             twilio_account_sid: take(ACCOUNT_SID).expect(required),
             twilio_auth_token: Secret::new(take(AUTH_TOKEN).expect(required)),
             twilio_phone_number: take(PHONE_NUMBER),

@@ -14,6 +14,7 @@ impl Config {
             twilio: Twilio::default(),
             agent: Agent::default(),
             hume: Hume::default(),
+            realtime: Realtime::default(),
             calls: Calls::default(),
             keys: Keys::default(),
             transfer: Transfer::default(),

@@ -22,6 +22,7 @@ mod keypad;
 mod outward;
 mod problem;
 mod reader;
+pub mod realtime;
 mod route_reader;
 mod routes;
 mod schema;
@@ -46,6 +47,7 @@ pub use certificate::Certificate;
 pub use credentials::Credentials;
 pub use file::{known_keys, load, parse};
 pub use problem::{Problem, Problems};
+pub use realtime::Realtime;
 pub use routes::{Hours, KeyAction, Keys, Lookup, Route, Span, Variable};
 pub use secret::Secret;
 pub use tools::{
@@ -66,6 +68,7 @@ pub struct Config {
     pub twilio: Twilio,
     pub agent: Agent,
     pub hume: Hume,
+    pub realtime: Realtime,
     pub calls: Calls,
     pub keys: Keys,
     pub transfer: Transfer,
@@ -199,6 +202,7 @@ impl fmt::Debug for Twilio {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentKind {
     Hume,
+    Realtime,
 }
 
 impl AgentKind {
@@ -206,6 +210,7 @@ impl AgentKind {
     pub fn as_str(self) -> &'static str {
         match self {
             AgentKind::Hume => "hume",
+            AgentKind::Realtime => "realtime",
         }
     }
 }

@@ -163,6 +163,7 @@ fn route(n: usize, s: &mut Section<'_, '_>, names: &[String], keys: &Keys, shelf
         agent,
         config_id,
         voice,
+        instructions: None,
         greeting,
         fallback,
         variables,

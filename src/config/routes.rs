@@ -20,6 +20,8 @@ pub struct Route {
     pub agent: Option<AgentKind>,
     pub config_id: Option<String>,
     pub voice: Option<String>,
+    /// Of a Realtime agent, in place of `realtime.instructions`.
+    pub instructions: Option<String>,
     pub greeting: Option<String>,
     pub fallback: Option<Fallback>,
     /// Over those of `[agent]`, one by one.
@@ -47,6 +49,7 @@ impl Route {
             agent: None,
             config_id: None,
             voice: None,
+            instructions: None,
             greeting: None,
             fallback: None,
             variables: BTreeMap::new(),

@@ -40,7 +40,8 @@ impl Stage {
         let mut config = Config::new(public);
         change(&mut config);
         let credentials = Credentials {
-            hume_api_key: Secret::new("h"),
+            hume_api_key: Some(Secret::new("h")),
+            realtime_api_key: None,
             twilio_account_sid: ACCOUNT.into(),
             twilio_auth_token: Secret::new("12345"),
             twilio_phone_number: None,

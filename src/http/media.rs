@@ -162,9 +162,11 @@ fn call(front: &Arc<Front>, claim: Claim, carrier: Telephone, peer: SocketAddr) 
     let call = &claim.view.facts;
     let plan = front.plan(call.route.as_deref(), &call.to, &call.from);
     let facts = facts(call, &plan);
-    let codec = front
-        .agents
-        .codec(plan.config_id.as_deref(), plan.persona(Some(&facts)));
+    let codec = front.agents.codec(
+        plan.agent,
+        plan.config_id.as_deref(),
+        plan.persona(Some(&facts)),
+    );
     let for_tools = Arc::new(tools::Facts {
         call: call.call,
         from: call.from.clone(),
@@ -185,7 +187,7 @@ fn call(front: &Arc<Front>, claim: Claim, carrier: Telephone, peer: SocketAddr) 
         carrier,
         codec,
         tls: front.tls.clone(),
-        connect_timeout: front.agents.manner().connect_timeout,
+        connect_timeout: front.agents.manner(plan.agent).connect_timeout,
         rest,
         settings: front.call_settings(&plan),
         briefing,
@@ -331,7 +333,7 @@ async fn whose(front: &Arc<Front>, socket: &mut Telephone) -> Result<Whose, Refu
         stream: start.stream_sid.clone(),
         from,
         to,
-        agent: front.agents.capabilities().name,
+        agent: plan.agent.as_str(),
         route: Some(plan.name.clone()),
         known: connect::facts_of(parameters),
         token_expires_unix,

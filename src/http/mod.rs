@@ -145,7 +145,7 @@ impl Front {
     }
 
     fn call_settings(&self, plan: &Plan) -> machine::Settings {
-        let manner = self.agents.manner();
+        let manner = self.agents.manner(plan.agent);
         let calls = &self.config.calls;
         let words = |text: &str| (!text.trim().is_empty()).then(|| Words(text.to_owned()));
         let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
@@ -170,7 +170,7 @@ impl Front {
             }),
             words_interrupt: manner.words_interrupt,
             drain_goodbye: !calls.drain_goodbye.is_empty(),
-            capabilities: self.agents.capabilities(),
+            capabilities: self.agents.capabilities(plan.agent),
             tools: plan.catalogue.clone(),
             keys: plan.keys.clone(),
             ring: self.config.transfer.ring,

@@ -18,6 +18,7 @@ pub struct Plan {
     /// Where the route has one of its own.
     pub config_id: Option<String>,
     pub voice: Option<String>,
+    pub instructions: Option<String>,
     /// `""` for none.
     pub greeting: String,
     pub fallback: Fallback,
@@ -40,6 +41,7 @@ impl Plan {
             agent: agent.default,
             config_id: None,
             voice: None,
+            instructions: None,
             greeting: calls.greeting.clone(),
             fallback: calls.fallback.clone(),
             variables: agent.variables.clone(),
@@ -62,6 +64,7 @@ impl Plan {
             agent: route.agent.unwrap_or(all.agent),
             config_id: route.config_id,
             voice: route.voice,
+            instructions: route.instructions,
             greeting: route.greeting.unwrap_or(all.greeting),
             fallback: route.fallback.unwrap_or(all.fallback),
             variables,
@@ -100,6 +103,7 @@ impl Plan {
     pub fn persona(&self, facts: Option<&Facts<'_>>) -> Persona {
         Persona {
             voice: self.voice.clone(),
+            instructions: self.instructions.clone(),
             tools: self.catalogue.declared(),
             briefing: self.briefing(facts),
         }

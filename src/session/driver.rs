@@ -516,6 +516,7 @@ impl Driver {
             machine,
             out,
             codec,
+            agent,
             ..
         } = self;
         let closed = match message {
@@ -523,9 +524,24 @@ impl Driver {
                 machine.handle(now, Event::AgentAlive, out);
                 match message {
                     Message::Text(text) => {
-                        codec.message(&text, &mut |event| {
-                            machine.handle(now, Event::Agent(event), out);
-                        });
+                        let mut replies = Vec::new();
+                        codec.message(
+                            &text,
+                            &mut |event| match event {
+                                agent::Event::Expires { at } => {
+                                    let left = at.duration_since(SystemTime::now());
+                                    let at = now + left.unwrap_or_default();
+                                    machine.handle(now, Event::AgentExpires(at), out);
+                                }
+                                event => machine.handle(now, Event::Agent(event), out),
+                            },
+                            &mut |frame| replies.push(frame),
+                        );
+                        if let AgentLeg::Open(leg) = agent {
+                            for frame in replies {
+                                leg.feed_control(Message::text(frame));
+                            }
+                        }
                         return;
                     }
                     Message::Binary(_) => {
@@ -534,11 +550,14 @@ impl Driver {
                         };
                         return machine.handle(now, Event::Agent(event), out);
                     }
-                    Message::Close(frame) => codec.closed(frame.map(|frame| frame.code.into())),
+                    Message::Close(Some(frame)) => {
+                        codec.closed(Some(frame.code.into()), &frame.reason)
+                    }
+                    Message::Close(None) => codec.closed(None, ""),
                     _ => return,
                 }
             }
-            Some(Err(_)) | None => codec.closed(None),
+            Some(Err(_)) | None => codec.closed(None, ""),
         };
         machine.handle(now, Event::AgentClosed(closed), out);
     }
@@ -850,11 +869,11 @@ async fn redirect_by_rest(
 fn answer_text(answer: &Answer) -> ToolResult<'_> {
     let failed = |error, content| ToolResult::Failed { error, content };
     match answer {
-        Answer::HangingUp => ToolResult::Ok(
+        Answer::HangingUp => ToolResult::Ending(
             "The call ends as soon as you have finished speaking. \
              If you have not said goodbye yet, do so now in one short sentence.",
         ),
-        Answer::Transferring => ToolResult::Ok(
+        Answer::Transferring => ToolResult::Ending(
             "The caller is put through as soon as you have finished speaking. \
              If you have not told them yet, do so now in one short sentence.",
         ),

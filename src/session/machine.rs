@@ -121,6 +121,8 @@ pub enum Event<'a> {
     Agent(agent::Event<'a>),
     /// The agent's socket is over, or never came to be.
     AgentClosed(Closed),
+    /// The agent's conversation ends then, by its own rules.
+    AgentExpires(Instant),
     /// Twilio's REST API was asked to end the call: did that work?
     HangUpAnswered {
         ended: bool,
@@ -536,6 +538,7 @@ impl Machine {
             Event::Carrier(carrier) => self.carrier(now, carrier, out),
             Event::AgentOpened => self.agent_opened(now),
             Event::AgentAlive => self.connection.alive(),
+            Event::AgentExpires(at) => self.agent_expires(now, at),
             Event::Agent(event) => {
                 // Before it is ready an agent has nothing to say but why not.
                 let taken = match self.agent {
@@ -728,6 +731,13 @@ impl Machine {
                 self.goodbye_step(now, out);
             }
             agent::Event::Interrupt => self.interrupt(now, out),
+            agent::Event::CallerSpeaks => self.caller_speaks(now, out),
+            agent::Event::CallerSpoke => {
+                self.connection.talks();
+                self.caller_spoke(now, out);
+            }
+            // The driver tells it in time that runs.
+            agent::Event::Expires { .. } => {}
             // To nobody.
             agent::Event::Transcript {
                 role: Role::Agent, ..
@@ -757,6 +767,10 @@ impl Machine {
                 replace,
             } => {
                 self.connection.talks();
+                // It comes at its leisure, and the speech itself has been told.
+                if self.settings.capabilities.hears_speech {
+                    return;
+                }
                 // An improved transcript of what was said before is not speech over what is said now.
                 if !replace && !text.trim().is_empty() {
                     self.caller_words(now, interim, out);
@@ -854,15 +868,29 @@ impl Machine {
             self.cut(now, out);
         }
         if !interim {
-            self.spoke = false;
-            self.reply_due = true;
-            self.uplink.understood(now);
-            // Words whose transcript comes when the answer has begun tell nothing about its delay, and
-            // a paused agent's answer does not come.
-            if !self.turn_open && !self.paused {
-                self.turn.asked(now);
-            }
-            self.withdraw_goodbye(out);
+            self.caller_spoke(now, out);
+        }
+    }
+
+    /// The caller has said something, to its end.
+    fn caller_spoke(&mut self, now: Instant, out: &mut Outbox) {
+        self.caller_is_there(now);
+        self.spoke = false;
+        self.reply_due = true;
+        self.uplink.understood(now);
+        // Words whose transcript comes when the answer has begun tell nothing about its delay, and
+        // a paused agent's answer does not come.
+        if !self.turn_open && !self.paused {
+            self.turn.asked(now);
+        }
+        self.withdraw_goodbye(out);
+    }
+
+    /// The agent hears the caller begin, and cannot tell whether there is anything to interrupt.
+    fn caller_speaks(&mut self, now: Instant, out: &mut Outbox) {
+        self.caller_is_there(now);
+        if self.playback.unheard(now) || (self.turn_open && self.turn_segment.is_some()) {
+            self.interrupt(now, out);
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     order::{After, Order, Refusal, Verdict, Words},
 };
 use crate::{
-    agent::{self, Capabilities, Closed, Role, SegmentId},
+    agent::{self, Capabilities, Closed, Role, Saying, SegmentId},
     config::{KeyAction, Keys},
     tools::{Builtin, Catalogue, Filler, Offer, Use},
 };
@@ -27,15 +27,16 @@ use crate::{
 const ABLE: Capabilities = Capabilities {
     name: "able",
     heard: true,
-    exact_say: true,
+    say: Saying::Exactly,
     mid_context: true,
     pause: true,
     parallel_tools: false,
+    hears_speech: false,
     turn_events: true,
 };
 const PLAIN: Capabilities = Capabilities {
     name: "plain",
-    exact_say: false,
+    say: Saying::Not,
     mid_context: false,
     pause: false,
     ..ABLE

@@ -71,7 +71,7 @@ fn the_predecessors_file_works_as_it_is() {
         let dir = Files::new();
         let path = dir.put("c.json", 0o600, text);
         let found = credentials::find(Some(&path), &parse(URL).unwrap(), None).unwrap();
-        assert_eq!(found.hume_api_key.expose(), "h-PLANTED");
+        assert_eq!(found.hume_api_key.as_ref().unwrap().expose(), "h-PLANTED");
         assert_eq!(found.twilio_auth_token.expose(), "t-PLANTED");
         assert_eq!(found.twilio_account_sid, SID);
         assert_eq!(found.twilio_phone_number.as_deref(), Some("+61255501234"));
@@ -91,7 +91,7 @@ fn systemd_hands_over_one_secret_a_file() {
     dir.put("twilio-account-sid", 0o400, SID);
     dir.put("something-else", 0o644, "");
     let found = dir.find().unwrap();
-    assert_eq!(found.hume_api_key.expose(), "h-PLANTED");
+    assert_eq!(found.hume_api_key.as_ref().unwrap().expose(), "h-PLANTED");
     assert_eq!(found.twilio_auth_token.expose(), "t-PLANTED");
     assert_eq!(
         (found.twilio_account_sid.as_str(), found.twilio_phone_number),
@@ -112,7 +112,10 @@ fn systemd_hands_over_one_secret_a_file() {
 fn systemd_may_hand_over_one_json_file() {
     let dir = Files::new();
     dir.put("credentials.json", 0o400, json(SID));
-    assert_eq!(dir.find().unwrap().hume_api_key.expose(), "h-PLANTED");
+    assert_eq!(
+        dir.find().unwrap().hume_api_key.as_ref().unwrap().expose(),
+        "h-PLANTED"
+    );
     // Both, and they do not agree.
     dir.put("hume-api-key", 0o400, "other-PLANTED");
     let told = dir.refused();
@@ -135,8 +138,15 @@ fn the_first_place_that_is_named_is_the_one() {
     let systemd = Some(dir.0.path());
     let plain = parse(URL).unwrap();
     let with = |f: &Path| parse(&format!("{URL}credentials.file = '{}'", f.display())).unwrap();
-    let key =
-        |found: Result<Credentials, Problems>| found.unwrap().hume_api_key.expose().to_owned();
+    let key = |found: Result<Credentials, Problems>| {
+        found
+            .unwrap()
+            .hume_api_key
+            .as_ref()
+            .unwrap()
+            .expose()
+            .to_owned()
+    };
     assert_eq!(
         key(credentials::find(Some(&cli), &with(&file), systemd)),
         "cli-PLANTED"
@@ -170,7 +180,7 @@ fn systemd_may_pass_a_whole_directory() {
     let config = parse(URL).unwrap();
     let found = credentials::find(None, &config, Some(dir.0.path())).unwrap();
     assert_eq!(found.twilio_account_sid, SID);
-    assert_eq!(found.hume_api_key.expose(), "h-PLANTED");
+    assert_eq!(found.hume_api_key.as_ref().unwrap().expose(), "h-PLANTED");
     // Both ways at once are fine as long as they agree.
     dir.put("hume-api-key", 0o400, "h-OTHER");
     assert!(dir.refused().contains("hume-api-key: is not the same as "));

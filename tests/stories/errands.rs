@@ -9,7 +9,7 @@ use hume_bridge::sim::{
 use ring::hmac;
 
 use crate::stage::{
-    Answer, causes, close, exchange, heard, say, start, status, until, wait_for, world,
+    Answer, causes, close, exchange, heard, in_time, say, start, status, until, wait_for, world,
 };
 
 const CALLEE: &str = "+61400000007";
@@ -198,4 +198,40 @@ async fn the_end_of_a_callees_call_is_not_the_end_of_the_callers() {
     assert_eq!(report.ended, Ended::RestCompleted, "{:#?}", report.entries);
     assert!(heard(&report, "agent-hours") && heard(&report, "agent-goodbye"));
     assert_eq!(causes(&close(world).await), ["agent-hung-up"]);
+}
+
+/// The keys have been sounded, and it is the way back that fails: Twilio asks what comes next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_have_been_sounded_are_not_sounded_again() {
+    let world = world(
+        "config = 'calls.fallback = { say = \"Please call again.\" }'\n\
+         [agent]\n[[agent.replies]]\n\
+         steps = [{ tool = { name = \"send_digits\", arguments = { digits = \"WWWWWWWWWWWWWWWWWWWW1\" } } }]",
+    )
+    .await;
+    let call = start(
+        &world.phone,
+        vec![say("caller-hours"), wait_for(Awaited::StreamOver)],
+    );
+    until(&call, |event| matches!(event, Event::Redirected { .. })).await;
+    let taken =
+        "hume_bridge_rest_operations_total{operation=\"redirect\",outcome=\"redirected\"} 1";
+    in_time(async {
+        loop {
+            let metrics = hume_bridge::sim::get(world.bridge.ops, "/metrics").await;
+            if metrics.unwrap().contains(taken) {
+                break;
+            }
+        }
+    })
+    .await;
+    let sid = call.call_sid().to_owned();
+    let form = [("CallSid", &*sid), ("CallStatus", "in-progress")];
+    let next = ask(&world, "/voice/after", &form).await;
+    assert_eq!(next, "<Say>Please call again.</Say><Hangup/>");
+    call.hang_up().await;
+    call.finish().await;
+    let over = [("CallSid", &*sid), ("CallStatus", "completed")];
+    ask(&world, "/voice/status", &over).await;
+    close(world).await;
 }

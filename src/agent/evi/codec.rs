@@ -346,7 +346,8 @@ impl crate::agent::Codec for Codec {
         Request {
             url: format!("{url}{joint}{}", query.finish()),
             // EVI would take the key as a query parameter too, where it ends up in logs.
-            auth: ("X-Hume-Api-Key", self.settings.api_key.clone()),
+            headers: vec![("X-Hume-Api-Key".into(), self.settings.api_key.clone())],
+            subprotocols: Vec::new(),
             max_message: MAX_MESSAGE,
         }
     }
@@ -384,6 +385,7 @@ impl crate::agent::Codec for Codec {
             voice,
             tools,
             briefing,
+            ..
         } = &self.settings.persona;
         // A resumed chat knows its messages but not its settings.
         let added = joined(&self.preface, &self.context);
@@ -414,10 +416,12 @@ impl crate::agent::Codec for Codec {
                 self.calls.settle(call_id);
                 send(
                     match result {
-                        ToolResult::Ok(content) => Publish::ToolResponse {
-                            tool_call_id: call_id,
-                            content,
-                        },
+                        ToolResult::Ok(content) | ToolResult::Ending(content) => {
+                            Publish::ToolResponse {
+                                tool_call_id: call_id,
+                                content,
+                            }
+                        }
                         ToolResult::Failed { error, content } => Publish::ToolError {
                             tool_call_id: call_id,
                             error,
@@ -450,7 +454,7 @@ impl crate::agent::Codec for Codec {
         }
     }
 
-    fn message(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) {
+    fn message(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>), _: &mut dyn FnMut(String)) {
         let handled = parse::<Envelope>(text).and_then(|envelope| {
             let id = envelope.id.0.as_deref();
             match &*envelope.kind.0 {
@@ -481,7 +485,7 @@ impl crate::agent::Codec for Codec {
         }
     }
 
-    fn closed(&mut self, code: Option<u16>) -> Closed {
+    fn closed(&mut self, code: Option<u16>, _: &str) -> Closed {
         closing::closed(code, self.error)
     }
 }

@@ -26,7 +26,7 @@ mod tests;
 
 pub use codec::Codec;
 
-use super::{Capabilities, Persona};
+use super::{Capabilities, Persona, Saying};
 use crate::config::Secret;
 
 /// How to reach EVI, and as whom.
@@ -46,10 +46,11 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     name: "hume",
     // EVI itself is told nothing; the codec uses it to drop stale audio.
     heard: true,
-    exact_say: true,
+    say: Saying::Exactly,
     mid_context: true,
     pause: true,
     // EVI docs: one at a time.
     parallel_tools: false,
+    hears_speech: false,
     turn_events: true,
 };

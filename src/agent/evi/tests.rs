@@ -39,6 +39,9 @@ impl From<Event<'_>> for Heard {
             Event::SegmentEnd { segment } => Heard::SegmentEnd(segment.0),
             Event::TurnDone => Heard::TurnDone,
             Event::Interrupt => Heard::Interrupt,
+            Event::Expires { .. } | Event::CallerSpeaks | Event::CallerSpoke => {
+                panic!("EVI tells no such thing")
+            }
             Event::Transcript {
                 role: Role::Caller,
                 text,
@@ -80,9 +83,18 @@ fn codec() -> Codec {
     Codec::new(settings())
 }
 
+/// EVI is never answered by its codec alone.
+fn unasked(frame: String) {
+    panic!("nobody asked for {frame}");
+}
+
 fn hear(codec: &mut Codec, message: &str) -> Vec<Heard> {
     let mut events = Vec::new();
-    codec.message(message, &mut |event| events.push(event.into()));
+    codec.message(
+        message,
+        &mut |event| events.push(event.into()),
+        &mut unasked,
+    );
     events
 }
 
@@ -204,7 +216,7 @@ fn connects_with_the_key_in_a_header_only_and_the_audio_format_in_the_query() {
          &session_settings%5Baudio%5D%5Bchannels%5D=1"
     );
     assert_eq!(
-        (request.auth.0, request.auth.1.expose()),
+        (&*request.headers[0].0, request.headers[0].1.expose()),
         ("X-Hume-Api-Key", "the-key")
     );
     assert_eq!(request.max_message, 16 << 20);
@@ -787,7 +799,7 @@ fn the_built_in_hang_up_says_goodbye_and_closes() {
         )]
     );
     hear(codec, END);
-    assert_eq!(codec.closed(Some(1000)), Closed::HungUp);
+    assert_eq!(codec.closed(Some(1000), ""), Closed::HungUp);
 }
 
 #[test]
@@ -813,9 +825,9 @@ fn an_error_and_then_1000_is_not_a_hang_up() {
             hear(codec, &error(code, slug)),
             [Heard::Error(code.into(), Some(closed))]
         );
-        assert_eq!(codec.closed(Some(1000)), closed, "{code} {slug}");
+        assert_eq!(codec.closed(Some(1000), ""), closed, "{code} {slug}");
         assert_eq!(
-            codec.closed(None),
+            codec.closed(None, ""),
             closed,
             "{code} {slug}, without a close frame"
         );
@@ -827,7 +839,7 @@ fn a_slow_language_model_does_not_spoil_the_hang_up() {
     let codec = &mut codec();
     let slow = error("E0712", "custom_language_model_timed_out");
     assert_eq!(hear(codec, &slow), [Heard::Error("E0712".into(), None)]);
-    assert_eq!(codec.closed(Some(1000)), Closed::HungUp);
+    assert_eq!(codec.closed(Some(1000), ""), Closed::HungUp);
 }
 
 #[test]
@@ -836,7 +848,7 @@ fn an_error_long_ago_does_not_spoil_the_hang_up() {
         let codec = &mut codec();
         hear(codec, &error("I0100", "internal"));
         hear(codec, &sign_of_life);
-        assert_eq!(codec.closed(Some(1000)), Closed::HungUp);
+        assert_eq!(codec.closed(Some(1000), ""), Closed::HungUp);
     }
 }
 
@@ -859,7 +871,7 @@ fn closes_without_an_error() {
         (Some(1009), Closed::Rejected),
         (Some(1010), Closed::Rejected),
     ] {
-        assert_eq!(codec().closed(code), closed, "{code:?}");
+        assert_eq!(codec().closed(code, ""), closed, "{code:?}");
     }
 }
 
@@ -964,11 +976,15 @@ fn a_huge_message_is_played_and_its_room_is_given_back() {
 fn a_handler_may_call_back_into_the_codecs() {
     let mut other = codec();
     let mut frames = 0;
-    codec().message(&speech("a"), &mut |event| {
-        if let Event::Audio { mulaw, .. } = event {
-            other.command(Command::AudioIn(mulaw), &mut |_| frames += 1);
-        }
-    });
+    codec().message(
+        &speech("a"),
+        &mut |event| {
+            if let Event::Audio { mulaw, .. } = event {
+                other.command(Command::AudioIn(mulaw), &mut |_| frames += 1);
+            }
+        },
+        &mut unasked,
+    );
     assert_eq!(frames, 1);
 }
 
@@ -1055,7 +1071,7 @@ fn any_value_in_any_place_is_survived() {
                 .remove(key);
             hear(codec, &message.to_string());
         }
-        codec.closed(Some(1000));
+        codec.closed(Some(1000), "");
         hear(codec, METADATA);
         assert!(
             audio(&hear(codec, &speech("fresh"))).0 > 0,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::{Action, AgentState, Dial, Machine, Note, Outbox, Phase};
 use crate::{
-    agent::Closed,
+    agent::{Closed, Saying},
     session::{
         cause::Cause,
         goodbye::Goodbye,
@@ -27,6 +27,9 @@ use crate::{
 const ERROR_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a conversation that is due for recycling waits for a pause.
 const RECYCLE_PATIENCE: Duration = Duration::from_secs(60);
+/// So long before the agent's own limit its conversation is due for it: a pause has to be found, and the
+/// clocks may differ.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(2 * 60);
 
 /// What is known of the newest connection, and of what the next has to do.
 #[derive(Debug)]
@@ -41,8 +44,8 @@ pub(super) struct Connection {
     /// Its conversation is too old from then on; the second time, however inconvenient that is.
     recycle_at: Option<Instant>,
     recycle_due: bool,
-    /// It has reported a failure, and this is how long that may go on.
-    failing_until: Option<Instant>,
+    /// It has reported a failure: how long that may go on, and what it means.
+    failing: Option<(Instant, Closed)>,
     /// What the caller has heard only the beginning of.
     unsaid: Option<Words>,
     /// The agent has refused to take up a conversation: it is not asked again.
@@ -63,7 +66,7 @@ impl Connection {
             unanswered_until: None,
             recycle_at: None,
             recycle_due: false,
-            failing_until: None,
+            failing: None,
             unsaid: None,
             never_resumes: false,
             mute: 0,
@@ -79,7 +82,7 @@ impl Connection {
     /// The conversation goes on.
     pub fn talks(&mut self) {
         self.talked = true;
-        self.failing_until = None;
+        self.failing = None;
     }
 
     /// The agent speaks.
@@ -94,11 +97,11 @@ impl Connection {
         self.unsaid = Some(words.clone());
     }
 
-    /// The agent reports an error. Some come again and again while it is of no use any more; only
-    /// what a new connection may mend is worth giving up this one.
+    /// The agent reports an error. Some come again and again while it is of no use any more, and not
+    /// every agent closes when it has no more to give.
     pub fn errs(&mut self, now: Instant, ends: Option<Closed>) {
-        if ends == Some(Closed::Lost) {
-            self.failing_until.get_or_insert(now + ERROR_PATIENCE);
+        if let Some(why @ (Closed::Lost | Closed::Auth | Closed::Quota | Closed::Rejected)) = ends {
+            self.failing.get_or_insert((now + ERROR_PATIENCE, why));
         }
     }
 
@@ -186,6 +189,18 @@ impl Machine {
         }
     }
 
+    /// The agent has said when its conversation ends. What has no time left for a pause to be waited for
+    /// is left to its end.
+    pub(super) fn agent_expires(&mut self, now: Instant, at: Instant) {
+        if let AgentState::Opened { .. } | AgentState::Ready = self.agent
+            && let Some(early) = at.checked_sub(EXPIRY_MARGIN)
+            && early > now
+        {
+            let planned = self.connection.recycle_at.unwrap_or(early);
+            self.connection.recycle_at = Some(planned.min(early));
+        }
+    }
+
     /// The agent's connection is over, or could not be made.
     pub(super) fn agent_closed(&mut self, now: Instant, closed: Closed, out: &mut Outbox) {
         if let AgentState::Gone | AgentState::Waiting { .. } = self.agent {
@@ -249,7 +264,10 @@ impl Machine {
         // What was sent of a sentence is going to be heard, whether or not the rest ever comes.
         self.mark(out);
         out.push(Action::CloseAgent);
-        if !self.saying.is_empty() && self.turn_open && self.settings.capabilities.exact_say {
+        if !self.saying.is_empty()
+            && self.turn_open
+            && self.settings.capabilities.say == Saying::Exactly
+        {
             let words: Vec<_> = std::mem::take(&mut self.saying).into();
             self.connection.unsaid = Some(Words(words.join(" ")));
             // The answer goes on, so its question need not be heard again.
@@ -371,7 +389,7 @@ impl Machine {
             connection
                 .unanswered_until
                 .into_iter()
-                .chain(connection.failing_until)
+                .chain(connection.failing.map(|(until, _)| until))
                 .min(),
             connection.recycle_at.filter(|_| self.may_recycle()),
         ]
@@ -404,8 +422,13 @@ impl Machine {
             }
             _ => {}
         }
-        if due(self.connection.unanswered_until) || due(self.connection.failing_until) {
+        if due(self.connection.unanswered_until) {
             return self.agent_closed(now, Closed::Lost, out);
+        }
+        if let Some((until, why)) = self.connection.failing
+            && now >= until
+        {
+            return self.agent_closed(now, why, out);
         }
         if due(self.connection.next_ping) {
             self.connection.next_ping = Some(now + self.settings.ping_interval);

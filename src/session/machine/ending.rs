@@ -201,7 +201,7 @@ impl Machine {
 
     /// There is an agent that speaks our words.
     pub(super) fn can_say(&self) -> bool {
-        let able = self.settings.capabilities.exact_say;
+        let able = self.settings.capabilities.says();
         let there = !matches!(self.phase, Phase::Away(_));
         able && there && self.agent == AgentState::Ready && !self.paused
     }

@@ -93,7 +93,7 @@ impl Machine {
 
     fn say(&mut self, words: Words, out: &mut Outbox) -> Result<bool, Refusal> {
         self.agent_listens()?;
-        if !self.settings.capabilities.exact_say {
+        if !self.settings.capabilities.says() {
             return Err(Refusal::CannotSay);
         }
         if self.paused {

@@ -103,6 +103,7 @@ pub fn words(event: &Event<'_>) -> String {
         },
         Event::AgentOpened => "agent opened".into(),
         Event::AgentAlive => "agent alive".into(),
+        Event::AgentExpires(_) => "agent's conversation has an end".into(),
         Event::Agent(event) => agent(event),
         Event::AgentClosed(closed) => format!("agent closed: {closed}"),
         Event::HangUpAnswered { ended } => format!("hang-up answered, ended: {ended}"),
@@ -123,6 +124,9 @@ fn agent(event: &Agent<'_>) -> String {
         Agent::SegmentEnd { segment } => format!("agent ends segment {}", segment.0),
         Agent::TurnDone => "agent ends its turn".into(),
         Agent::Interrupt => "agent tells an interruption".into(),
+        Agent::CallerSpeaks => "agent hears the caller begin".into(),
+        Agent::CallerSpoke => "agent heard the caller out".into(),
+        Agent::Expires { .. } => "agent says when its conversation ends".into(),
         Agent::Transcript {
             role,
             text,

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{agent::Manner, draw::Draws, sound::Tongue};
 use crate::{
-    agent::{Capabilities, evi},
+    agent::{Capabilities, Saying, evi},
     config::{KeyAction, Keys},
     session::{
         hold::{Sound, Waiting},
@@ -26,10 +26,11 @@ pub const HOLD: u8 = 0x81;
 const PLAIN: Capabilities = Capabilities {
     name: "plain",
     heard: true,
-    exact_say: false,
+    say: Saying::Not,
     mid_context: false,
     pause: false,
     parallel_tools: true,
+    hears_speech: false,
     turn_events: true,
 };
 

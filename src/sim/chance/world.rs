@@ -367,11 +367,15 @@ impl<'a> World<'a> {
                     self.tell(Event::AgentAlive);
                     match frame {
                         Frame::Text(text) => {
-                            codec.message(&text, &mut |event| self.tell(Event::Agent(event)));
+                            codec.message(
+                                &text,
+                                &mut |event| self.tell(Event::Agent(event)),
+                                &mut |_| {},
+                            );
                         }
                         Frame::Binary => self.tell(Event::Agent(binary())),
                         Frame::Pong => {}
-                        Frame::Close(code) => closed = Some(codec.closed(code)),
+                        Frame::Close(code) => closed = Some(codec.closed(code, "")),
                     }
                 }
             }

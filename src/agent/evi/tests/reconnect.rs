@@ -91,7 +91,7 @@ fn one_chat_too_many_may_be_the_one_that_was_lost() {
         codec.reconnect(true);
         let heard = hear(codec, &error(code, slug));
         assert_eq!(heard, [Heard::Error(code.into(), Some(meaning))]);
-        assert_eq!(codec.closed(Some(1000)), meaning);
+        assert_eq!(codec.closed(Some(1000), ""), meaning);
         // In a chat that goes on it is what it says.
         hear(codec, METADATA);
         let heard = hear(codec, &error(code, slug));
@@ -128,7 +128,7 @@ fn what_belonged_to_the_old_connection_is_forgotten() {
     hear(codec, &error("I0100", "internal"));
 
     codec.reconnect(true);
-    assert_eq!(codec.closed(Some(1000)), Closed::HungUp);
+    assert_eq!(codec.closed(Some(1000), ""), Closed::HungUp);
     hear(codec, METADATA);
     // The same ids may come again: they are other utterances and other calls.
     let events = hear(codec, &speech("a"));

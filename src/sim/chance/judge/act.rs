@@ -79,7 +79,7 @@ impl Judge {
                 led.said += 1;
                 led.words.push(words.0.clone());
                 led.reason |= matches!(seen, Seen::Order("say"));
-                self.asks_agent(able.exact_say && !self.paused);
+                self.asks_agent(able.says() && !self.paused);
             }
             Action::AddContext(_) => {
                 let asked = matches!(seen, Seen::Order("context"));
@@ -388,7 +388,7 @@ impl Judge {
     fn verdict(&mut self, seen: &Seen<'_>, verdict: Verdict, led: &Led) {
         let able = self.settings.capabilities;
         let fits = match (seen, verdict) {
-            (Seen::Order("say"), Verdict::Refused(Refusal::CannotSay)) => !able.exact_say,
+            (Seen::Order("say"), Verdict::Refused(Refusal::CannotSay)) => !able.says(),
             (Seen::Order("context"), Verdict::Refused(Refusal::CannotLearn)) => !able.mid_context,
             (Seen::Order(_), Verdict::Refused(Refusal::CannotPause)) => !able.pause,
             (Seen::Order("say"), Verdict::Refused(Refusal::Paused)) => self.paused,

@@ -132,7 +132,7 @@ impl Judge {
         self.holds(Rule::Keys, done, "a key comes to nothing");
         self.keypad.due.clear();
         if let Some(words) = &led.key_words {
-            let able = self.settings.capabilities.exact_say && !self.paused;
+            let able = self.settings.capabilities.says() && !self.paused;
             let wanted = able && self.line == super::Line::Ready;
             let said = led.words.contains(words);
             self.holds(

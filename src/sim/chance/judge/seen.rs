@@ -28,6 +28,9 @@ pub enum Seen<'a> {
     SegmentEnd,
     TurnDone,
     Interrupt,
+    CallerSpeaks,
+    CallerSpoke,
+    Expires,
     AgentWords,
     CallerWords {
         interim: bool,
@@ -80,6 +83,7 @@ impl<'a> Seen<'a> {
                 _ => Seen::Carrier,
             },
             Event::AgentOpened => Seen::Opened,
+            Event::AgentExpires(_) => Seen::Expires,
             Event::AgentAlive => Seen::Alive,
             Event::Agent(event) => match event {
                 agent::Event::Ready { .. } => Seen::Ready,
@@ -90,6 +94,9 @@ impl<'a> Seen<'a> {
                 agent::Event::SegmentEnd { .. } => Seen::SegmentEnd,
                 agent::Event::TurnDone => Seen::TurnDone,
                 agent::Event::Interrupt => Seen::Interrupt,
+                agent::Event::CallerSpeaks => Seen::CallerSpeaks,
+                agent::Event::CallerSpoke => Seen::CallerSpoke,
+                agent::Event::Expires { .. } => Seen::Expires,
                 agent::Event::Transcript {
                     role: Role::Agent, ..
                 } => Seen::AgentWords,

@@ -293,7 +293,7 @@ impl Judge {
         let late = |open: &Open| now > open.since + self.time_of(open.tool) + GRACE + slack;
         let late = self.tools.open.iter().any(late);
         self.holds(Rule::Tools, !late, "a tool call is not answered in time");
-        let able = self.settings.capabilities.exact_say && !self.paused;
+        let able = self.settings.capabilities.says() && !self.paused;
         if !(able && self.talking() && self.line == super::Line::Ready) {
             return;
         }
