@@ -42,6 +42,8 @@ use std::{
     time::Duration,
 };
 
+use serde::Deserialize;
+
 pub use callers::CallerPrefix;
 pub use certificate::Certificate;
 pub use credentials::Credentials;
@@ -199,7 +201,8 @@ impl fmt::Debug for Twilio {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AgentKind {
     Hume,
     Realtime,

@@ -70,7 +70,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     say(&format!("{}\n\n", story.title));
     let mut setup = CallSetup::new(story.caller.steps.clone());
     setup.from = "+15551234567".to_owned();
-    let placed_ms = world.evi.now_ms();
+    let placed_ms = world.agent.now_ms();
     let call = narrate(&world, setup, pace).await;
     let mut observed = world.end(call).await?;
     for event in &mut observed.agent.events {
@@ -137,8 +137,8 @@ async fn narrate(world: &World, setup: CallSetup, pace: f64) -> CallReport {
                     tell(entry.at, &line);
                 }
             }
-            () = world.evi.until(|record| record.events.len() > agent_seen) => {
-                let record = world.evi.record();
+            () = world.agent.until(|record| record.events.len() > agent_seen) => {
+                let record = world.agent.record();
                 for event in &record.events[agent_seen..] {
                     if let Some(line) = agent_side(&event.what) {
                         tell(begun.elapsed().mul_f64(pace), &line);
@@ -206,7 +206,7 @@ fn agent_side(what: &evi::What) -> Option<String> {
 
 /// What the agent began to say last.
 fn words_being_said(world: &World) -> String {
-    let record = world.evi.record();
+    let record = world.agent.record();
     let saying = record
         .events
         .iter()
