@@ -19,7 +19,7 @@ use std::{
 use anyhow::Context as _;
 use hume_bridge::{
     agent::{Briefing, Codec as _, Command, Declared, Persona, ToolResult, evi},
-    config::{AgentKind, Secret, Variable},
+    config::{Secret, Variable},
     sim::{
         bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
         scenario::{STORIES, Story, World, tell},
@@ -173,7 +173,7 @@ fn bridge_program() -> anyhow::Result<PathBuf> {
 
 /// Tells a story; what the bridge sent. One that does not end as it should proves nothing.
 async fn told(name: &str, story: &Story, program: &Path) -> anyhow::Result<String> {
-    let (observed, missed) = tell(story, AgentKind::Hume, program, PACE)
+    let (observed, missed) = tell(story, program, PACE)
         .await
         .with_context(|| format!("story {name}"))?;
     if !missed.is_empty() {

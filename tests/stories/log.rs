@@ -8,7 +8,6 @@ use std::{
 };
 
 use hume_bridge::{
-    config::AgentKind,
     sim::{
         self,
         bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
@@ -55,7 +54,7 @@ async fn every_line_of_a_call_says_whose_it_is() {
         config: "log.level = \"debug\"".to_owned(),
         ..story
     };
-    let (observed, missed) = tell(&text, AgentKind::Hume, Path::new(PROGRAM), PACE)
+    let (observed, missed) = tell(&text, Path::new(PROGRAM), PACE)
         .await
         .unwrap();
     assert_eq!(missed, [""; 0]);

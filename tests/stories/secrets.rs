@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use hume_bridge::{
-    config::AgentKind,
     sim::{
         bridge::{AUTH_TOKEN, HUME_KEY},
         scenario::{STORIES, Story, tell},
@@ -45,7 +44,7 @@ async fn keys_numbers_and_words_stay_out_of_the_log() {
     let config = "title = \"Everything is logged\"\nconfig = '''\nlog.level = \"debug\"\nkeys.words = \"\"\n'''\n";
     let (_, rest) = spoken.split_once('\n').unwrap();
     let story = Story::parse(&format!("{config}{rest}")).unwrap();
-    let (observed, missed) = tell(&story, AgentKind::Hume, Path::new(PROGRAM), PACE)
+    let (observed, missed) = tell(&story, Path::new(PROGRAM), PACE)
         .await
         .unwrap();
     let log = observed.log.join("\n");
