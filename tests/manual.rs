@@ -108,7 +108,7 @@ fn the_credentials_are_found_by_the_names_of_the_page() {
     let aliases: Vec<&str> = words(CONFIG_PAGE)
         .filter(|word| word.starts_with("twilio_au_"))
         .collect();
-    assert_eq!((rows.len(), aliases.len()), (5, 3));
+    assert_eq!((rows.len(), aliases.len()), (6, 3));
     let value = |name: &str| match name.replace("-", "_").replace("_au_", "_").as_str() {
         "twilio_account_sid" => "AC0123456789abcdef0123456789abcdef",
         "twilio_phone_number" => "+61255501234",
