@@ -172,19 +172,19 @@ impl Mends {
 
     /// `code` is the agent's word for it.
     fn session(self, code: Option<&str>) -> String {
-        let mend = match (self.kind, code) {
-            (AgentKind::Hume, _) => {
-                let name = self.kind.as_str();
-                return format!("check {name}.config_id: it must be a config of the key's account");
-            }
-            (AgentKind::Realtime, Some(code)) if is_about_the_model(code) => {
+        if self.kind != AgentKind::Realtime {
+            let name = self.kind.as_str();
+            return format!("check {name}.config_id: it must be a config of the key's account");
+        }
+        let mend = match code {
+            Some(code) if is_about_the_model(code) => {
                 "check realtime.model: it must be a model, or for Azure a deployment, of the key's \
                  account"
             }
-            (AgentKind::Realtime, Some("beta_api_shape_disabled")) => {
+            Some("beta_api_shape_disabled") => {
                 "write realtime.dialect = \"ga\", and no OpenAI-Beta in realtime.headers"
             }
-            (AgentKind::Realtime, _) => {
+            _ => {
                 "check what it is told: realtime.model, voice, turn_detection, transcription, \
                  modalities, session"
             }
@@ -275,8 +275,8 @@ fn refused(mends: Mends, unready: Unready) -> Finding {
         Some(closed) => (
             format!("{name} closes before it listens: {closed}{code}"),
             match mends.kind {
-                AgentKind::Hume => format!("check {name}.config_id, and try again"),
                 AgentKind::Realtime => format!("try again; {}", mends.session(word)),
+                _ => format!("check {name}.config_id, and try again"),
             },
         ),
         // What it is told has an error in it, and it waits for something better.
@@ -287,13 +287,11 @@ fn refused(mends: Mends, unready: Unready) -> Finding {
         None => (
             format!("{name} connects and does not come to listen{code}"),
             match mends.kind {
-                AgentKind::Hume => {
-                    format!("try again; if it stays so, raise {name}.ready_timeout")
-                }
                 AgentKind::Realtime => format!(
                     "try again; if it stays so, raise {name}.ready_timeout, or write {name}.ready_on = \
                      \"session.created\" for a server that never confirms"
                 ),
+                _ => format!("try again; if it stays so, raise {name}.ready_timeout"),
             },
         ),
     };
@@ -329,7 +327,7 @@ mod tests {
         let silent = told(None, None);
         assert!(silent.contains("realtime.ready_on"), "{silent}");
         for told in [beta, key, none, odd, silent] {
-            assert!(!told.contains(AgentKind::Hume.as_str()), "{told}");
+            assert!(!told.contains("config_id"), "{told}");
         }
     }
 
@@ -344,10 +342,9 @@ mod tests {
             let told = unconnected(mends(AgentKind::Realtime), error).mend;
             assert_eq!(told, "check realtime.url and realtime.model");
         }
-        let told = unconnected(
-            mends(AgentKind::Hume),
-            ConnectError::Refused { status: 404 },
-        );
-        assert!(!told.mend.contains("model"), "{}", told.mend);
+        for (name, kind) in AgentKind::NAMES {
+            let told = unconnected(mends(kind), ConnectError::Refused { status: 404 }).mend;
+            assert_eq!(told.contains("model"), name == "realtime", "{told}");
+        }
     }
 }
