@@ -226,11 +226,15 @@ impl Playback {
     /// Of what was sent and is not known to be heard, so much has not been heard.
     fn lost(&self, now: Instant) -> Duration {
         let queued = self.queued(now);
-        let (true, Some(first)) = (self.counts, self.unheard.front()) else {
+        if !self.counts {
             return queued;
-        };
+        }
+        // Had more been heard, the next mark would have said so.
+        let marked = self.unheard.iter().position(|sent| sent.mark.is_some());
+        let next = marked.map_or(self.unheard.len(), |at| at + 1);
+        let until_mark: Duration = self.unheard.iter().take(next).map(|s| s.duration).sum();
         let since = self.heard_since.unwrap_or(now);
-        let heard = now.saturating_duration_since(since).min(first.duration);
+        let heard = now.saturating_duration_since(since).min(until_mark);
         let all: Duration = self.unheard.iter().map(|sent| sent.duration).sum();
         queued.max(all.saturating_sub(heard))
     }
