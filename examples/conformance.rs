@@ -19,7 +19,7 @@ use std::{
 use anyhow::Context as _;
 use hume_bridge::{
     agent::{Briefing, Codec as _, Command, Declared, Persona, ToolResult, evi},
-    config::{Secret, Variable},
+    config::{AgentKind, Secret, Variable},
     sim::{
         bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
         scenario::{STORIES, Story, World, tell},
@@ -145,7 +145,7 @@ async fn prepare(outdir: &Path) -> anyhow::Result<World> {
 
     let world = World::start(&Story::parse(AGENT)?, &program, 1.0).await?;
     let mut out = io::stdout().lock();
-    writeln!(out, "EVI ws://{}", world.evi.addr)?;
+    writeln!(out, "EVI ws://{}", world.agent.addr)?;
     writeln!(out, "KEY {HUME_KEY}")?;
     writeln!(out, "HTTP http://{}", world.bridge.http)?;
     writeln!(out, "PUBLIC {PUBLIC_URL}")?;
@@ -173,7 +173,7 @@ fn bridge_program() -> anyhow::Result<PathBuf> {
 
 /// Tells a story; what the bridge sent. One that does not end as it should proves nothing.
 async fn told(name: &str, story: &Story, program: &Path) -> anyhow::Result<String> {
-    let (observed, missed) = tell(story, program, PACE)
+    let (observed, missed) = tell(story, AgentKind::Hume, program, PACE)
         .await
         .with_context(|| format!("story {name}"))?;
     if !missed.is_empty() {
@@ -257,7 +257,7 @@ async fn stop(mut world: World) -> anyhow::Result<()> {
         eprintln!("{line}");
     }
     anyhow::ensure!(exit.success(), "the daemon ended with {exit}");
-    let record = world.evi.stop().await;
+    let record = world.agent.stop().await;
     let violations = record.violations();
     anyhow::ensure!(
         violations.is_empty(),

@@ -19,13 +19,15 @@ mod observed;
 pub use observed::{Expect, ExpectedMessage, Observed, ended_word};
 
 use super::{
-    bridge::{self, Bridge, Setup},
+    bridge::{self, Bridge, Far, Setup},
     evi::{self, Evi, EviHandle},
     phone::{CallReport, CallSetup, Callees, Fault, Phone, Step, Switchboard},
+    realtime::{self, Realtime},
     rest::{Rest, RestHandle, RestScript},
     speech,
     web::{self, Web, WebHandle},
 };
+use crate::config::AgentKind;
 
 /// A story's file.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +45,9 @@ pub struct Story {
     pub caller: Caller,
     #[serde(default)]
     pub agent: evi::Script,
+    /// Which agents the story can be told with: what one does by its nature another may not do at all.
+    #[serde(default = "hume_only")]
+    pub agents: Vec<AgentKind>,
     #[serde(default)]
     pub rest: RestScript,
     #[serde(default)]
@@ -163,6 +168,10 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "webhook-signature",
 };
 
+fn hume_only() -> Vec<AgentKind> {
+    vec![AgentKind::Hume]
+}
+
 impl Story {
     pub fn parse(text: &str) -> anyhow::Result<Story> {
         toml::from_str(text).context("not a story")
@@ -181,7 +190,7 @@ impl Story {
 /// A daemon between its simulators.
 pub struct World {
     pub bridge: Bridge,
-    pub evi: EviHandle,
+    pub agent: EviHandle,
     pub rest: RestHandle,
     pub phone: Phone,
     pub beside: Beside,
@@ -202,15 +211,20 @@ pub fn agent_clips(name: &str) -> Option<(&'static [u8], &'static str)> {
 }
 
 impl World {
-    /// Starts everything; the telephone is on the hook.
+    /// Starts everything, with a simulated EVI; the telephone is on the hook.
     pub async fn start(story: &Story, program: &Path, pace: f64) -> anyhow::Result<World> {
-        let options = evi::Options {
-            api_key: bridge::HUME_KEY.to_owned(),
-            clips: agent_clips,
-            pace,
-            ..evi::Options::default()
-        };
-        let evi = Evi::start(story.agent.clone(), options).await?;
+        World::start_with(story, AgentKind::Hume, program, pace).await
+    }
+
+    /// The same with the agent that is wanted.
+    pub async fn start_with(
+        story: &Story,
+        kind: AgentKind,
+        program: &Path,
+        pace: f64,
+    ) -> anyhow::Result<World> {
+        let agent = agent(story.agent.clone(), kind, pace).await?;
+        let url = agent.url();
         let switchboard = Switchboard::new();
         let rest = Rest::start(
             switchboard.clone(),
@@ -222,7 +236,10 @@ impl World {
         let web = Web::start(story.web.clone()).await?;
         let setup = Setup {
             program,
-            evi_url: &evi.url(),
+            agent: match kind {
+                AgentKind::Hume => Far::Hume(&url),
+                AgentKind::Realtime => Far::Realtime(&url),
+            },
             rest_url: &rest.url(),
             config: &story.config.replace("{web}", &web.url()),
             passed: None,
@@ -241,7 +258,7 @@ impl World {
         };
         Ok(World {
             bridge,
-            evi,
+            agent,
             rest,
             phone,
             beside: Beside {
@@ -290,7 +307,7 @@ impl World {
                 .map(|violation| violation.0),
         );
         let requests = self.rest.requests();
-        let agent = self.evi.stop().await;
+        let agent = self.agent.stop().await;
         violations.extend(agent.violations().into_iter().map(str::to_owned));
         violations.extend(left);
         let records = self.bridge.directory().join(RECORDS);
@@ -369,6 +386,30 @@ fn secrets(story: &Story) -> Vec<String> {
     secrets
 }
 
+/// A simulated agent that does what the script says.
+async fn agent(script: evi::Script, kind: AgentKind, pace: f64) -> anyhow::Result<EviHandle> {
+    Ok(match kind {
+        AgentKind::Hume => {
+            let options = evi::Options {
+                api_key: bridge::HUME_KEY.to_owned(),
+                clips: agent_clips,
+                pace,
+                ..evi::Options::default()
+            };
+            Evi::start(script, options).await?
+        }
+        AgentKind::Realtime => {
+            let options = realtime::Options {
+                api_key: bridge::REALTIME_KEY.to_owned(),
+                clips: agent_clips,
+                pace,
+                ..realtime::Options::default()
+            };
+            Realtime::start(script, options).await?
+        }
+    })
+}
+
 /// What `/health` of the private listener says.
 pub(super) async fn active_sessions(bridge: &Bridge) -> anyhow::Result<u64> {
     let body = super::get(bridge.ops, "/health").await?;
@@ -393,13 +434,15 @@ fn phone_options(story: &Story) -> super::phone::PhoneOptions {
     }
 }
 
-/// Tells a story from beginning to end; returns what was seen and what was expected in vain.
+/// Tells a story with an agent, from beginning to end; returns what was seen and what was expected in
+/// vain.
 pub async fn tell(
     story: &Story,
+    kind: AgentKind,
     program: &Path,
     pace: f64,
 ) -> anyhow::Result<(Observed, Vec<String>)> {
-    let world = World::start(story, program, pace).await?;
+    let world = World::start_with(story, kind, program, pace).await?;
     let call = world.call(story).await;
     let observed = world.end(call).await?;
     // Listening is work for a processor, and the same runtime may be carrying other calls.

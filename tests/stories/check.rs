@@ -254,7 +254,7 @@ async fn proxy(answers: &'static [(&'static str, &'static str)]) -> (String, Joi
 async fn everything_is_well_beside_a_running_daemon() {
     let World {
         bridge,
-        evi,
+        agent: evi,
         rest,
         phone,
         ..
@@ -319,7 +319,7 @@ ok   agent       hume listens after N ms (connected after N)
     let Stage { rest, evi, .. } = stage;
     let world = World {
         bridge,
-        evi,
+        agent: evi,
         rest,
         phone,
         beside: Default::default(),
