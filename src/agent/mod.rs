@@ -11,6 +11,9 @@
 pub mod evi;
 pub mod link;
 pub mod realtime;
+mod recap;
+mod scratch;
+mod wire;
 
 use std::{
     collections::BTreeMap,
