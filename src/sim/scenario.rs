@@ -427,9 +427,12 @@ async fn agent(script: evi::Script, kind: AgentKind, pace: f64) -> anyhow::Resul
         }
         AgentKind::Realtime => {
             let options = realtime::Options {
-                api_key: bridge::REALTIME_KEY.to_owned(),
-                clips: agent_clips,
-                pace,
+                agent: evi::Options {
+                    api_key: bridge::REALTIME_KEY.to_owned(),
+                    clips: agent_clips,
+                    pace,
+                    ..evi::Options::default()
+                },
                 ..realtime::Options::default()
             };
             Realtime::start(script, options).await?
