@@ -10,7 +10,7 @@ use std::{ffi::OsString, fmt, ops::RangeInclusive, path::PathBuf, str::FromStr};
 use lexopt::Arg;
 
 use super::{
-    LogLevel, Overrides, check,
+    AgentKind, LogLevel, Overrides, check,
     problem::{harmless, name},
     secret::{WHERE_SECRETS_GO, names_a_secret},
     suggest,
@@ -55,8 +55,8 @@ pub struct DemoArgs {
     pub out: Option<PathBuf>,
     /// A WAV file with the caller's words.
     pub caller: Option<PathBuf>,
-    /// `"hume"`, the only one in this version.
-    pub agent: Option<String>,
+    /// The simulated agent.
+    pub agent: AgentKind,
     /// Not in real time.
     pub fast: bool,
 }
@@ -218,7 +218,7 @@ Usage: hume-bridge demo [OPTIONS]
 Options:
   --out DIR     write call.wav and call.json there
   --caller WAV  what the caller says first: 16-bit PCM, up to a minute
-  --agent NAME  the simulated agent: hume [hume]
+  --agent NAME  the simulated agent: hume or realtime [hume]
   --fast        four times as fast as real time
   -h, --help    print this
 ";
@@ -323,7 +323,7 @@ where
             }
             (Command::Demo, "out") => demo.out = Some(path(&mut parser, &option)?),
             (Command::Demo, "caller") => demo.caller = Some(path(&mut parser, &option)?),
-            (Command::Demo, "agent") => demo.agent = Some(agent(&mut parser)?),
+            (Command::Demo, "agent") => demo.agent = word(&mut parser, &option, &AgentKind::NAMES)?,
             (Command::Demo, "fast") => demo.fast = true,
             (Command::Load | Command::Soak, "calls") => {
                 calls = Some(number(&mut parser, &option, 1..=100_000)?);
@@ -502,18 +502,6 @@ fn word<T: Copy>(
             complaint.what, complaint.mend
         ))
     })
-}
-
-fn agent(parser: &mut lexopt::Parser) -> Result<String, UsageError> {
-    let given = text(parser, "agent")?;
-    if given == "realtime" {
-        return Err(UsageError(
-            "--agent: realtime is not in this version; use hume".into(),
-        ));
-    }
-    check::choice(&given, &[("hume", ())])
-        .map(|()| given)
-        .map_err(|complaint| UsageError(format!("--agent: {}; use hume", complaint.what)))
 }
 
 #[cfg(test)]

@@ -75,6 +75,43 @@ pub fn settle(old: &Config, new: &mut Config) -> Changes {
         "hume.recycle_after": hume.recycle_after,
         "hume.declare_hang_up": hume.declare_hang_up,
         "hume.clear_on_user_message": hume.clear_on_user_message,
+        "realtime.preset": realtime.preset,
+        "realtime.url": realtime.url,
+        "realtime.model": realtime.model,
+        "realtime.model_in_query": realtime.model_in_query,
+        "realtime.query": realtime.query,
+        "realtime.auth": realtime.auth,
+        "realtime.headers": realtime.headers,
+        "realtime.subprotocols": realtime.subprotocols,
+        "realtime.voice": realtime.voice,
+        "realtime.instructions": realtime.instructions,
+        "realtime.greet": realtime.greet,
+        "realtime.greeting": realtime.greeting,
+        "realtime.dialect": realtime.dialect,
+        "realtime.audio_in": realtime.audio_in,
+        "realtime.audio_out": realtime.audio_out,
+        "realtime.send_formats": realtime.send_formats,
+        "realtime.turn_detection": realtime.turn_detection,
+        "realtime.turn_detection_place": realtime.turn_detection_place,
+        "realtime.voice_place": realtime.voice_place,
+        "realtime.transcription": realtime.transcription,
+        "realtime.user_transcript": realtime.user_transcript,
+        "realtime.modalities": realtime.modalities,
+        "realtime.tools_shape": realtime.tools_shape,
+        "realtime.tool_trigger": realtime.tool_trigger,
+        "realtime.ready_on": realtime.ready_on,
+        "realtime.interrupt": realtime.interrupt,
+        "realtime.truncate": realtime.truncate,
+        "realtime.say": realtime.say,
+        "realtime.context_role": realtime.context_role,
+        "realtime.session": realtime.session,
+        "realtime.ping_interval": realtime.ping_interval,
+        "realtime.pong_timeout": realtime.pong_timeout,
+        "realtime.connect_timeout": realtime.connect_timeout,
+        "realtime.ready_timeout": realtime.ready_timeout,
+        "realtime.connect_budget": realtime.connect_budget,
+        "realtime.reconnect_budget": realtime.reconnect_budget,
+        "realtime.recycle_after": realtime.recycle_after,
         "calls.max_concurrent": calls.max_concurrent,
         "calls.max_per_caller": calls.max_per_caller,
         "calls.max_per_number": calls.max_per_number,
@@ -141,7 +178,7 @@ mod tests {
         api_url = "https://api.dublin.ie1.twilio.com"
         validate_signatures = false
         [agent]
-        default = "hume"
+        default = "realtime"
         tools = ["hang_up"]
         variables = { other = true }
         [hume]
@@ -156,6 +193,44 @@ mod tests {
         recycle_after = "0s"
         declare_hang_up = false
         clear_on_user_message = false
+        [realtime]
+        preset = "custom"
+        url = "wss://other.example.com/realtime"
+        model = "other"
+        model_in_query = false
+        query = { other = "1" }
+        auth = "none"
+        headers = { X-Other = "1" }
+        subprotocols = ["realtime"]
+        voice = "other"
+        instructions = "Other."
+        greet = "message"
+        greeting = "Other."
+        dialect = "beta"
+        audio_in = "pcm@16000"
+        audio_out = "pcm@24000"
+        send_formats = false
+        turn_detection = { type = "semantic_vad" }
+        turn_detection_place = "session"
+        voice_place = "session"
+        transcription = false
+        user_transcript = "replace"
+        modalities = ["text", "audio"]
+        tools_shape = "nested"
+        tool_trigger = "arguments"
+        ready_on = "session.created"
+        interrupt = "client"
+        truncate = false
+        say = false
+        context_role = "user"
+        session = { other = true }
+        ping_interval = "1s"
+        pong_timeout = "1s"
+        connect_timeout = "1s"
+        ready_timeout = "1s"
+        connect_budget = "1s"
+        reconnect_budget = "1s"
+        recycle_after = "0s"
         [calls]
         max_concurrent = 1
         max_per_caller = 1
@@ -219,10 +294,8 @@ mod tests {
         let changes = settle(&old, &mut new);
         let mut seen: Vec<_> = changes.taken.iter().chain(&changes.need_restart).collect();
         seen.sort();
-        // There is only one agent to choose so far.
         let keys = known_keys().iter();
         let mut known: Vec<_> = keys
-            .filter(|key| **key != "agent.default")
             .map(|key| match key.split_once('.') {
                 Some((section @ ("lookup" | "route" | "tool"), _)) => section,
                 _ => key,

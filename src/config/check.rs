@@ -339,12 +339,7 @@ pub(super) fn service_url(text: &str) -> Checked<String> {
         );
     }
     let url = service(text, "https", "http")?;
-    // The last four are what signed links and functions of the large clouds let somebody in by.
-    let is_secret = |name: &str| {
-        names_a_secret(name)
-            || ["code", "sig", "signature", "auth"].contains(&&*name.to_ascii_lowercase())
-    };
-    if url.query_pairs().any(|(name, _)| is_secret(&name)) {
+    if url.query_pairs().any(|(name, _)| is_key(&name)) {
         return complain(
             "has a secret in its query",
             "remove it; a header may have it, as in headers = { Authorization = \"Bearer \
@@ -352,6 +347,26 @@ pub(super) fn service_url(text: &str) -> Checked<String> {
         );
     }
     Ok(text.to_owned())
+}
+
+/// Whether a parameter of this name, in a query, lets somebody in. The last four are what signed links
+/// and functions of the large clouds do it by.
+pub(super) fn is_key(name: &str) -> bool {
+    names_a_secret(name)
+        || ["code", "sig", "signature", "auth"].contains(&&*name.to_ascii_lowercase())
+}
+
+/// A WebSocket far end of which a query is a part, as long as no secret is in that.
+pub(super) fn websocket_url_with_query(text: &str) -> Checked<Url> {
+    let url = service(text, "wss", "ws")?;
+    match url.query_pairs().any(|(name, _)| is_key(&name)) {
+        true => complain(
+            "has a secret in its query, or what looks like one",
+            "remove it; the key goes into the credentials as realtime_api_key, and auth says how it \
+             is shown",
+        ),
+        false => Ok(url),
+    }
 }
 
 /// A WebSocket far end. No query, so no key can be in it.

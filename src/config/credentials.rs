@@ -19,14 +19,17 @@ use std::{
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
 use serde_json::error::Category;
 
-use super::{AgentKind, Config, Problem, Problems, Secret, ToolKind, check, problem::shell_word};
+use super::{
+    AgentKind, Config, Problem, Problems, Secret, ToolKind, check, problem::shell_word,
+    realtime::Auth,
+};
 
 /// What the configured agent and Twilio need.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Where the config has calls that Hume answers.
+    /// There if Hume answers any calls.
     pub hume_api_key: Option<Secret>,
-    /// Where it has calls that a Realtime server answers, and this one wants a key.
+    /// There if a Realtime server answers any calls, and wants a key.
     pub realtime_api_key: Option<Secret>,
     /// From the credentials or from `[twilio]`.
     pub twilio_account_sid: String,
@@ -35,22 +38,24 @@ pub struct Credentials {
     pub twilio_phone_number: Option<String>,
     /// For webhooks that Twilio signs with SHA-256; most accounts have none.
     pub twilio_shared_key: Option<Secret>,
-    /// Those that tools and the lookup name, all of them.
+    /// Those that tools, the lookup and the headers of a Realtime server that is in use name, all of them.
     pub named: BTreeMap<String, Secret>,
 }
 
 impl Credentials {
     /// The names of what there is, never the values.
     pub fn found(&self) -> Vec<String> {
-        let optional = [
+        let own = [
+            (HUME_API_KEY, self.hume_api_key.is_some()),
+            (REALTIME_API_KEY, self.realtime_api_key.is_some()),
+            (ACCOUNT_SID, true),
+            (AUTH_TOKEN, true),
             (PHONE_NUMBER, self.twilio_phone_number.is_some()),
             (SHARED_KEY, self.twilio_shared_key.is_some()),
         ];
-        let optional = optional.iter().filter(|(_, there)| *there);
-        [HUME_API_KEY, ACCOUNT_SID, AUTH_TOKEN]
-            .into_iter()
-            .chain(optional.map(|(key, _)| *key))
-            .map(|key| OWN[key].json.to_owned())
+        own.into_iter()
+            .filter(|(_, there)| *there)
+            .map(|(key, _)| OWN[key].json.to_owned())
             .chain(self.named.keys().map(|name| in_json(name)))
             .collect()
     }
@@ -83,16 +88,22 @@ struct Own {
 }
 
 const HUME_API_KEY: usize = 0;
-const ACCOUNT_SID: usize = 1;
-const AUTH_TOKEN: usize = 2;
-const PHONE_NUMBER: usize = 3;
-const SHARED_KEY: usize = 4;
+const REALTIME_API_KEY: usize = 1;
+const ACCOUNT_SID: usize = 2;
+const AUTH_TOKEN: usize = 3;
+const PHONE_NUMBER: usize = 4;
+const SHARED_KEY: usize = 5;
 
-const OWN: [Own; 5] = [
+const OWN: [Own; 6] = [
     Own {
         json: "hume_api_key",
         alias: None,
         file: "hume-api-key",
+    },
+    Own {
+        json: "realtime_api_key",
+        alias: None,
+        file: "realtime-api-key",
     },
     Own {
         json: "twilio_account_sid",
@@ -128,7 +139,7 @@ pub(super) fn is_own(name: &str) -> bool {
         .any(|own| own.json == json || own.alias == Some(&json))
 }
 
-/// The names of all that the tools and the lookup need, each once.
+/// The names of all that the tools, the lookup and the agent need, each once.
 fn needed(config: &Config) -> BTreeSet<&str> {
     let tools = config.tools.iter().filter_map(|tool| match &tool.kind {
         ToolKind::Http(http) => Some((&http.headers, &http.sign_with)),
@@ -136,8 +147,11 @@ fn needed(config: &Config) -> BTreeSet<&str> {
     });
     let lookup = config.lookup.iter();
     let lookup = lookup.map(|lookup| (&lookup.headers, &lookup.sign_with));
+    let realtime = config.uses(AgentKind::Realtime);
+    let realtime = realtime.then_some((&config.realtime.headers, &None));
     tools
         .chain(lookup)
+        .chain(realtime)
         .flat_map(|(headers, sign_with)| {
             let in_headers = headers.values().flat_map(|value| value.credentials());
             in_headers.chain(sign_with.as_deref())
@@ -237,11 +251,12 @@ pub fn find(
 
 /// Of `all` keys.
 fn required(config: &Config, all: usize) -> impl Iterator<Item = usize> {
-    let agent = match config.agent.default {
-        AgentKind::Hume | AgentKind::Realtime => HUME_API_KEY,
-    };
-    [agent, AUTH_TOKEN, ACCOUNT_SID]
-        .into_iter()
+    let agents = config.agents().into_iter().filter_map(|kind| match kind {
+        AgentKind::Hume => Some(HUME_API_KEY),
+        AgentKind::Realtime => (config.realtime.auth != Auth::None).then_some(REALTIME_API_KEY),
+    });
+    agents
+        .chain([AUTH_TOKEN, ACCOUNT_SID])
         .chain(OWN.len()..all)
 }
 
@@ -277,13 +292,20 @@ struct Search {
     given: Vec<Vec<Given>>,
     /// Stands somewhere, or may stand in what could not be read: a problem, but not missing.
     withheld: Vec<bool>,
+    /// An old file may have it left open, and calls come in without it.
+    may_be_empty: Vec<bool>,
     problems: Vec<Problem>,
 }
 
 impl Search {
     fn new(config: &Config) -> Self {
         let keys = keys(config);
+        let mut may_be_empty = vec![false; keys.len()];
+        for key in [HUME_API_KEY, REALTIME_API_KEY, PHONE_NUMBER] {
+            may_be_empty[key] = !required(config, keys.len()).any(|one| one == key);
+        }
         Search {
+            may_be_empty,
             given: keys.iter().map(|_| Vec::new()).collect(),
             withheld: vec![false; keys.len()],
             problems: Vec::new(),
@@ -448,8 +470,7 @@ impl Search {
     }
 
     fn give(&mut self, key: usize, file: &Path, name: &str, value: &str) {
-        // An old file may have the number left open, and calls come in without it.
-        if key == PHONE_NUMBER && value.is_empty() {
+        if value.is_empty() && self.may_be_empty[key] {
             return;
         }
         let complaint = match key {
@@ -551,7 +572,7 @@ impl Search {
             .collect();
         Ok(Credentials {
             hume_api_key: take(HUME_API_KEY).map(Secret::new),
-            realtime_api_key: None,
+            realtime_api_key: take(REALTIME_API_KEY).map(Secret::new),
             twilio_account_sid: take(ACCOUNT_SID).expect(required),
             twilio_auth_token: Secret::new(take(AUTH_TOKEN).expect(required)),
             twilio_phone_number: take(PHONE_NUMBER),

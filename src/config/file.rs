@@ -18,7 +18,7 @@ use super::{
     check::{self, Checked, Complaint},
     either, hold_sound, keypad, outward,
     reader::{Report, Section},
-    route_reader,
+    realtime_reader, route_reader,
     tool_reader::{self, Shelf},
     variables,
 };
@@ -52,6 +52,43 @@ pub fn known_keys() -> &'static [&'static str] {
         "hume.recycle_after",
         "hume.declare_hang_up",
         "hume.clear_on_user_message",
+        "realtime.preset",
+        "realtime.url",
+        "realtime.model",
+        "realtime.model_in_query",
+        "realtime.query",
+        "realtime.auth",
+        "realtime.headers",
+        "realtime.subprotocols",
+        "realtime.voice",
+        "realtime.instructions",
+        "realtime.greet",
+        "realtime.greeting",
+        "realtime.dialect",
+        "realtime.audio_in",
+        "realtime.audio_out",
+        "realtime.send_formats",
+        "realtime.turn_detection",
+        "realtime.turn_detection_place",
+        "realtime.voice_place",
+        "realtime.transcription",
+        "realtime.user_transcript",
+        "realtime.modalities",
+        "realtime.tools_shape",
+        "realtime.tool_trigger",
+        "realtime.ready_on",
+        "realtime.interrupt",
+        "realtime.truncate",
+        "realtime.say",
+        "realtime.context_role",
+        "realtime.session",
+        "realtime.ping_interval",
+        "realtime.pong_timeout",
+        "realtime.connect_timeout",
+        "realtime.ready_timeout",
+        "realtime.connect_budget",
+        "realtime.reconnect_budget",
+        "realtime.recycle_after",
         "calls.max_concurrent",
         "calls.max_per_caller",
         "calls.max_per_number",
@@ -106,6 +143,7 @@ pub fn known_keys() -> &'static [&'static str] {
         "route.max_per_caller",
         "route.max_duration",
         "route.no_input_timeout",
+        "route.instructions",
         "tool.name",
         "tool.description",
         "tool.parameters",
@@ -209,7 +247,14 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
     let ports = top
         .line_of("listen", "ops")
         .or(top.line_of("listen", "http"));
+    let realtime = ["preset", "url", "model"].map(|key| top.line_of("realtime", key));
     sections(&mut top, &mut config, broken);
+    let torn = |key: &str| top.complained_of(key);
+    let lacks_known = !broken && !torn("realtime.preset");
+    let lacking = realtime_reader::missing(&config.realtime).into_iter();
+    let lacking: Vec<_> = lacking
+        .filter(|(key, _)| lacks_known && !torn(key))
+        .collect();
     top.close();
 
     // In a broken file the key may well stand there, unseen.
@@ -220,6 +265,13 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
             "is missing",
             "write public_url = \"https://HOST\" at the top, with the host that Twilio reaches",
         );
+    }
+    // What is missing matters to nobody whose calls Hume answers.
+    if config.uses(AgentKind::Realtime) {
+        let line = realtime.into_iter().flatten().next();
+        for (key, complaint) in lacking {
+            report.add(line, key, complaint.what, complaint.mend);
+        }
     }
     let calls = &config.calls;
     if let Some((allowed, denied)) = contradiction(&calls.allow, &calls.deny) {
@@ -318,6 +370,7 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config, broken: bool) {
         check::boolean,
     );
     s.close();
+    realtime_reader::realtime(top.section("realtime"), &mut config.realtime);
 
     let mut s = top.section("calls");
     let calls = &mut config.calls;
@@ -421,7 +474,7 @@ fn tools_and_routes(top: &mut Section<'_, '_>, config: &mut Config, broken: bool
         }
     }
     s.close();
-    config.routes = route_reader::routes(top, &config.keys, &config.agent.variables, &shelf);
+    config.routes = route_reader::routes(top, &config.keys, &config.agent, &shelf);
 }
 
 /// Certificate and key belong together: one without the other is told at the one that is there.
@@ -461,13 +514,7 @@ fn tls_files(s: &mut Section<'_, '_>, listen: &mut Listen) {
 }
 
 pub(super) fn agent(name: &str) -> Checked<AgentKind> {
-    if name == "realtime" {
-        return Err(Complaint {
-            what: "the agent \"realtime\" is not in this version".into(),
-            mend: "write \"hume\"".into(),
-        });
-    }
-    check::choice(name, &[("hume", AgentKind::Hume)])
+    check::choice(name, &AgentKind::NAMES)
 }
 
 fn override_with(
@@ -481,7 +528,14 @@ fn override_with(
         config.listen.http.set_port(port);
     }
     if let Some(id) = &overrides.hume_config {
-        match check::opaque_id(id) {
+        let checked = match config.uses(AgentKind::Hume) {
+            true => check::opaque_id(id),
+            false => Err(Complaint {
+                what: "no call is answered by Hume, whose config it names".into(),
+                mend: "leave it out, or set agent.default to \"hume\"".into(),
+            }),
+        };
+        match checked {
             Ok(id) => config.hume.config_id = Some(id),
             Err(complaint) => report.add_elsewhere(COMMAND_LINE, "--hume-config", complaint),
         }

@@ -72,10 +72,20 @@ impl HeaderValue {
 
 /// Reads `headers`, where it stands.
 pub(super) fn headers(section: &mut Section<'_, '_>) -> BTreeMap<String, HeaderValue> {
+    headers_but(section, |_| Ok(()))
+}
+
+/// The same, with more to be said about names; `fits` gets them in small letters.
+pub(super) fn headers_but(
+    section: &mut Section<'_, '_>,
+    fits: impl Fn(&str) -> Checked<()>,
+) -> BTreeMap<String, HeaderValue> {
     let mut seen = BTreeSet::new();
     let headers = section.entries("headers", |written, value| {
         name(written)?;
-        if !seen.insert(written.to_ascii_lowercase()) {
+        let lower = written.to_ascii_lowercase();
+        fits(&lower)?;
+        if !seen.insert(lower) {
             return complain("stands there twice", "remove one of them");
         }
         let text = check::text(value)?;
@@ -103,7 +113,7 @@ const OURS: [&str; 15] = [
     "idempotency-key",
 ];
 
-fn name(written: &str) -> Checked<()> {
+pub(super) fn name(written: &str) -> Checked<()> {
     let lower = written.to_ascii_lowercase();
     // RFC 9110, section 5.6.2.
     let fits = (1..=64).contains(&lower.len())

@@ -23,6 +23,7 @@ mod outward;
 mod problem;
 mod reader;
 pub mod realtime;
+mod realtime_reader;
 mod route_reader;
 mod routes;
 mod schema;
@@ -41,6 +42,8 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+
+use serde::Deserialize;
 
 pub use callers::CallerPrefix;
 pub use certificate::Certificate;
@@ -80,6 +83,24 @@ pub struct Config {
     pub log: Log,
     /// `[credentials] file`
     pub credentials_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// The agents that some call may be answered by: the default first, then in the order of the
+    /// routes, each once.
+    pub fn agents(&self) -> Vec<AgentKind> {
+        let mut agents = vec![self.agent.default];
+        for kind in self.routes.iter().filter_map(|route| route.agent) {
+            if !agents.contains(&kind) {
+                agents.push(kind);
+            }
+        }
+        agents
+    }
+
+    pub fn uses(&self, kind: AgentKind) -> bool {
+        self.agents().contains(&kind)
+    }
 }
 
 /// What the command line sets over the file.
@@ -199,15 +220,23 @@ impl fmt::Debug for Twilio {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AgentKind {
+    #[default]
     Hume,
     Realtime,
 }
 
 impl AgentKind {
+    /// Every agent by its name in the file and on the command line.
+    pub const NAMES: [(&str, AgentKind); 2] = [
+        (AgentKind::Hume.as_str(), AgentKind::Hume),
+        (AgentKind::Realtime.as_str(), AgentKind::Realtime),
+    ];
+
     /// The word in the config, in logs and in `/status`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             AgentKind::Hume => "hume",
             AgentKind::Realtime => "realtime",

@@ -21,6 +21,17 @@ pub enum Preset {
     Custom,
 }
 
+impl Preset {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, Preset); 5] = [
+        ("openai", Preset::OpenAi),
+        ("azure", Preset::Azure),
+        ("xai", Preset::Xai),
+        ("localai", Preset::LocalAi),
+        ("custom", Preset::Custom),
+    ];
+}
+
 /// How the key is shown to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
@@ -41,6 +52,11 @@ pub enum Dialect {
     Beta,
 }
 
+impl Dialect {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, Dialect); 2] = [("ga", Dialect::Ga), ("beta", Dialect::Beta)];
+}
+
 /// How audio crosses the wire in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -50,12 +66,23 @@ pub enum Format {
     Pcm(u32),
 }
 
+impl Format {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, Format); 5] = [
+        ("pcmu", Format::Pcmu),
+        ("pcm@8000", Format::Pcm(8_000)),
+        ("pcm@16000", Format::Pcm(16_000)),
+        ("pcm@24000", Format::Pcm(24_000)),
+        ("pcm@48000", Format::Pcm(48_000)),
+    ];
+}
+
 /// Something of the session that may be left to the server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
-    /// Not sent: the server's own default holds.
+    /// Not sent: the server's own default holds. An empty table in the file.
     Unset,
-    /// Sent as `null`: switched off.
+    /// Sent as `null`: switched off. `false` in the file.
     Off,
     /// Sent as it stands.
     Object(Map<String, Value>),
@@ -70,6 +97,11 @@ pub enum Place {
     Session,
 }
 
+impl Place {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, Place); 2] = [("audio", Place::Audio), ("session", Place::Session)];
+}
+
 /// How a tool is declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolShape {
@@ -77,6 +109,12 @@ pub enum ToolShape {
     Flat,
     /// `{type, function: {name, description, parameters}}`.
     Nested,
+}
+
+impl ToolShape {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, ToolShape); 2] =
+        [("flat", ToolShape::Flat), ("nested", ToolShape::Nested)];
 }
 
 /// What the server says of the caller's words while they are still coming.
@@ -88,6 +126,14 @@ pub enum UserTranscript {
     Replace,
 }
 
+impl UserTranscript {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, UserTranscript); 2] = [
+        ("append", UserTranscript::Append),
+        ("replace", UserTranscript::Replace),
+    ];
+}
+
 /// What says that the session is as we want it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadyOn {
@@ -97,12 +143,26 @@ pub enum ReadyOn {
     Created,
 }
 
+impl ReadyOn {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, ReadyOn); 2] = [
+        ("session.updated", ReadyOn::Updated),
+        ("session.created", ReadyOn::Created),
+    ];
+}
+
 /// Who ends a response that the caller talks over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interrupt {
     Server,
     /// We send `response.cancel`.
     Client,
+}
+
+impl Interrupt {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, Interrupt); 2] =
+        [("server", Interrupt::Server), ("client", Interrupt::Client)];
 }
 
 /// What the server is told of an utterance that was cut.
@@ -115,6 +175,12 @@ pub enum Truncate {
     Off,
 }
 
+impl Truncate {
+    /// Each by its name in the file, but for [`Truncate::Off`], which is `false` there.
+    pub const NAMES: [(&str, Truncate); 2] =
+        [("delete", Truncate::Delete), ("keep", Truncate::Keep)];
+}
+
 /// What has a tool run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolTrigger {
@@ -122,6 +188,14 @@ pub enum ToolTrigger {
     Item,
     /// `response.function_call_arguments.done`, of servers that send nothing else.
     Arguments,
+}
+
+impl ToolTrigger {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, ToolTrigger); 2] = [
+        ("item", ToolTrigger::Item),
+        ("arguments", ToolTrigger::Arguments),
+    ];
 }
 
 /// How the agent is brought to speak first.
@@ -135,6 +209,12 @@ pub enum Greet {
     No,
 }
 
+impl Greet {
+    /// Each by its name in the file, but for [`Greet::No`], which is `false` there.
+    pub const NAMES: [(&str, Greet); 2] =
+        [("response", Greet::Response), ("message", Greet::Message)];
+}
+
 /// How the agent is brought to say given words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Say {
@@ -146,11 +226,22 @@ pub enum Say {
     No,
 }
 
+impl Say {
+    /// Each by its name in the file, but for [`Say::No`], which is `false` there.
+    pub const NAMES: [(&str, Say); 2] = [("instruct", Say::Instruct), ("force", Say::Force)];
+}
+
 /// In whose name context is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContextRole {
     System,
     User,
+}
+
+impl ContextRole {
+    /// Each by its name in the file.
+    pub const NAMES: [(&str, ContextRole); 2] =
+        [("system", ContextRole::System), ("user", ContextRole::User)];
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Hours, Keys, Route, Variable, callers,
+    Agent, AgentKind, Hours, Keys, Route, callers,
     check::{self, Checked, Complaint, complain},
     either, file, hours, keypad,
     problem::harmless,
     reader::Section,
+    realtime_reader,
     tool_reader::Shelf,
     variables,
 };
@@ -24,13 +25,14 @@ const NO_ROUTE: &str = "default";
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3600 * SECOND;
 
-/// Reads every route; what its `keys` leave out is as in `keys`, and `variables` are those of all calls.
+/// Reads every route; what its `keys` leave out is as in `keys`, and `agent` is that of all calls.
 pub(super) fn routes(
     top: &mut Section<'_, '_>,
     keys: &Keys,
-    variables: &BTreeMap<String, Variable>,
+    agent: &Agent,
     shelf: &Shelf,
 ) -> Vec<Route> {
+    let variables = &agent.variables;
     let mut read: Vec<(Route, bool)> = Vec::new();
     top.list("route", |n, mut s| {
         if n == MOST_ROUTES + 1 {
@@ -43,7 +45,7 @@ pub(super) fn routes(
         let said = narrowing(&s);
         let named = s.has("name");
         let names: Vec<_> = read.iter().map(|(one, _)| one.name.clone()).collect();
-        let route = route(n, &mut s, &names, keys, shelf);
+        let route = route(n, &mut s, &names, keys, agent.default, shelf);
         let kept = [
             route.to.is_some(),
             route.from.is_some(),
@@ -99,7 +101,14 @@ fn called(n: usize, route: &Route) -> String {
     }
 }
 
-fn route(n: usize, s: &mut Section<'_, '_>, names: &[String], keys: &Keys, shelf: &Shelf) -> Route {
+fn route(
+    n: usize,
+    s: &mut Section<'_, '_>,
+    names: &[String],
+    keys: &Keys,
+    default: AgentKind,
+    shelf: &Shelf,
+) -> Route {
     let name = s.read("name", |v| {
         let name = check::label(check::text(v)?)?;
         match names.iter().position(|one| *one == name) {
@@ -133,8 +142,24 @@ fn route(n: usize, s: &mut Section<'_, '_>, names: &[String], keys: &Keys, shelf
         false => alone(),
     });
 
+    let has_agent = s.has("agent");
     let agent = s.read("agent", |v| file::agent(check::text(v)?));
-    let config_id = s.read("config_id", |v| check::opaque_id(check::text(v)?));
+    // Of an agent that has been complained of, nobody knows what goes with it.
+    let kind = match has_agent {
+        true => agent,
+        false => Some(default),
+    };
+    let config_id = s.read("config_id", |v| {
+        let id = check::opaque_id(check::text(v)?)?;
+        match kind {
+            Some(AgentKind::Realtime) => complain(
+                "names a config of Hume's, and this route's agent is \"realtime\"",
+                "remove it, or write agent = \"hume\"; a Realtime server is told what to be by \
+                 instructions",
+            ),
+            _ => Ok(id),
+        }
+    });
     let voice = s.read("voice", |v| check::opaque_id(check::text(v)?));
     let greeting = s.read("greeting", |v| check::spoken(check::text(v)?));
     let fallback = s.read("fallback", either::fallback);
@@ -154,6 +179,17 @@ fn route(n: usize, s: &mut Section<'_, '_>, names: &[String], keys: &Keys, shelf
     let no_input_timeout = s.read("no_input_timeout", |v| {
         check::duration_or_never(v, SECOND..=HOUR)
     });
+    let instructions = s.read("instructions", |v| {
+        let text = realtime_reader::instructions(check::text(v)?)?;
+        match kind {
+            Some(AgentKind::Hume) => complain(
+                "are for a Realtime server, and this route's agent is \"hume\"",
+                "remove them, or write agent = \"realtime\"; what EVI is to do stands in its config, \
+                 and config_id names another",
+            ),
+            _ => Ok(text),
+        }
+    });
     Route {
         name: name.unwrap_or_else(|| format!("route {n}")),
         to,
@@ -163,7 +199,7 @@ fn route(n: usize, s: &mut Section<'_, '_>, names: &[String], keys: &Keys, shelf
         agent,
         config_id,
         voice,
-        instructions: None,
+        instructions,
         greeting,
         fallback,
         variables,

@@ -149,7 +149,7 @@ fn refers_elsewhere(schema: &Value) -> bool {
 }
 
 /// The same value as JSON has it.
-fn json(value: &DeValue<'_>) -> Checked<Value> {
+pub(super) fn json(value: &DeValue<'_>) -> Checked<Value> {
     Ok(match value {
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Boolean(boolean) => Value::Bool(*boolean),

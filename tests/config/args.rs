@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use hume_bridge::config::{
-    LogLevel, Overrides,
+    AgentKind, LogLevel, Overrides,
     args::{self, CheckArgs, DemoArgs, Invocation, LoadArgs, RunArgs, SoakArgs},
 };
 
@@ -35,11 +35,11 @@ fn a_command_line_says_what_to_do() {
         }))
     );
     assert_eq!(
-        line("demo --out d --caller c.wav --agent hume --fast"),
+        line("demo --out d --caller c.wav --agent realtime --fast"),
         Ok(Invocation::Demo(DemoArgs {
             out: Some("d".into()),
             caller: Some("c.wav".into()),
-            agent: Some("hume".into()),
+            agent: AgentKind::Realtime,
             fast: true,
         }))
     );
@@ -159,12 +159,12 @@ fn a_slip_on_the_command_line_is_told_what_was_meant() {
         ),
         ("demo --fast=PLANTED", "--fast takes no value"),
         (
-            "demo --agent realtime",
-            "--agent: realtime is not in this version; use hume",
+            "demo --agent realtiem",
+            "--agent: there is no \"realtiem\"; did you mean \"realtime\"?",
         ),
         (
             "demo --agent PLANTED",
-            "--agent: is none of the words that may stand here; use hume",
+            "--agent: is none of the words that may stand here; write \"hume\" or \"realtime\"",
         ),
         (
             "load",

@@ -61,10 +61,11 @@ fn what_the_example_has_commented_out_is_right_when_it_is_put_in() {
     assert!(config.hume.config_id.is_some() && config.credentials_file.is_some());
     assert!(config.agent.tools.is_some() && config.lookup.is_some());
     assert!(config.transfer.caller_id.is_some() && config.sms.from.is_some());
-    let [route] = &config.routes[..] else {
+    let [route, shop] = &config.routes[..] else {
         panic!("{:?}", config.routes);
     };
     assert!(route.hours.is_some() && route.closed.is_some() && route.keys.is_some());
+    assert!(config.realtime.voice.is_some() && shop.instructions.is_some());
     assert_eq!(config.tools.len(), 2);
 }
 
@@ -141,7 +142,7 @@ max_concurrent = 0
 fallback = { say = "sorry", hangup = true }
 phone_number = "+61255501234"
 [agent]
-default = "realtime"
+default = "realtiem"
 [log]
 level = "inof"
 "#;
@@ -155,7 +156,7 @@ t.toml:8: not TOML: string values must be quoted; put the string in quotes, and 
 t.toml:10: calls.max_concurrent: 0 is out of range; write a whole number from 1 to 100000
 t.toml:11: calls.fallback: says more than one thing to do; write one of { say = "..." }, { dial = "+..." } and { hangup = true }
 t.toml:12: calls.phone_number: there is no such key; this key belongs in [twilio]
-t.toml:14: agent.default: the agent "realtime" is not in this version; write "hume"
+t.toml:14: agent.default: there is no "realtiem"; did you mean "realtime"?
 t.toml:16: log.level: there is no "inof"; did you mean "info"?"#;
     assert_eq!(problems.to_string(), expected);
     assert_eq!(problems.iter().count(), 11);
@@ -242,8 +243,8 @@ fn a_key_that_is_not_known_is_told_what_was_meant() {
         ),
         (
             "url = 1",
-            "t.toml:2: url: there is no such key; this key belongs in [hume] or in [lookup] or in \
-             [[tool]]",
+            "t.toml:2: url: there is no such key; this key belongs in [hume] or in [realtime] or in \
+             [lookup] or in [[tool]]",
         ),
         (
             "acount_sid = ''",
@@ -254,9 +255,9 @@ fn a_key_that_is_not_known_is_told_what_was_meant() {
             "t.toml:2: listne: there is no such section; did you mean [listen]?",
         ),
         (
-            "[realtime]\nmodel = 'x'",
-            "t.toml:2: realtime: there is no such section; remove it; the sections are [listen], \
-             [admin], [twilio], [agent], [hume], [calls], [keys], [transfer], [sms], [lookup], \
+            "[vonage]\nmodel = 'x'",
+            "t.toml:2: vonage: there is no such section; remove it; the sections are [listen], \
+             [admin], [twilio], [agent], [hume], [realtime], [calls], [keys], [transfer], [sms], [lookup], \
              [[route]], [[tool]], [credentials], [log]",
         ),
         (
@@ -275,7 +276,7 @@ fn a_key_that_is_not_known_is_told_what_was_meant() {
 #[test]
 fn keys_of_later_versions_are_not_taken_in_silence() {
     for later in [
-        "[realtime]\nmodel = 'x'",
+        "[realtime]\nprompt_id = 'x'",
         "[agent]\nprompt = 'x'",
         "[[trunk]]\nto = '+61255501234'",
     ] {

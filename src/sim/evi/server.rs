@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::sleep_until,
@@ -37,7 +38,7 @@ use super::{
 
 /// One message at most (EVI docs; a Realtime server takes one megabyte less).
 const MAX_MESSAGE: usize = 16 << 20;
-/// How long our close waits for the bridge's.
+/// How long our close waits for the bridge's, and a lost connection for the bridge to leave it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which agent it is that is called.
@@ -209,6 +210,22 @@ impl Link {
         poll_fn(|cx| self.poll(cx)).await
     }
 
+    /// Ends the connection without a close frame, behind all that was sent. In order and not by a reset: a
+    /// socket that is closed while audio of the caller's waits in it, or still comes, makes the kernel forget
+    /// what the bridge has not taken yet, which is the more the busier the machine is. `false`: the bridge
+    /// did not leave in its turn.
+    async fn lose(mut self, stop: &CancellationToken) -> bool {
+        let tcp = self.ws.get_mut();
+        let left = async {
+            _ = tcp.shutdown().await;
+            _ = tokio::io::copy(tcp, &mut tokio::io::sink()).await;
+        };
+        tokio::select! {
+            left = tokio::time::timeout(CLOSE_PATIENCE, left) => left.is_ok(),
+            () = stop.cancelled() => true,
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Io> {
         if self.reading
             && let Poll::Ready(read) = self.ws.poll_next_unpin(cx)
@@ -294,7 +311,15 @@ async fn run(
                     patience = Some(Instant::now() + CLOSE_PATIENCE);
                     continue;
                 }
-                Next::Drop => return closed(By::Agent, None, "dropped"),
+                Next::Drop => {
+                    closed(By::Agent, None, "dropped");
+                    // The chat is over with its connection, whatever that still takes.
+                    drop(chat);
+                    if !link.lose(&ground.stop).await {
+                        log.violation(number, "the bridge kept a connection that was lost");
+                    }
+                    return;
+                }
                 Next::Freeze => {
                     ground.stop.cancelled().await;
                     return closed(By::Stopped, None, "");
