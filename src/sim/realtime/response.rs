@@ -823,14 +823,10 @@ impl Chat {
     }
 }
 
-/// The text that instructions ask for word for word: what stands behind the last empty line, or else
-/// behind the first colon.
+/// The text that instructions ask for word for word: what stands behind the first colon after that.
 fn told_to_say(instructions: &str) -> Option<String> {
-    let at = instructions.to_lowercase().find("say exactly")?;
-    let text = match instructions.rsplit_once("\n\n") {
-        Some((_, text)) => text,
-        None => instructions.get(at..)?.split_once(':')?.1,
-    };
+    let at = instructions.to_ascii_lowercase().find("say exactly")?;
+    let (_, text) = instructions.get(at..)?.split_once(':')?;
     Some(text.trim().trim_matches('"').to_owned())
 }
 
