@@ -108,7 +108,10 @@ impl Chat {
             && self.item(id).is_some()
         {
             let message = format!("Item with id '{id}' already exists.");
-            return self.wrong_field(Fault::new("item_create_duplicate_id", "item.id", message), event_id);
+            return self.wrong_field(
+                Fault::new("item_create_duplicate_id", "item.id", message),
+                event_id,
+            );
         }
         let call_id = item["call_id"].as_str().unwrap_or_default();
         if kind == "function_call_output" && !self.open_call(call_id, event_id) {
@@ -191,7 +194,7 @@ impl Chat {
             return;
         };
         call.answered = true;
-        let (latency_ms, mut steps) = (now - call.sent_at, std::mem::take(&mut call.rest));
+        let (latency_ms, rest) = (now - call.sent_at, std::mem::take(&mut call.rest));
         // A tool that failed says so in the words that the model gets; the protocol has no field for it.
         let object = serde_json::from_str::<Value>(&content).unwrap_or_default();
         let ok = object.get("error").is_none();
@@ -207,9 +210,10 @@ impl Chat {
                 && reply.has(&content)
                 && reply.ok.is_none_or(|wanted| wanted == ok)
         });
-        steps.extend(more.into_iter().flat_map(|reply| reply.steps));
-        if !steps.is_empty() {
-            self.due.push_back(steps);
+        for steps in [rest, more.map(|reply| reply.steps).unwrap_or_default()] {
+            if !steps.is_empty() {
+                self.due.push_back(steps);
+            }
         }
     }
 
@@ -228,12 +232,16 @@ impl Chat {
         };
         if index != 0 {
             let message = format!("Content index {index} is beyond the item's content.");
-            return self.wrong_field(Fault::new("invalid_value", "content_index", message), event_id);
+            return self.wrong_field(
+                Fault::new("invalid_value", "content_index", message),
+                event_id,
+            );
         }
         let (of_ms, cut_before) = (speech.ms(), speech.kept_ms.is_some());
         let clip = speech.clip.clone();
         if heard_ms > of_ms {
-            let message = format!("Audio content of {of_ms}ms is already shorter than {heard_ms}ms");
+            let message =
+                format!("Audio content of {of_ms}ms is already shorter than {heard_ms}ms");
             let over = speech.over && !cut_before;
             let fault = Fault::new("invalid_value", "audio_end_ms", message);
             // While it is being said a client may know more of it than we do, and hardly afterwards.

@@ -20,6 +20,7 @@ mod items;
 mod response;
 mod session;
 mod shape;
+mod speech;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::*;
-use crate::sim::evi::{What, test_tones};
+use crate::sim::evi::What;
 
 const HOURS: &str = r#"
     [[replies]]
@@ -55,10 +55,7 @@ async fn a_session_begins_with_its_defaults_and_is_what_was_asked() {
         } => Some((context.clone(), voice_id.clone())),
         _ => None,
     });
-    assert_eq!(
-        told,
-        [(Some("Be brief.".into()), Some("marin".into()))]
-    );
+    assert_eq!(told, [(Some("Be brief.".into()), Some("marin".into()))]);
 }
 
 #[tokio::test]
@@ -91,9 +88,7 @@ async fn the_greeting_comes_when_it_is_asked_for_and_as_the_clip_is() {
         .chain(["response.done"])
         .collect();
     assert_eq!(kinds, expected);
-    let said = [test_tones("agent-greeting"), test_tones("agent-more")];
-    let octets: Vec<u8> = said.iter().flat_map(|clip| clip.unwrap().0.to_vec()).collect();
-    assert_eq!(audio(&all_of_it), octets, "byte for byte");
+    assert!(is_said(&all_of_it, &["agent-greeting", "agent-more"]));
     let lengths: Vec<usize> = all_of_it
         .iter()
         .filter(|event| event["type"] == "response.output_audio.delta")
@@ -107,13 +102,13 @@ async fn the_greeting_comes_when_it_is_asked_for_and_as_the_clip_is() {
         done["response"]["output"][0]["content"],
         json!([{ "type": "output_audio", "transcript": "Good day." }])
     );
-    // There is only one greeting, and a script that has nothing more says nothing more.
+    // There is only one greeting; a model that is asked for more than the script has is not without an
+    // answer, but it is without words.
     client.await_type("rate_limits.updated").await;
     client.create().await;
-    assert_eq!(
-        types(&client.upto("response.done").await),
-        ["response.created", "response.done"]
-    );
+    let more = client.upto("response.done").await;
+    assert_eq!(audio(&more), [0xff; 160]);
+    assert_eq!(more.last().unwrap()["response"]["status"], "completed");
     clean(server).await;
 }
 
@@ -214,18 +209,18 @@ async fn the_caller_cuts_a_response_that_is_under_way() {
     }
     client.audio(600, false).await;
     let second = client.upto("response.done").await;
-    assert_eq!(
-        audio(&second),
-        test_tones("agent-saturday").unwrap().0,
-        "and says something else"
-    );
+    assert!(is_said(&second, &["agent-saturday"]));
     let record = clean(server).await;
     assert_eq!(
-        all(&record, |what| matches!(what, What::Interrupted { .. }).then_some(())).len(),
+        all(&record, |what| matches!(what, What::Interrupted { .. })
+            .then_some(()))
+        .len(),
         1
     );
     assert_eq!(
-        all(&record, |what| matches!(what, What::ToolCalled { .. }).then_some(())).len(),
+        all(&record, |what| matches!(what, What::ToolCalled { .. })
+            .then_some(()))
+        .len(),
         0
     );
 }
@@ -300,20 +295,23 @@ async fn after_a_tool_call_the_server_waits_to_be_asked() {
         .iter()
         .filter(|event| event["type"] == "response.function_call_arguments.done");
     let last = arguments.clone().last().unwrap();
-    assert_eq!((last["name"].as_str(), arguments.count()), (Some("book"), 2));
+    assert_eq!(
+        (last["name"].as_str(), arguments.count()),
+        (Some("book"), 2)
+    );
     assert_eq!(last["arguments"], r#"{"day":1}"#);
     let calls = [&done["output"][1]["call_id"], &done["output"][2]["call_id"]];
     client.output(calls[0], "done").await;
     client.output(calls[1], r#"{"error":"closed"}"#).await;
-    client.send(json!({ "type": "input_audio_buffer.clear" })).await;
+    client
+        .send(json!({ "type": "input_audio_buffer.clear" }))
+        .await;
     // Nothing of a response so far.
     let events = client.upto("input_audio_buffer.cleared").await;
     assert!(!types(&events).contains(&"response.created"), "{events:?}");
     client.create().await;
     let events = client.upto("response.done").await;
-    let said = [test_tones("agent-goodbye"), test_tones("agent-saturday")];
-    let octets: Vec<u8> = said.iter().flat_map(|clip| clip.unwrap().0.to_vec()).collect();
-    assert_eq!(audio(&events), octets);
+    assert!(is_said(&events, &["agent-goodbye", "agent-saturday"]));
     let record = clean(server).await;
     let answers = all(&record, |what| match what {
         What::ToolAnswered { ok, content, .. } => Some((*ok, content.clone())),
@@ -330,7 +328,9 @@ async fn after_a_tool_call_the_server_waits_to_be_asked() {
 
 #[tokio::test]
 async fn what_was_not_heard_is_cut_from_the_conversation() {
-    let server = server(r#"greeting = [{ say = "agent-hours" }, { say = "agent-more" }, { end = true }]"#).await;
+    let server =
+        server(r#"greeting = [{ say = "agent-hours" }, { say = "agent-more" }, { end = true }]"#)
+            .await;
     let mut client = call(&server).await;
     client.create().await;
     let done = client.await_type("response.done").await;
@@ -381,7 +381,9 @@ async fn what_was_not_heard_is_cut_from_the_conversation() {
         ]
     );
     assert_eq!(
-        all(&record, |what| matches!(what, What::Interrupted { .. }).then_some(())).len(),
+        all(&record, |what| matches!(what, What::Interrupted { .. })
+            .then_some(()))
+        .len(),
         1
     );
 }
@@ -409,7 +411,7 @@ async fn context_prompts_and_words_to_say_are_on_record() {
     }
     client.create().await;
     let said = client.upto("response.done").await;
-    assert_eq!(audio(&said), test_tones("agent-goodbye").unwrap().0);
+    assert!(is_said(&said, &["agent-goodbye"]));
     let words = "Say exactly the following and nothing else:\n\nIs there anything else?";
     client
         .send(json!({ "type": "response.create", "response": { "instructions": words, "input": [], "tool_choice": "none" } }))
@@ -424,7 +426,10 @@ async fn context_prompts_and_words_to_say_are_on_record() {
     // A pause is a turn that is not answered.
     for creates in [false, true] {
         let mut update = json!({ "type": "realtime", "audio": session()["audio"] });
-        update["audio"]["output"].as_object_mut().unwrap().remove("voice");
+        update["audio"]["output"]
+            .as_object_mut()
+            .unwrap()
+            .remove("voice");
         update["audio"]["input"]["turn_detection"]["create_response"] = creates.into();
         client
             .send(json!({ "type": "session.update", "session": update }))
@@ -482,21 +487,19 @@ async fn a_session_that_is_told_what_was_said_goes_on_with_it() {
         ("user", "input_text", "when are you open"),
         ("assistant", "output_text", "We are open"),
     ] {
-        let item = json!({ "type": "message", "role": role, "content": [{ "type": kind, "text": text }] });
+        let item =
+            json!({ "type": "message", "role": role, "content": [{ "type": kind, "text": text }] });
         client
             .send(json!({ "type": "conversation.item.create", "item": item }))
             .await;
     }
     client.create().await;
     let said = client.upto("response.done").await;
-    assert_eq!(
-        audio(&said),
-        test_tones("agent-more").unwrap().0,
-        "it is not greeted again"
-    );
+    // It is not greeted again.
+    assert!(is_said(&said, &["agent-more"]));
     client.utterance().await;
     let said = client.upto("response.done").await;
-    assert_eq!(audio(&said), test_tones("agent-saturday").unwrap().0);
+    assert!(is_said(&said, &["agent-saturday"]));
     let record = clean(server).await;
     let told = all(&record, |what| match what {
         What::Replayed { role, text } => Some(format!("{role}: {text}")),
