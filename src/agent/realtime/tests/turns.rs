@@ -239,7 +239,7 @@ fn samples_go_through_the_resampler_both_ways() {
     assert_eq!(audio.unwrap(), [0; 960]);
     call.told(Command::AudioIn(&[]), &[]);
     // A sample cut in half, and the filter's tail at the end.
-    call.hears(delta("r", "i", 4801), &["audio 1 784"], &[]);
+    call.hears(delta("r", "i", 4801), &["audio 1 800"], &[]);
     call.hears(delta("r", "i", 1), &["audio 1 1"], &[]);
     call.hears(audio_done("r", "i"), &["audio 1 31", "end 1"], &[]);
 }
