@@ -12,6 +12,7 @@ use std::{
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
 };
 
@@ -76,7 +77,18 @@ ended = "rest"
 "#;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        // What went wrong and no backtrace: whoever looks at a log's end wants to see it there.
+        Err(error) => {
+            eprintln!("conformance: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
     let outdir = std::env::args_os()
         .nth(1)
         .map(PathBuf::from)
@@ -109,16 +121,31 @@ async fn prepare(outdir: &Path) -> anyhow::Result<World> {
             told(name, &story, &program).await
         });
     }
+    // All are told, however many fail: one run shows everything that is wrong.
+    let mut failed = Vec::new();
     while let Some(told) = telling.join_next().await {
-        frames.push_str(&told.context("a simulator panicked")??);
+        match told.context("a simulator panicked")? {
+            Ok(sent) => frames.push_str(&sent),
+            Err(error) => failed.push(error),
+        }
     }
+    // Once more, behind everybody's logs.
+    for error in &failed {
+        eprintln!("{error:#}");
+    }
+    anyhow::ensure!(
+        failed.is_empty(),
+        "{} of {} stories did not end as they should",
+        failed.len(),
+        STORIES.len()
+    );
     frames.push_str(&every_command());
     let path = outdir.join("frames.jsonl");
     fs::write(&path, frames).with_context(|| format!("cannot write {}", path.display()))?;
 
     let world = World::start(&Story::parse(AGENT)?, &program, 1.0).await?;
     let mut out = io::stdout().lock();
-    writeln!(out, "EVI ws://{}", world.evi.addr)?;
+    writeln!(out, "EVI ws://{}", world.agent.addr)?;
     writeln!(out, "KEY {HUME_KEY}")?;
     writeln!(out, "HTTP http://{}", world.bridge.http)?;
     writeln!(out, "PUBLIC {PUBLIC_URL}")?;
@@ -149,12 +176,11 @@ async fn told(name: &str, story: &Story, program: &Path) -> anyhow::Result<Strin
     let (observed, missed) = tell(story, program, PACE)
         .await
         .with_context(|| format!("story {name}"))?;
-    anyhow::ensure!(
-        missed.is_empty(),
-        "story {name} did not end as it should:\n{}\n{}",
-        missed.join("\n"),
-        observed.log.join("\n")
-    );
+    if !missed.is_empty() {
+        let missed = format!("story {name} FAILED:\n  {}", missed.join("\n  "));
+        eprintln!("{missed}\n  {}", observed.log.join("\n  "));
+        anyhow::bail!(missed);
+    }
     let frames = observed.agent.jsonl();
     eprintln!("story {name}: {} frames", frames.lines().count());
     Ok(frames)
@@ -231,7 +257,7 @@ async fn stop(mut world: World) -> anyhow::Result<()> {
         eprintln!("{line}");
     }
     anyhow::ensure!(exit.success(), "the daemon ended with {exit}");
-    let record = world.evi.stop().await;
+    let record = world.agent.stop().await;
     let violations = record.violations();
     anyhow::ensure!(
         violations.is_empty(),

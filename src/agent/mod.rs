@@ -11,6 +11,9 @@
 pub mod evi;
 pub mod link;
 pub mod realtime;
+mod recap;
+mod scratch;
+mod wire;
 
 use std::{
     collections::BTreeMap,
@@ -184,6 +187,12 @@ impl Capabilities {
     /// It can be given words to say.
     pub fn says(&self) -> bool {
         self.say != Saying::Not
+    }
+
+    /// What the caller has heard of an utterance matters to it to the fraction of a second: it keeps
+    /// the beginning that was heard and forgets the rest.
+    pub fn wants_heard_ms(&self) -> bool {
+        self.heard && self.hears_speech
     }
 }
 

@@ -1,4 +1,4 @@
-//! From an agent's sample rate down to the telephone's 8 kHz.
+//! From an agent's sample rate down to the telephone's 8 kHz, and up again.
 //!
 //! A [`Downsampler`] is one stream's linear-phase FIR filter, a rational L/M polyphase: 48 kHz is 1/6,
 //! 24 kHz 1/3, 44.1 kHz 80/441, all by the same code. It keeps speech up to 3.4 kHz within 0.1 dB and
@@ -44,6 +44,46 @@ const MOST_TAPS: usize = (HIGHEST * LENGTH_MS / 1_000) as usize;
 )]
 pub struct UnsupportedRate(pub u32);
 
+/// The rates to which the telephone's is brought, in Hz.
+const WIDER: [u32; 4] = [8_000, 16_000, 24_000, 48_000];
+
+/// A rate to which there is no way from 8 kHz here, in Hz.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("cannot resample 8000 Hz to {0} Hz; let the agent take 8000, 16000, 24000 or 48000 Hz")]
+pub struct UnsupportedTarget(pub u32);
+
+/// One stream's way up from 8 kHz: the same filter, run at the higher rate. What speech leaves mirrored
+/// above 4.6 kHz is as far down as what folds back on the other way; there is nothing new to be heard.
+#[derive(Clone, Debug)]
+pub struct Upsampler {
+    stream: Downsampler,
+    rate: u32,
+}
+
+impl Upsampler {
+    /// A filter for output at `rate` Hz: 8,000, 16,000, 24,000 or 48,000.
+    pub fn new(rate: u32) -> Result<Self, UnsupportedTarget> {
+        if !WIDER.contains(&rate) {
+            return Err(UnsupportedTarget(rate));
+        }
+        let stream = match rate {
+            TELEPHONE => Downsampler::with(None),
+            _ => Downsampler::with(Some(shared(TELEPHONE, rate / TELEPHONE, 1))),
+        };
+        Ok(Upsampler { stream, rate })
+    }
+
+    /// The output's rate, in Hz.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    /// Appends to `out` every sample that is complete with `input`: as many for each as the rates differ.
+    pub fn push(&mut self, input: &[i16], out: &mut Vec<i16>) {
+        self.stream.push(input, out);
+    }
+}
+
 /// One stream's way down to 8 kHz.
 #[derive(Clone, Debug)]
 pub struct Downsampler {
@@ -63,10 +103,13 @@ impl Downsampler {
     /// A filter for input at `from_rate` Hz: 8,000 to 192,000, if its ratio to 8,000 needs no more than
     /// 640 phases. All usual rates qualify.
     pub fn new(from_rate: u32) -> Result<Self, UnsupportedRate> {
-        let table = match from_rate {
+        Ok(Downsampler::with(match from_rate {
             TELEPHONE => None,
             _ => Some(table_for(from_rate)?),
-        };
+        }))
+    }
+
+    fn with(table: Option<Arc<Table>>) -> Self {
         let history = match &table {
             None => vec![],
             Some(table) => {
@@ -75,13 +118,13 @@ impl Downsampler {
                 history
             }
         };
-        Ok(Downsampler {
+        Downsampler {
             table,
             history,
             next: 0,
             phase: 0,
             pending: false,
-        })
+        }
     }
 
     /// The input's rate, in Hz.
@@ -155,7 +198,7 @@ impl Downsampler {
 #[derive(Debug)]
 struct Table {
     rate: u32,
-    /// L and M: the rate times `up` over `down` is 8,000.
+    /// L and M: the rate times `up` over `down` is the output's.
     up: usize,
     down: usize,
     /// Coefficients a phase, as designed and as padded to full strides.
@@ -294,24 +337,34 @@ fn quantised(exact: &[f64], shift: u32, taps: usize) -> Option<Vec<i16>> {
 const MOST_TABLES: usize = 8;
 static TABLES: Mutex<Vec<Arc<Table>>> = Mutex::new(Vec::new());
 
-/// The shared table for `rate`, made on first use.
+/// The table for `rate` down to 8 kHz.
 fn table_for(rate: u32) -> Result<Arc<Table>, UnsupportedRate> {
-    let tables = || TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-    let find = |tables: &[Arc<Table>]| tables.iter().find(|table| table.rate == rate).cloned();
-
     let divisor = greatest_common_divisor(TELEPHONE, rate);
     let (up, down) = (TELEPHONE / divisor, rate / divisor);
     if !(TELEPHONE..=HIGHEST).contains(&rate) || up > MOST_PHASES {
         return Err(UnsupportedRate(rate));
     }
+    Ok(shared(rate, up, down))
+}
+
+/// The shared table for `rate` times `up` over `down`, made on first use.
+fn shared(rate: u32, up: u32, down: u32) -> Arc<Table> {
+    let tables = || TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    let wanted = (rate, up as usize, down as usize);
+    let find = |tables: &[Arc<Table>]| {
+        let mut those = tables.iter();
+        those
+            .find(|table| (table.rate, table.up, table.down) == wanted)
+            .cloned()
+    };
     if let Some(known) = find(&tables()) {
-        return Ok(known);
+        return known;
     }
     // Not under the lock: an odd rate takes milliseconds, and other calls want their tables meanwhile.
     let made = Arc::new(Table::new(rate, up, down));
     let mut tables = tables();
     if let Some(quicker) = find(&tables) {
-        return Ok(quicker);
+        return quicker;
     }
     if tables.len() >= MOST_TABLES {
         tables.retain(|table| Arc::strong_count(table) > 1);
@@ -319,7 +372,7 @@ fn table_for(rate: u32) -> Result<Arc<Table>, UnsupportedRate> {
     if tables.len() < MOST_TABLES {
         tables.push(Arc::clone(&made));
     }
-    Ok(made)
+    made
 }
 
 fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {

@@ -43,6 +43,8 @@ use std::{
     time::Duration,
 };
 
+use serde::Deserialize;
+
 pub use callers::CallerPrefix;
 pub use certificate::Certificate;
 pub use credentials::Credentials;
@@ -218,7 +220,8 @@ impl fmt::Debug for Twilio {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AgentKind {
     #[default]
     Hume,

@@ -34,13 +34,43 @@ pub const PUBLIC_URL: &str = "https://bridge.example.com";
 pub const ACCOUNT_SID: &str = "AC0123456789abcdef0123456789abcdef";
 pub const AUTH_TOKEN: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
 pub const HUME_KEY: &str = "simulated-hume-key";
+pub const REALTIME_KEY: &str = "simulated-realtime-key";
 pub const CONFIG_ID: &str = "5b3c1d0e-1111-4222-8333-944455556666";
+
+/// The agent that answers all calls, by its URL.
+#[derive(Clone, Copy)]
+pub enum Far<'a> {
+    Hume(&'a str),
+    Realtime(&'a str),
+}
+
+impl Far<'_> {
+    /// What the config says of it.
+    fn config(self) -> String {
+        match self {
+            Far::Hume(url) => {
+                format!("hume.url = \"{url}\"\nhume.config_id = \"{CONFIG_ID}\"\n")
+            }
+            Far::Realtime(url) => {
+                format!("agent.default = \"realtime\"\nrealtime.url = \"{url}\"\n")
+            }
+        }
+    }
+
+    /// The name of its key among the credentials, and the key.
+    fn key(self) -> (&'static str, &'static str) {
+        match self {
+            Far::Hume(_) => ("hume_api_key", HUME_KEY),
+            Far::Realtime(_) => ("realtime_api_key", REALTIME_KEY),
+        }
+    }
+}
 
 /// What the daemon is connected to.
 pub struct Setup<'a> {
     /// The `hume-bridge` program.
     pub program: &'a Path,
-    pub evi_url: &'a str,
+    pub agent: Far<'a>,
     pub rest_url: &'a str,
     /// More TOML, as dotted keys; comes after the keys that the stage itself sets.
     pub config: &'a str,
@@ -90,12 +120,10 @@ impl Bridge {
              admin.group = \"\"\n\
              twilio.phone_number = \"+15557654321\"\n\
              twilio.api_url = \"{}\"\n\
-             hume.url = \"{}\"\n\
-             hume.config_id = \"{CONFIG_ID}\"\n\
-             {}",
+             {}{}",
             control.display(),
             setup.rest_url,
-            setup.evi_url,
+            setup.agent.config(),
             setup
                 .config
                 .replace("{dir}", &directory.0.display().to_string()),
@@ -103,7 +131,7 @@ impl Bridge {
         let mut credentials = more.clone();
         credentials.extend(
             [
-                ("hume_api_key", HUME_KEY),
+                setup.agent.key(),
                 ("twilio_account_sid", ACCOUNT_SID),
                 ("twilio_auth_token", AUTH_TOKEN),
             ]

@@ -53,7 +53,7 @@ pub fn main(args: &DemoArgs) -> ExitCode {
 
 async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(OUT));
-    let mut story = Story::named("demo")?;
+    let mut story = Story::named_with("demo", args.agent)?;
     let own = match &args.caller {
         Some(path) => Some(own_words(path, &mut story)?),
         None => None,
@@ -61,7 +61,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     // Before the call, so that nobody listens to it for nothing.
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let pace = if args.fast { FAST } else { 1.0 };
+    let pace = pace(args);
 
     let mut world = World::start(&story, &program, pace).await?;
     if let Some(own) = own {
@@ -70,7 +70,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     say(&format!("{}\n\n", story.title));
     let mut setup = CallSetup::new(story.caller.steps.clone());
     setup.from = "+15551234567".to_owned();
-    let placed_ms = world.evi.now_ms();
+    let placed_ms = world.agent.now_ms();
     let call = narrate(&world, setup, pace).await;
     let mut observed = world.end(call).await?;
     for event in &mut observed.agent.events {
@@ -81,13 +81,17 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     let turns = observed.call.turns();
     say(&summary(&observed, &story, &missed));
     write_recording(&out, &observed.call)?;
-    write_record(&out, &story, pace, &observed, &turns, &missed)?;
+    write_record(&out, &story, args, &observed, &turns, &missed)?;
     say(&format!(
         "\n{} (left the caller, right the agent as the caller heard it)\n{}\n",
         out.join("call.wav").display(),
         out.join("call.json").display()
     ));
     Ok(missed.is_empty())
+}
+
+fn pace(args: &DemoArgs) -> f64 {
+    if args.fast { FAST } else { 1.0 }
 }
 
 /// The caller's recording, and the story changed to fit it.
@@ -137,8 +141,8 @@ async fn narrate(world: &World, setup: CallSetup, pace: f64) -> CallReport {
                     tell(entry.at, &line);
                 }
             }
-            () = world.evi.until(|record| record.events.len() > agent_seen) => {
-                let record = world.evi.record();
+            () = world.agent.until(|record| record.events.len() > agent_seen) => {
+                let record = world.agent.record();
                 for event in &record.events[agent_seen..] {
                     if let Some(line) = agent_side(&event.what) {
                         tell(begun.elapsed().mul_f64(pace), &line);
@@ -206,7 +210,7 @@ fn agent_side(what: &evi::What) -> Option<String> {
 
 /// What the agent began to say last.
 fn words_being_said(world: &World) -> String {
-    let record = world.evi.record();
+    let record = world.agent.record();
     let saying = record
         .events
         .iter()
@@ -285,6 +289,8 @@ fn write_recording(out: &Path, call: &CallReport) -> anyhow::Result<()> {
 struct Record<'a> {
     title: &'a str,
     version: &'static str,
+    /// By its name in the config; `agent` below is what it did.
+    agent_kind: &'static str,
     pace: f64,
     ended: &'static str,
     cause: Option<String>,
@@ -307,7 +313,7 @@ struct TurnRecord {
 fn write_record(
     out: &Path,
     story: &Story,
-    pace: f64,
+    args: &DemoArgs,
     observed: &Observed,
     turns: &[Turn],
     missed: &[String],
@@ -315,7 +321,8 @@ fn write_record(
     let record = Record {
         title: &story.title,
         version: env!("CARGO_PKG_VERSION"),
-        pace,
+        agent_kind: args.agent.as_str(),
+        pace: pace(args),
         ended: ended_word(&observed.call.ended),
         cause: observed.cause(),
         seconds: observed.call.ended_at.as_secs_f64(),

@@ -20,6 +20,7 @@ pub mod faults;
 pub mod load;
 mod measure;
 pub mod phone;
+pub mod realtime;
 pub mod rest;
 pub mod scenario;
 pub mod soak;

@@ -15,17 +15,20 @@ use serde::Deserialize;
 
 mod errands;
 mod observed;
+mod told;
 
 pub use observed::{Expect, ExpectedMessage, Observed, ended_word};
 
 use super::{
-    bridge::{self, Bridge, Setup},
+    bridge::{self, Bridge, Far, Setup},
     evi::{self, Evi, EviHandle},
     phone::{CallReport, CallSetup, Callees, Fault, Phone, Step, Switchboard},
+    realtime::{self, Realtime},
     rest::{Rest, RestHandle, RestScript},
     speech,
     web::{self, Web, WebHandle},
 };
+use crate::config::AgentKind;
 
 /// A story's file.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +46,12 @@ pub struct Story {
     pub caller: Caller,
     #[serde(default)]
     pub agent: evi::Script,
+    /// Which agents the story can be told with: what one does by its nature another may not do at all.
+    #[serde(default = "hume_only")]
+    pub agents: Vec<AgentKind>,
+    /// The one that it is told with.
+    #[serde(skip)]
+    pub kind: AgentKind,
     #[serde(default)]
     pub rest: RestScript,
     #[serde(default)]
@@ -163,25 +172,59 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "webhook-signature",
 };
 
+/// Puts one table over another, value by value.
+fn lay(upper: toml::Table, lower: &mut toml::Table) {
+    for (key, value) in upper {
+        match (value, lower.get_mut(&key)) {
+            (toml::Value::Table(upper), Some(toml::Value::Table(lower))) => lay(upper, lower),
+            (value, _) => {
+                lower.insert(key, value);
+            }
+        }
+    }
+}
+
+fn hume_only() -> Vec<AgentKind> {
+    vec![AgentKind::Hume]
+}
+
 impl Story {
+    /// The story as it is told with EVI.
     pub fn parse(text: &str) -> anyhow::Result<Story> {
-        toml::from_str(text).context("not a story")
+        Story::with(text, AgentKind::Hume)
+    }
+
+    /// The story as it is told with this agent: what stands in the table of its name goes over the rest.
+    pub fn with(text: &str, kind: AgentKind) -> anyhow::Result<Story> {
+        let mut story: toml::Table = toml::from_str(text).context("not a story")?;
+        for (_, other) in AgentKind::NAMES {
+            let own = story.remove(other.as_str());
+            if let Some(toml::Value::Table(own)) = own.filter(|_| other == kind) {
+                lay(own, &mut story);
+            }
+        }
+        let story: Story = story.try_into().context("not a story")?;
+        Ok(Story { kind, ..story })
     }
 
     /// One of [`STORIES`].
     pub fn named(name: &str) -> anyhow::Result<Story> {
+        Story::named_with(name, AgentKind::Hume)
+    }
+
+    pub fn named_with(name: &str, kind: AgentKind) -> anyhow::Result<Story> {
         let (_, text) = STORIES
             .iter()
             .find(|(known, _)| *known == name)
             .context("no such story")?;
-        Story::parse(text).with_context(|| name.to_owned())
+        Story::with(text, kind).with_context(|| name.to_owned())
     }
 }
 
 /// A daemon between its simulators.
 pub struct World {
     pub bridge: Bridge,
-    pub evi: EviHandle,
+    pub agent: EviHandle,
     pub rest: RestHandle,
     pub phone: Phone,
     pub beside: Beside,
@@ -190,6 +233,7 @@ pub struct World {
 /// What a story has beside those who take part in every call.
 #[derive(Default)]
 pub struct Beside {
+    kind: AgentKind,
     web: Option<WebHandle>,
     /// What must not be logged.
     secrets: Vec<String>,
@@ -204,13 +248,8 @@ pub fn agent_clips(name: &str) -> Option<(&'static [u8], &'static str)> {
 impl World {
     /// Starts everything; the telephone is on the hook.
     pub async fn start(story: &Story, program: &Path, pace: f64) -> anyhow::Result<World> {
-        let options = evi::Options {
-            api_key: bridge::HUME_KEY.to_owned(),
-            clips: agent_clips,
-            pace,
-            ..evi::Options::default()
-        };
-        let evi = Evi::start(story.agent.clone(), options).await?;
+        let agent = agent(story.agent.clone(), story.kind, pace).await?;
+        let url = agent.url();
         let switchboard = Switchboard::new();
         let rest = Rest::start(
             switchboard.clone(),
@@ -222,7 +261,10 @@ impl World {
         let web = Web::start(story.web.clone()).await?;
         let setup = Setup {
             program,
-            evi_url: &evi.url(),
+            agent: match story.kind {
+                AgentKind::Hume => Far::Hume(&url),
+                AgentKind::Realtime => Far::Realtime(&url),
+            },
             rest_url: &rest.url(),
             config: &story.config.replace("{web}", &web.url()),
             passed: None,
@@ -241,10 +283,11 @@ impl World {
         };
         Ok(World {
             bridge,
-            evi,
+            agent,
             rest,
             phone,
             beside: Beside {
+                kind: story.kind,
                 web: Some(web),
                 secrets: secrets(story),
             },
@@ -290,7 +333,7 @@ impl World {
                 .map(|violation| violation.0),
         );
         let requests = self.rest.requests();
-        let agent = self.evi.stop().await;
+        let agent = self.agent.stop().await;
         violations.extend(agent.violations().into_iter().map(str::to_owned));
         violations.extend(left);
         let records = self.bridge.directory().join(RECORDS);
@@ -315,6 +358,7 @@ impl World {
                 .map(|web| web.requests())
                 .unwrap_or_default(),
             records,
+            kind: self.beside.kind,
             secrets: self.beside.secrets,
             phone: self.phone,
         })
@@ -367,6 +411,33 @@ fn secrets(story: &Story) -> Vec<String> {
     let keys = keys.chain(story.expect.digits_played.iter().cloned());
     secrets.extend(keys.filter(|keys| keys.len() >= TELLING_KEYS));
     secrets
+}
+
+/// A simulated agent that does what the script says.
+async fn agent(script: evi::Script, kind: AgentKind, pace: f64) -> anyhow::Result<EviHandle> {
+    Ok(match kind {
+        AgentKind::Hume => {
+            let options = evi::Options {
+                api_key: bridge::HUME_KEY.to_owned(),
+                clips: agent_clips,
+                pace,
+                ..evi::Options::default()
+            };
+            Evi::start(script, options).await?
+        }
+        AgentKind::Realtime => {
+            let options = realtime::Options {
+                agent: evi::Options {
+                    api_key: bridge::REALTIME_KEY.to_owned(),
+                    clips: agent_clips,
+                    pace,
+                    ..evi::Options::default()
+                },
+                ..realtime::Options::default()
+            };
+            Realtime::start(script, options).await?
+        }
+    })
 }
 
 /// What `/health` of the private listener says.

@@ -47,7 +47,7 @@ async fn two_callers_at_once_do_not_hear_each_other() {
     );
 
     let clip = speech::clip("caller-hours").expect("a clip");
-    let record = world.evi.record();
+    let record = world.agent.record();
     assert_eq!(record.uplinks.len(), 2);
     let heard: Vec<bool> = record
         .uplinks
@@ -123,7 +123,7 @@ async fn nonsense_before_the_start_is_nobodys_call() {
         let report = in_time(start(&phone, steps).finish()).await;
         assert_eq!(closed_with(&report), Some(1008), "{:#?}", report.entries);
     }
-    assert_eq!(world.evi.record().events, []);
+    assert_eq!(world.agent.record().events, []);
     let log = close(world).await;
     assert_eq!(causes(&log), Vec::<String>::new());
 }

@@ -256,7 +256,7 @@ async fn proxy(answers: &'static [(&'static str, &'static str)]) -> (String, Joi
 async fn everything_is_well_beside_a_running_daemon() {
     let World {
         bridge,
-        evi,
+        agent: evi,
         rest,
         phone,
         ..
@@ -321,7 +321,7 @@ ok   agent       hume listens after N ms (connected after N)
     let Stage { rest, evi, .. } = stage;
     let world = World {
         bridge,
-        evi,
+        agent: evi,
         rest,
         phone,
         beside: Default::default(),

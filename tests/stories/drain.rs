@@ -96,7 +96,7 @@ async fn a_restart_loses_no_call() {
         causes(&world.bridge.log()),
         ["agent-hung-up", "agent-hung-up"]
     );
-    assert_eq!(world.evi.record().violations(), [""; 0]);
+    assert_eq!(world.agent.record().violations(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -104,7 +104,7 @@ async fn a_second_signal_hangs_up() {
     let mut world = world("").await;
     let call = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);
     until(&call, |event| matches!(event, Event::StreamStarted { .. })).await;
-    in_time(world.evi.until(|record| !record.uplinks.is_empty())).await;
+    in_time(world.agent.until(|record| !record.uplinks.is_empty())).await;
     world.bridge.signal("TERM").await.unwrap();
     world.bridge.until_notified("STOPPING=1").await.unwrap();
     world.bridge.signal("TERM").await.unwrap();
@@ -119,7 +119,7 @@ async fn patience_with_a_drain_has_an_end() {
         world("config = 'calls.drain_limit = \"200ms\"'\n[rest]\nfail = [\"auth\"]").await;
     let call = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);
     until(&call, |event| matches!(event, Event::StreamStarted { .. })).await;
-    in_time(world.evi.until(|record| !record.uplinks.is_empty())).await;
+    in_time(world.agent.until(|record| !record.uplinks.is_empty())).await;
     world.bridge.signal("INT").await.unwrap();
     // REST refuses, so what ends the call is the daemon's answer to what comes after the stream.
     assert_eq!(call.finish().await.ended, Ended::Hangup);
@@ -132,7 +132,7 @@ async fn the_end_of_patience_can_be_spoken() {
     let mut world = world("config = 'calls.drain_goodbye = \"We have to close. Goodbye.\"'").await;
     let call = start(&world.phone, vec![wait_for(Awaited::StreamOver)]);
     until(&call, |event| matches!(event, Event::StreamStarted { .. })).await;
-    in_time(world.evi.until(|record| !record.uplinks.is_empty())).await;
+    in_time(world.agent.until(|record| !record.uplinks.is_empty())).await;
     world.bridge.signal("TERM").await.unwrap();
     world.bridge.until_notified("STOPPING=1").await.unwrap();
     world.bridge.signal("TERM").await.unwrap();
@@ -146,7 +146,7 @@ async fn the_end_of_patience_can_be_spoken() {
     );
     assert!(world.bridge.ended(PATIENCE).await.unwrap().success());
     assert_eq!(causes(&world.bridge.log()), ["drain"]);
-    assert_eq!(world.evi.record().violations(), [""; 0]);
+    assert_eq!(world.agent.record().violations(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

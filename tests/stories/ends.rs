@@ -30,7 +30,7 @@ async fn a_caller_who_hangs_up_frees_the_agent() {
             }
         )
     };
-    in_time(world.evi.until(|record| {
+    in_time(world.agent.until(|record| {
         record
             .events
             .iter()
@@ -92,7 +92,7 @@ async fn one_call_too_many_hears_the_busy_tone() {
     let second = start(&world.phone, vec![Step::HangUp]).finish().await;
     assert_eq!(second.ended, Ended::Rejected { busy: true });
     // Who hangs up at once may cut off the handshake with the agent, which the agent would report.
-    in_time(world.evi.until(|record| !record.uplinks.is_empty())).await;
+    in_time(world.agent.until(|record| !record.uplinks.is_empty())).await;
     first.hang_up().await;
     assert_eq!(first.finish().await.ended, Ended::CallerHungUp);
     assert_eq!(causes(&close(world).await), ["caller-hung-up"]);
@@ -121,12 +121,12 @@ async fn a_telephone_that_takes_nothing_is_given_up_and_until_then_heard() {
     };
     in_time(
         world
-            .evi
+            .agent
             .until(|record| record.events.iter().any(|event| closed(&event.what))),
     )
     .await;
     in_time(call.finish()).await;
-    let record = world.evi.record();
+    let record = world.agent.record();
     let mut mulaw = Vec::new();
     g711::encode_into(&record.uplinks[&0].audio, &mut mulaw);
     let clip = speech::clip("caller-hours").expect("a clip");
@@ -151,7 +151,7 @@ async fn the_bridges_own_voice_is_not_taken_for_the_callers() {
         steps
     };
     let peak = |connection| {
-        let audio = &world.evi.record().uplinks[&connection].audio;
+        let audio = &world.agent.record().uplinks[&connection].audio;
         audio.iter().map(|sample| sample.unsigned_abs()).max()
     };
     start(&world.phone, sent("outbound")).finish().await;

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use hume_bridge::sim::{
-    bridge::{Bridge, Setup},
+    bridge::{Bridge, Far, Setup},
     phone::{Awaited, Document, Ended, Event, Phone},
     scenario::World,
 };
@@ -113,7 +113,7 @@ async fn balancer(
 async fn second_instance(world: &World) -> Bridge {
     Bridge::start(Setup {
         program: Path::new(PROGRAM),
-        evi_url: &world.evi.url(),
+        agent: Far::Hume(&world.agent.url()),
         rest_url: &world.rest.url(),
         config: "",
         passed: None,

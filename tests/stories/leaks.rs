@@ -63,7 +63,7 @@ async fn thirty_calls_end_in_thirty_ways_and_leave_nothing_behind() {
     // Connections to the REST API are kept for the next goodbye; without an API they go.
     let hume_bridge::sim::scenario::World {
         bridge,
-        evi,
+        agent: evi,
         rest,
         phone,
         ..
@@ -107,7 +107,7 @@ async fn thirty_calls_end_in_thirty_ways_and_leave_nothing_behind() {
     .expect("a REST API");
     let world = hume_bridge::sim::scenario::World {
         bridge,
-        evi,
+        agent: evi,
         rest,
         phone,
         beside: Default::default(),

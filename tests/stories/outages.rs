@@ -82,7 +82,7 @@ async fn an_agent_that_has_to_begin_anew_is_told_what_was_said_and_what_an_opera
             line.contains("Caller: When are you open?\\nYou: Of course, go ahead.\\nIs a member.")
         })
     };
-    in_time(world.evi.until(told)).await;
+    in_time(world.agent.until(told)).await;
     call.hang_up().await;
     call.finish().await;
     let log = close(world).await;

@@ -15,7 +15,7 @@ use hume_bridge::{
     audio::g711,
     sim::{
         self,
-        bridge::{ACCOUNT_SID, AUTH_TOKEN, Bridge, HUME_KEY, PUBLIC_URL, Setup},
+        bridge::{ACCOUNT_SID, AUTH_TOKEN, Bridge, Far, HUME_KEY, PUBLIC_URL, Setup},
         ear,
         evi::{self, Evi, What},
         phone::{Awaited, Ended, Event, OngoingCall, Phone, Step, Switchboard},
@@ -135,7 +135,7 @@ async fn behind_a_network() -> (World, Network) {
     let at_agent = evi.addr.to_string();
     let bridge = Bridge::start(Setup {
         program: Path::new(PROGRAM),
-        evi_url: &evi.url().replace(&at_agent, &network.address.to_string()),
+        agent: Far::Hume(&evi.url().replace(&at_agent, &network.address.to_string())),
         rest_url: &rest.url(),
         config: "",
         passed: None,
@@ -150,7 +150,7 @@ async fn behind_a_network() -> (World, Network) {
     phone.options.linger = Duration::from_secs(600);
     let world = World {
         bridge,
-        evi,
+        agent: evi,
         rest,
         phone,
         beside: Default::default(),
@@ -173,7 +173,7 @@ async fn counted(world: &World, series: &str) -> u64 {
 /// Whether the agent heard a clip to its last word.
 fn reached(world: &World, connection: u32, name: &str) -> bool {
     let mut mulaw = Vec::new();
-    g711::encode_into(&world.evi.record().uplinks[&connection].audio, &mut mulaw);
+    g711::encode_into(&world.agent.record().uplinks[&connection].audio, &mut mulaw);
     let clip = speech::clip(name).expect("a clip");
     ear::find(&mulaw, clip).is_some_and(|found| found.is_whole())
 }
@@ -183,7 +183,7 @@ async fn listened(world: &World, connection: u32) {
         let uplink = record.uplinks.get(&connection);
         uplink.is_some_and(|uplink| uplink.audio_frames > 0)
     };
-    in_time(world.evi.until(up)).await;
+    in_time(world.agent.until(up)).await;
 }
 
 /// The words after so many of these have been heard to their end.
@@ -194,7 +194,7 @@ async fn utterance_ended(world: &World, connection: u32) {
             event.connection == connection && matches!(event.what, What::SpeechEnded { .. })
         })
     };
-    in_time(world.evi.until(ended)).await;
+    in_time(world.agent.until(ended)).await;
 }
 
 const DROPPED: &str = "hume_bridge_caller_frames_dropped_total{reason=\"agent-slow\"}";
@@ -236,7 +236,7 @@ async fn an_agent_that_stops_reading_hears_the_present_afterwards_and_every_fram
     let sent = counted(&world, "hume_bridge_caller_frames_total").await
         + counted(&world, "hume_bridge_caller_silence_filled_bytes_total").await / 160;
     let heard: u64 = world
-        .evi
+        .agent
         .record()
         .uplinks
         .values()
@@ -370,7 +370,7 @@ async fn a_limit_too_low_for_all_the_calls_is_told_at_the_start() {
     let start = |config| {
         Bridge::start(Setup {
             program: &program,
-            evi_url: "ws://127.0.0.1:9/",
+            agent: Far::Hume("ws://127.0.0.1:9/"),
             rest_url: "http://127.0.0.1:9",
             config,
             passed: None,

@@ -63,7 +63,7 @@ impl Given {
 }
 
 fn given(world: &World) -> Given {
-    let record = world.evi.record();
+    let record = world.agent.record();
     let last = record.events.iter().map(|event| event.connection).max();
     let last = last.expect("a connection");
     let mut given = Given {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use hume_bridge::sim::{
-    bridge::{Bridge, Setup},
+    bridge::{Bridge, Far, Setup},
     phone::{Awaited, Ended, Event, Phone, Step},
     scenario::World,
 };
@@ -234,7 +234,7 @@ async fn a_restart_under_a_passed_socket_refuses_no_connection() {
     let address = socket.local_addr().unwrap();
     let setup = || Setup {
         program: Path::new(PROGRAM),
-        evi_url: "ws://127.0.0.1:9/v0/evi/chat",
+        agent: Far::Hume("ws://127.0.0.1:9/v0/evi/chat"),
         rest_url: "http://127.0.0.1:9",
         config: "",
         passed: Some(socket.try_clone().unwrap()),

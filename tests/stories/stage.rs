@@ -131,7 +131,7 @@ pub async fn close(mut world: World) -> Vec<String> {
     let status = world.bridge.stop().await.expect("it stops");
     assert!(status.success(), "{status}: {:#?}", world.bridge.log());
     let violations: Vec<String> = world
-        .evi
+        .agent
         .record()
         .violations()
         .iter()

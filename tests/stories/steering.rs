@@ -57,7 +57,7 @@ async fn done(world: &World, words: &[&str]) -> String {
 
 async fn until_agent(world: &World, what: impl Fn(&What) -> bool) {
     let seen = world
-        .evi
+        .agent
         .until(|record| record.events.iter().any(|event| what(&event.what)));
     in_time(seen).await;
 }
@@ -102,7 +102,7 @@ async fn an_operator_speaks_through_the_agent_and_then_ends_the_call() {
         length + 200 > expected,
         "{length} ms of {expected} ms were heard: {spans:?}"
     );
-    let record = world.evi.record();
+    let record = world.agent.record();
     let said = record
         .events
         .iter()
@@ -152,7 +152,7 @@ async fn a_paused_agent_listens_and_answers_when_it_is_resumed() {
 
     until_agent(&world, |what| matches!(what, What::UserMessage { .. })).await;
     let saying = |what: &What| matches!(what, What::Saying { clip, .. } if clip == "agent-hours");
-    let record = world.evi.record();
+    let record = world.agent.record();
     assert!(!record.events.iter().any(|event| saying(&event.what)));
     assert_eq!(
         done(&world, &["resume", &sid]).await,
@@ -183,7 +183,7 @@ async fn a_call_whose_agent_is_paused_can_still_be_ended() {
     assert_eq!(report.ended, Ended::RestCompleted);
     assert!(heard(&report, "agent-greeting"));
     let paused = |what: &What| matches!(what, What::Paused);
-    let record = world.evi.record();
+    let record = world.agent.record();
     let pauses = record.events.iter().filter(|event| paused(&event.what));
     assert_eq!(pauses.count(), 1);
     assert_eq!(causes(&close(world).await), ["operator"]);
@@ -207,7 +207,7 @@ async fn nothing_can_be_ordered_of_an_agent_that_is_not_there_yet() {
     }
     done(&world, &["hangup", "--now", &sid]).await;
     call.finish().await;
-    let record = world.evi.record();
+    let record = world.agent.record();
     let told = |what: &What| matches!(what, What::AssistantInput { .. } | What::Paused);
     assert!(!record.events.iter().any(|event| told(&event.what)));
     assert_eq!(causes(&close(world).await), ["operator"]);

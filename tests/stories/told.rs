@@ -1,6 +1,6 @@
-//! Every story that ships with the program.
+//! Every story that ships with the program, with each agent that it can be told with.
 //!
-//! `STORY=name` tells one of them, and how it went.
+//! `STORY=name` tells one of them, and how it went; `AGENT=realtime` only with that agent.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -18,6 +18,7 @@ const AT_ONCE: usize = 8;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_story_ends_as_it_should() {
     let only = std::env::var("STORY").ok();
+    let with = std::env::var("AGENT").ok();
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut told = JoinSet::new();
     for (name, text) in STORIES {
@@ -25,13 +26,24 @@ async fn every_story_ends_as_it_should() {
             continue;
         }
         let story = Story::parse(text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
-        let places = places.clone();
-        told.spawn(async move {
-            let _place = places.acquire_owned().await.expect("never closed");
-            let began = Instant::now();
-            let outcome = Box::pin(tell(&story, Path::new(PROGRAM), PACE)).await;
-            (*name, story.title, began.elapsed(), outcome)
-        });
+        for kind in story.agents.clone() {
+            if with.as_deref().is_some_and(|with| with != kind.as_str()) {
+                continue;
+            }
+            let story = Story::with(text, kind).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            let places = places.clone();
+            told.spawn(async move {
+                let _place = places.acquire_owned().await.expect("never closed");
+                let began = Instant::now();
+                let outcome = Box::pin(tell(&story, Path::new(PROGRAM), PACE)).await;
+                (
+                    format!("{name} ({})", kind.as_str()),
+                    story.title,
+                    began.elapsed(),
+                    outcome,
+                )
+            });
+        }
     }
     let mut failed = Vec::new();
     while let Some(ended) = told.join_next().await {

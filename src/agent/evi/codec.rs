@@ -5,11 +5,9 @@
 //! replaced only after an interruption or a cut, at the end of a turn (where its tail is played
 //! out), and when the rate changes.
 //!
-//! Bodies are decoded in a scratch that belongs to the thread, not to the call: with thousands of
-//! calls a per-call buffer would be most of their memory. What a huge message needed is given back.
+//! Bodies are decoded in a scratch that belongs to the thread.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 
 use super::closing;
 use super::memory::{Calls, Placed, Segments, Utterance};
@@ -17,8 +15,10 @@ use super::messages::{
     AUDIO, AssistantMessage, ChatMetadata, Context, Envelope, ErrorMessage, Publish, Tool,
     ToolCall, ToolSettled, UserMessage, Value, Variables, audio_input,
 };
-use super::recap::Recap;
 use super::{CAPABILITIES, Settings};
+use crate::agent::recap::Recap;
+use crate::agent::scratch::{Scratch, with_scratch};
+use crate::agent::wire::parse;
 use crate::agent::{
     Briefing, Capabilities, Closed, Command, Event, Ignored, Persona, Request, Role, ToolResult,
 };
@@ -492,71 +492,10 @@ impl crate::agent::Codec for Codec {
 
 type Handled = Result<(), Ignored>;
 
-fn parse<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Ignored> {
-    // serde would take an array for a struct, field by field.
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err(Ignored::Malformed);
-    }
-    serde_json::from_str(text).map_err(|_| Ignored::Malformed)
-}
-
 fn id(text: &str) -> Result<&str, Ignored> {
     if text.is_empty() || text.len() > MAX_ID {
         Err(Ignored::Malformed)
     } else {
         Ok(text)
     }
-}
-
-/// Room to decode one message in; empty at the start of each use.
-#[derive(Default)]
-struct Scratch {
-    /// A WAV file, or little-endian samples.
-    bytes: Vec<u8>,
-    /// Samples as they came.
-    wide: Vec<i16>,
-    /// Samples at 8 kHz.
-    narrow: Vec<i16>,
-    mulaw: Vec<u8>,
-}
-
-impl Scratch {
-    /// What a thread keeps of each buffer, in elements: some seconds of 48 kHz audio, which is what
-    /// a burst brings.
-    const KEEP: usize = 512 << 10;
-
-    fn clear(&mut self) {
-        fn clear<T>(buffer: &mut Vec<T>) {
-            buffer.clear();
-            buffer.shrink_to(Scratch::KEEP);
-        }
-        clear(&mut self.bytes);
-        clear(&mut self.wide);
-        clear(&mut self.narrow);
-        clear(&mut self.mulaw);
-    }
-}
-
-thread_local! {
-    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
-}
-
-/// Lends this thread's scratch. It is taken, not borrowed: an event handler that calls back into
-/// a codec gets a fresh one instead of a panic.
-fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
-    let mut scratch = SCRATCH.take().unwrap_or_default();
-    let result = work(&mut scratch);
-    scratch.clear();
-    SCRATCH.set(Some(scratch));
-    result
-}
-
-#[cfg(test)]
-pub(super) fn scratch_kept() -> usize {
-    let scratch = SCRATCH.take().unwrap_or_default();
-    let kept = scratch.bytes.capacity()
-        + 2 * (scratch.wide.capacity() + scratch.narrow.capacity())
-        + scratch.mulaw.capacity();
-    SCRATCH.set(Some(scratch));
-    kept
 }

@@ -8,23 +8,13 @@
 //! What is sent has exactly the fields of the SDK types and never an optional one without need:
 //! EVI answers an unknown or misspelt field with E0101 and closes (seen in the field).
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Declared;
+use crate::agent::wire::{Loose, Text};
 use crate::config::Variable;
-
-/// A string, borrowed where it has no escapes. (`Option<Cow<str>>` would always be copied.)
-pub(super) struct Text<'a>(pub Cow<'a, str>);
-
-/// A string if it is one; any other value passes as nothing. For fields whose meaning depends on
-/// a type that may be unknown.
-#[derive(Default)]
-pub(super) struct Loose<'a>(pub Option<Cow<'a, str>>);
 
 /// The part that all messages share, and the body of `audio_output`.
 #[derive(Deserialize)]
@@ -101,67 +91,6 @@ pub(super) struct ErrorMessage<'a> {
     pub code: Option<Text<'a>>,
     #[serde(borrow)]
     pub slug: Option<Text<'a>>,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a string")
-            }
-            fn visit_borrowed_str<E: de::Error>(self, v: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(v)))
-            }
-            fn visit_str<E: de::Error>(self, v: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(v.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(V)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = Loose<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("anything")
-            }
-            fn visit_borrowed_str<E: de::Error>(self, v: &'de str) -> Result<Loose<'de>, E> {
-                Ok(Loose(Some(Cow::Borrowed(v))))
-            }
-            fn visit_str<E: de::Error>(self, v: &str) -> Result<Loose<'de>, E> {
-                Ok(Loose(Some(Cow::Owned(v.to_owned()))))
-            }
-            fn visit_unit<E>(self) -> Result<Loose<'de>, E> {
-                Ok(Loose(None))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Loose<'de>, E> {
-                Ok(Loose(None))
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Loose<'de>, E> {
-                Ok(Loose(None))
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Loose<'de>, E> {
-                Ok(Loose(None))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Loose<'de>, E> {
-                Ok(Loose(None))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Loose<'de>, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Loose(None))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose<'de>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Loose(None))
-            }
-        }
-        deserializer.deserialize_any(V)
-    }
 }
 
 const AUDIO_INPUT: (&str, &str) = (r#"{"type":"audio_input","data":""#, r#""}"#);

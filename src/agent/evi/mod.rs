@@ -20,7 +20,6 @@ mod closing;
 mod codec;
 mod memory;
 mod messages;
-mod recap;
 #[cfg(test)]
 mod tests;
 

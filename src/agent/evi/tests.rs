@@ -4,8 +4,8 @@ mod reconnect;
 
 use serde_json::{Value, json};
 
-use super::codec::scratch_kept;
 use super::{Codec, Settings};
+use crate::agent::scratch::scratch_kept;
 use crate::agent::{
     Closed, Codec as _, Command, Declared, Event, Ignored, Persona, Role, SegmentId, ToolResult,
 };

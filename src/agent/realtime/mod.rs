@@ -13,20 +13,45 @@
 //! Protocol facts are cited as "SDK types" (Python `openai` 3.54, npm `openai` 7.57), "OpenAI docs"
 //! (developers.openai.com) or "seen in the field".
 
+mod asking;
+mod audio;
+mod caller;
+mod calls;
 mod codec;
+mod errors;
+mod hearing;
+mod items;
+mod messages;
+mod responses;
+mod session;
+#[cfg(test)]
+mod tests;
+mod turn;
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 pub use codec::Codec;
 
 use super::{Capabilities, Persona, Saying};
-use crate::config::{self, Secret};
+use crate::config::{
+    self, Secret,
+    realtime::{Auth, Dialect, Interrupt, Say},
+};
 
 /// A server, and how to be let in; the same for all calls.
 pub struct Server {
     pub config: config::Realtime,
     /// Headers of every connection, the key's among them.
     pub headers: Vec<(String, Secret)>,
+    /// It hears by itself when the caller has spoken.
+    detects: bool,
+    /// And then answers by itself.
+    answers: bool,
+    /// It ends a response by itself that the caller talks over.
+    interrupts: bool,
 }
 
 /// One call's agent.
@@ -38,21 +63,75 @@ pub struct Settings {
 
 impl Server {
     pub fn new(config: &config::Realtime, credentials: &config::Credentials) -> Server {
-        let _ = credentials;
-        Server {
+        let mut server = Server {
             config: config.clone(),
-            headers: Vec::new(),
+            headers: headers(config, credentials),
+            detects: true,
+            answers: true,
+            interrupts: config.interrupt == Interrupt::Server,
+        };
+        // The session's patch is stronger than the key, so it is the whole that is asked.
+        let bare = Settings {
+            server: Arc::new(Server {
+                config: config.clone(),
+                headers: Vec::new(),
+                ..server
+            }),
+            persona: Persona::default(),
+        };
+        let whole = session::whole(&bare, "");
+        if let Some(detection) = session::turn_detection(&whole) {
+            let off = |name| detection.get(name).and_then(|v| v.as_bool()) == Some(false);
+            server.answers = !off("create_response");
+            server.interrupts &= !off("interrupt_response");
+        } else {
+            server.detects = false;
         }
+        server
     }
 
     /// What it can do, which depends on its config.
     pub fn capabilities(&self) -> &'static Capabilities {
-        &CAPABILITIES
+        // Pausing switches its answers off, which are a part of its turn detection.
+        match (self.config.say, self.detects) {
+            (Say::Instruct, true) => &NEARLY,
+            (Say::Instruct, false) => &NEARLY_UNPAUSED,
+            (Say::Force, true) => &EXACTLY,
+            (Say::Force, false) => &EXACTLY_UNPAUSED,
+            (Say::No, true) => &MUTE,
+            (Say::No, false) => &MUTE_UNPAUSED,
+        }
     }
 }
 
-/// What OpenAI's server can do.
-const CAPABILITIES: Capabilities = Capabilities {
+/// The key's and the operator's own. A credential that is not there has been complained about when the
+/// config was read.
+fn headers(config: &config::Realtime, credentials: &config::Credentials) -> Vec<(String, Secret)> {
+    let mut headers = Vec::new();
+    if let Some(key) = &credentials.realtime_api_key {
+        let under = |scheme: &str| Secret::new(format!("{scheme} {}", key.expose()));
+        match &config.auth {
+            Auth::Bearer => headers.push(("Authorization".into(), under("Bearer"))),
+            Auth::Basic => headers.push(("Authorization".into(), under("Basic"))),
+            Auth::Header(name) => headers.push((name.clone(), key.clone())),
+            Auth::None => {}
+        }
+    }
+    // A server of today's dialect refuses whoever asks for the older one (seen in the field).
+    if config.dialect == Dialect::Beta {
+        headers.push(("OpenAI-Beta".into(), Secret::new("realtime=v1")));
+    }
+    for (name, value) in &config.headers {
+        if let Ok(value) = value.filled(&credentials.named) {
+            headers.retain(|(ours, _)| !ours.eq_ignore_ascii_case(name));
+            headers.push((name.clone(), value));
+        }
+    }
+    headers
+}
+
+/// OpenAI's server.
+const NEARLY: Capabilities = Capabilities {
     name: "realtime",
     heard: true,
     say: Saying::Nearly,
@@ -62,3 +141,29 @@ const CAPABILITIES: Capabilities = Capabilities {
     hears_speech: true,
     turn_events: true,
 };
+const NEARLY_UNPAUSED: Capabilities = unpaused(NEARLY);
+const EXACTLY: Capabilities = Capabilities {
+    say: Saying::Exactly,
+    ..NEARLY
+};
+const EXACTLY_UNPAUSED: Capabilities = unpaused(EXACTLY);
+const MUTE: Capabilities = Capabilities {
+    say: Saying::Not,
+    ..NEARLY
+};
+const MUTE_UNPAUSED: Capabilities = unpaused(MUTE);
+
+const fn unpaused(able: Capabilities) -> Capabilities {
+    Capabilities {
+        pause: false,
+        ..able
+    }
+}
+
+/// How ids are remembered. It is not keyed; a server that goes out of its way to collide confuses only
+/// its own call.
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}

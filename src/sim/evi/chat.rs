@@ -32,7 +32,7 @@ const MAX_MESSAGE_MS: u64 = 10_000;
 const INTERIM_MS: u64 = 300;
 
 /// What all chats of a simulator share.
-pub(super) struct World {
+pub(in crate::sim) struct World {
     pub script: Script,
     pub renderer: Renderer,
     pub log: Log,
@@ -63,7 +63,7 @@ impl World {
         format!("{kind:08x}-51e0-4000-8000-{n:012x}")
     }
 
-    fn opening(&self) -> Opening {
+    pub fn opening(&self) -> Opening {
         let n = self.openings.fetch_add(1, Ordering::Relaxed) as usize;
         self.script
             .opening
@@ -106,12 +106,22 @@ impl World {
         (group, resumption)
     }
 
+    /// The group of a conversation that takes up no other.
+    pub fn new_group(&self) -> String {
+        self.group(None).0
+    }
+
     /// The next reply of this kind, and whether it is now used.
     fn reply(&self, group: &str, on: On, take: bool) -> Option<&Reply> {
         self.reply_that(group, take, |reply| reply.on == on)
     }
 
-    fn reply_that(&self, group: &str, take: bool, fits: impl Fn(&Reply) -> bool) -> Option<&Reply> {
+    pub fn reply_that(
+        &self,
+        group: &str,
+        take: bool,
+        fits: impl Fn(&Reply) -> bool,
+    ) -> Option<&Reply> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let used = groups.get_mut(group)?;
         let at = (0..used.len()).find(|&i| !used[i] && fits(&self.script.replies[i]))?;
@@ -122,7 +132,7 @@ impl World {
 
 /// What the connection is to do now.
 #[derive(Debug, PartialEq)]
-pub(super) enum Next {
+pub(in crate::sim) enum Next {
     Send(String),
     SendBinary,
     Close {
@@ -952,6 +962,8 @@ impl Chat {
                     tool_type: "builtin",
                 });
             }
+            // No script of ours has them: see `Script::foreign`.
+            Step::Fail(_) | Step::Mute => {}
         }
         None
     }

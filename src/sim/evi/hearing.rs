@@ -12,7 +12,7 @@ const ONSET: u64 = 3;
 
 /// Something heard; times in ms of audio received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(in crate::sim) enum Heard {
     Began {
         at: u64,
     },
@@ -26,7 +26,7 @@ pub(super) enum Heard {
     },
 }
 
-pub(super) struct Hearing {
+pub(in crate::sim) struct Hearing {
     rate: u32,
     end_windows: u64,
     samples: u64,

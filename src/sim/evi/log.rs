@@ -21,7 +21,7 @@ const MAX_FRAMES: usize = 10_000;
 
 /// Wall time made virtual.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub(in crate::sim) struct Clock {
     start: Instant,
     pace: f64,
 }
@@ -172,6 +172,23 @@ pub enum What {
     AssistantInput {
         text: String,
     },
+    /// A Realtime server was told what was said before this connection.
+    Replayed {
+        role: String,
+        text: String,
+    },
+    /// It was told how much was heard of what it said.
+    Truncated {
+        id: String,
+        clip: String,
+        heard_ms: u64,
+        of_ms: u64,
+    },
+    /// It was told that nothing was.
+    Deleted {
+        id: String,
+        clip: String,
+    },
     /// An `error` went out.
     Error {
         code: String,
@@ -235,7 +252,7 @@ impl Record {
 }
 
 /// The record being written.
-pub(super) struct Log {
+pub(in crate::sim) struct Log {
     pub clock: Clock,
     audio_frames_kept: usize,
     caller_samples_kept: usize,

@@ -12,15 +12,16 @@
 //! [`Options::pace`]); hearing counts samples and needs no clock. Every task belongs to the
 //! [`EviHandle`] and ends with it.
 
-mod chat;
-mod hearing;
+pub(in crate::sim) mod chat;
+mod front;
+pub(in crate::sim) mod hearing;
 mod load;
-mod log;
+pub(in crate::sim) mod log;
 mod script;
-mod server;
+pub(in crate::sim) mod server;
 #[cfg(test)]
 mod tests;
-mod voice;
+pub(in crate::sim) mod voice;
 mod wire;
 
 use std::{
@@ -90,6 +91,9 @@ impl Default for Options {
     }
 }
 
+/// The handle of any simulated agent.
+pub type AgentHandle = EviHandle;
+
 /// Why a simulator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -97,6 +101,8 @@ pub enum StartError {
     NoSuchClip(String),
     #[error("pace {0} is not a speed")]
     Pace(f64),
+    #[error("the script has {0:?}, which is for another agent")]
+    Foreign(&'static str),
     #[error("cannot listen on a loopback port: {0}")]
     Listen(#[from] io::Error),
 }
@@ -107,57 +113,85 @@ pub struct Evi;
 impl Evi {
     /// Renders every clip of the script, then listens on a free loopback port.
     pub async fn start(script: Script, options: Options) -> Result<EviHandle, StartError> {
-        if !(options.pace > 0.0 && options.pace.is_finite()) {
-            return Err(StartError::Pace(options.pace));
+        if let Some(word) = script.foreign() {
+            return Err(StartError::Foreign(word));
         }
-        let renderer = voice::Renderer::new(options.clips);
-        // Interpolating is work for a processor: done ahead, it delays no caller.
-        let (script, renderer) = tokio::task::spawn_blocking(move || {
-            for say in script.says() {
-                if renderer.clip(&say.clip, say.rate).is_none() {
-                    return Err(StartError::NoSuchClip(say.clip.clone()));
-                }
-            }
-            Ok((script, renderer))
-        })
-        .await
-        .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))?;
-
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let addr = listener.local_addr()?;
-        let clock = log::Clock::new(options.pace);
-        let log = log::Log::new(
-            clock,
-            options.audio_frames_kept,
-            options.caller_samples_kept,
-        );
-        let ground = Arc::new(server::Ground {
-            world: Arc::new(chat::World::new(script, renderer, log)),
-            api_key: options.api_key,
-            hooks: options.hooks,
-            stop: CancellationToken::new(),
+        let (api_key, hooks) = (options.api_key.clone(), options.hooks.clone());
+        let world = world(script, options, |say| say.rate).await?;
+        let host = Arc::new(front::Front {
+            world: world.clone(),
+            api_key,
         });
-        let task = tokio::spawn(server::serve(listener, ground.clone()));
-        Ok(EviHandle {
-            addr,
-            ground,
-            task: Some(task),
-        })
+        listen(world, host, hooks, front::PATH).await
     }
+}
+
+/// What all connections of a simulator share: every clip of the script is there, at this rate.
+pub(in crate::sim) async fn world(
+    script: Script,
+    options: Options,
+    rate: fn(&Say) -> u32,
+) -> Result<Arc<chat::World>, StartError> {
+    if !(options.pace > 0.0 && options.pace.is_finite()) {
+        return Err(StartError::Pace(options.pace));
+    }
+    let renderer = voice::Renderer::new(options.clips);
+    // Interpolating is work for a processor: done ahead, it delays no caller.
+    let (script, renderer) = tokio::task::spawn_blocking(move || {
+        for say in script.says() {
+            if renderer.clip(&say.clip, rate(say)).is_none() {
+                return Err(StartError::NoSuchClip(say.clip.clone()));
+            }
+        }
+        Ok((script, renderer))
+    })
+    .await
+    .unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))?;
+    let log = log::Log::new(
+        log::Clock::new(options.pace),
+        options.audio_frames_kept,
+        options.caller_samples_kept,
+    );
+    Ok(Arc::new(chat::World::new(script, renderer, log)))
+}
+
+/// Listens on a free loopback port, for as long as the handle lives.
+pub(in crate::sim) async fn listen(
+    world: Arc<chat::World>,
+    host: Arc<dyn server::Host>,
+    hooks: Hooks,
+    path: &'static str,
+) -> Result<EviHandle, StartError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let addr = listener.local_addr()?;
+    let ground = Arc::new(server::Ground {
+        world,
+        host,
+        hooks,
+        stop: CancellationToken::new(),
+    });
+    let task = tokio::spawn(server::serve(listener, ground.clone()));
+    Ok(EviHandle {
+        addr,
+        path,
+        ground,
+        task: Some(task),
+    })
 }
 
 /// A running simulator. Dropped, it is gone at once, with all its connections.
 pub struct EviHandle {
     pub addr: SocketAddr,
+    path: &'static str,
     ground: Arc<server::Ground>,
     /// Taken by [`EviHandle::stop`].
     task: Option<JoinHandle<()>>,
 }
 
 impl EviHandle {
-    /// What `[hume] url` is to be set to.
+    /// What the agent's `url` in the config is to be set to.
     pub fn url(&self) -> String {
-        format!("ws://{}{}", self.addr, server::PATH)
+        format!("ws://{}{}", self.addr, self.path)
     }
 
     /// The simulator's own time, on which its events are dated.

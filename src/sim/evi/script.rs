@@ -57,9 +57,11 @@ pub struct Script {
     pub one_chat_a_group: bool,
     /// Read nothing after the settings: pings stay unanswered, while speech still goes out.
     pub never_pong: bool,
+    /// A Realtime server's session ends when it is this old.
+    pub session_limit: Option<Millis>,
     /// Set by [`Script::echo_load`].
     #[serde(skip)]
-    pub(super) load: bool,
+    pub(in crate::sim) load: bool,
 }
 
 impl Default for Script {
@@ -84,6 +86,7 @@ impl Default for Script {
             refuse_resume: None,
             one_chat_a_group: false,
             never_pong: false,
+            session_limit: None,
             load: false,
         }
     }
@@ -100,15 +103,29 @@ impl Script {
     }
 
     /// Every clip that may be said, with its rate.
-    pub(super) fn says(&self) -> impl Iterator<Item = &Say> {
+    pub(in crate::sim) fn says(&self) -> impl Iterator<Item = &Say> {
+        self.steps().filter_map(|s| match s {
+            Step::Say(say) => Some(say),
+            _ => None,
+        })
+    }
+
+    /// The first thing in it that EVI knows nothing of.
+    pub(super) fn foreign(&self) -> Option<&'static str> {
+        let verb = |step: &Step| match step {
+            Step::Fail(_) => Some("fail"),
+            Step::Mute => Some("mute"),
+            _ => None,
+        };
+        let limit = self.session_limit.map(|_| "session_limit");
+        limit.or_else(|| self.steps().find_map(verb))
+    }
+
+    fn steps(&self) -> impl Iterator<Item = &Step> {
         self.greeting
             .iter()
             .chain(&self.resumed)
             .chain(self.replies.iter().flat_map(|r| &r.steps))
-            .filter_map(|s| match s {
-                Step::Say(say) => Some(say),
-                _ => None,
-            })
     }
 }
 
@@ -246,7 +263,7 @@ pub struct Reply {
 
 impl Reply {
     /// Whether this text has the words in it that the reply waits for.
-    pub(super) fn has(&self, text: &str) -> bool {
+    pub(in crate::sim) fn has(&self, text: &str) -> bool {
         self.content
             .as_ref()
             .is_none_or(|words| text.contains(words.as_str()))
@@ -288,6 +305,10 @@ pub enum Step {
     ServerToolError,
     /// The built-in pair: `tool_call` that wants no answer, `tool_response` by the server.
     WebSearch,
+    /// Of a Realtime server alone: the response fails with this error.
+    Fail(String),
+    /// Of a Realtime server alone: an answer in writing, without a voice.
+    Mute,
 }
 
 /// A segment of speech: its text, then its audio, each message a complete WAV.
@@ -377,6 +398,8 @@ struct RawStep {
     stale_audio: Option<bool>,
     server_tool_error: Option<bool>,
     web_search: Option<bool>,
+    fail: Option<String>,
+    mute: Option<bool>,
 }
 
 impl TryFrom<RawStep> for Step {
@@ -452,6 +475,7 @@ impl TryFrom<RawStep> for Step {
         }
         verbs.extend(raw.wait.map(Step::Wait));
         verbs.extend(raw.raw.map(Step::Raw));
+        verbs.extend(raw.fail.map(Step::Fail));
         for (said, step) in [
             (raw.end, Step::End),
             (raw.binary, Step::Binary),
@@ -461,6 +485,7 @@ impl TryFrom<RawStep> for Step {
             (raw.stale_audio, Step::StaleAudio),
             (raw.server_tool_error, Step::ServerToolError),
             (raw.web_search, Step::WebSearch),
+            (raw.mute, Step::Mute),
         ] {
             match said {
                 Some(true) => verbs.push(step),
@@ -497,7 +522,7 @@ impl Say {
     }
 
     /// Words that no clip has, spoken as a tone: how `assistant_input` is answered.
-    pub(super) fn words(text: String) -> Say {
+    pub(in crate::sim) fn words(text: String) -> Say {
         Say {
             text: Some(text),
             ..Say::clip("")

@@ -12,6 +12,7 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::sleep_until,
@@ -29,24 +30,53 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Hooks,
-    chat::{Chat, Next, World},
+    chat::{Next, World},
     load,
     log::{By, What},
     script::Handshake,
-    wire,
 };
 
-/// The path of EVI's chat (EVI docs).
-pub(super) const PATH: &str = "/v0/evi/chat";
-/// One message at most (EVI docs).
+/// One message at most (EVI docs; a Realtime server takes one megabyte less).
 const MAX_MESSAGE: usize = 16 << 20;
-/// How long our close waits for the bridge's.
+/// How long our close waits for the bridge's, and a lost connection for the bridge to leave it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Which agent it is that is called.
+pub(in crate::sim) trait Host: Send + Sync {
+    /// Checks a request against what the agent documents; the error is the status and why.
+    fn admit(
+        &self,
+        request: &Request,
+        plan: Handshake,
+        number: u32,
+    ) -> Result<Admitted, (u16, String)>;
+}
+
+/// A request that is let in.
+pub(in crate::sim) struct Admitted {
+    pub connected: What,
+    /// Begins the chat, at this virtual time.
+    pub chat: Box<dyn FnOnce(f64) -> Box<dyn Chat> + Send>,
+}
+
+/// The agent's part in one connection.
+pub(in crate::sim) trait Chat: Send {
+    /// A text frame of the bridge.
+    fn frame(&mut self, text: &str, now: f64);
+    /// A binary frame of so many bytes.
+    fn binary(&mut self, length: usize);
+    /// What to do now. Asked when the socket has taken what came before.
+    fn next(&mut self, now: f64) -> Next;
+    /// Whether the socket is to be read.
+    fn reads(&self) -> bool;
+    /// One side has closed, and nothing more is to be done.
+    fn over(&mut self);
+}
+
 /// What a connection's task needs.
-pub(super) struct Ground {
+pub(in crate::sim) struct Ground {
     pub world: Arc<World>,
-    pub api_key: String,
+    pub host: Arc<dyn Host>,
     pub hooks: Hooks,
     pub stop: CancellationToken,
 }
@@ -107,9 +137,9 @@ async fn connection(tcp: TcpStream, number: u32, ground: Arc<Ground>) {
         .max_frame_size(Some(MAX_MESSAGE));
     #[expect(clippy::result_large_err, reason = "the library's type")]
     let callback =
-        |request: &Request, response: Response| match admit(request, plan, number, &ground) {
-            Ok(query) => {
-                admitted = Some(query);
+        |request: &Request, response: Response| match ground.host.admit(request, plan, number) {
+            Ok(let_in) => {
+                admitted = Some(let_in);
                 Ok(response)
             }
             Err((status, why)) => {
@@ -131,20 +161,13 @@ async fn connection(tcp: TcpStream, number: u32, ground: Arc<Ground>) {
         upgraded = accept_hdr_async_with_config(tcp, callback, Some(config)) => upgraded,
         () = ground.stop.cancelled() => return,
     };
-    let (ws, query) = match (upgraded, admitted) {
-        (Ok(ws), Some(query)) => (ws, query),
+    let (ws, admitted) = match (upgraded, admitted) {
+        (Ok(ws), Some(admitted)) => (ws, admitted),
         (Err(Error::Http(_)), _) => return,
         (Err(e), _) => return log.violation(number, format!("handshake: {e}")),
         (Ok(_), None) => unreachable!("an upgrade is admitted first"),
     };
-    let resumed = query.resumed_chat_group_id.is_some();
-    log.event(
-        number,
-        What::Connected {
-            config_id: query.config_id.clone(),
-            resumed,
-        },
-    );
+    log.event(number, admitted.connected);
     let link = Link {
         ws,
         pending: None,
@@ -154,48 +177,7 @@ async fn connection(tcp: TcpStream, number: u32, ground: Arc<Ground>) {
     if ground.world.script.load {
         load::run(link, number, &ground).await;
     } else {
-        run(link, number, query, &ground).await;
-    }
-}
-
-/// Checks a request against the documented names; the error is the status and why.
-fn admit(
-    request: &Request,
-    plan: Handshake,
-    number: u32,
-    ground: &Ground,
-) -> Result<wire::Query, (u16, String)> {
-    let log = &ground.world.log;
-    let refuse = |status: u16, why: String| {
-        log.violation(number, why.clone());
-        Err((status, why))
-    };
-    let uri = request.uri();
-    if uri.path() != PATH {
-        return refuse(404, format!("path {} is not {PATH}", uri.path()));
-    }
-    let query = match wire::query(uri.query().unwrap_or_default()) {
-        Ok(query) => query,
-        Err(faults) => return refuse(400, faults.join("; ")),
-    };
-    if query.secret {
-        log.violation(
-            number,
-            "query: the key belongs in the header, where no log sees it",
-        );
-    }
-    if request.headers().contains_key("sec-websocket-protocol") {
-        log.violation(number, "handshake: EVI has no subprotocols");
-    }
-    if let Handshake::Status(status) = plan {
-        return Err((status, "as the script says".into()));
-    }
-    let mut keys = request.headers().get_all("x-hume-api-key").iter();
-    match (keys.next(), keys.next()) {
-        (Some(key), None) if key.as_bytes() == ground.api_key.as_bytes() => Ok(query),
-        (Some(_), Some(_)) => refuse(401, "more than one X-Hume-Api-Key".into()),
-        (None, _) => Err((401, "no X-Hume-Api-Key".into())),
-        _ => Err((401, "wrong X-Hume-Api-Key".into())),
+        run(link, number, admitted.chat, &ground).await;
     }
 }
 
@@ -226,6 +208,22 @@ impl Link {
 
     pub async fn io(&mut self) -> Io {
         poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Ends the connection without a close frame, behind all that was sent. In order and not by a reset: a
+    /// socket that is closed while audio of the caller's waits in it, or still comes, makes the kernel forget
+    /// what the bridge has not taken yet, which is the more the busier the machine is. `false`: the bridge
+    /// did not leave in its turn.
+    async fn lose(mut self, stop: &CancellationToken) -> bool {
+        let tcp = self.ws.get_mut();
+        let left = async {
+            _ = tcp.shutdown().await;
+            _ = tokio::io::copy(tcp, &mut tokio::io::sink()).await;
+        };
+        tokio::select! {
+            left = tokio::time::timeout(CLOSE_PATIENCE, left) => left.is_ok(),
+            () = stop.cancelled() => true,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Io> {
@@ -272,10 +270,15 @@ fn breach(e: &Error) -> Option<String> {
 }
 
 /// Drives one chat to its end.
-async fn run(mut link: Link, number: u32, query: wire::Query, ground: &Ground) {
+async fn run(
+    mut link: Link,
+    number: u32,
+    begin: Box<dyn FnOnce(f64) -> Box<dyn Chat> + Send>,
+    ground: &Ground,
+) {
     let log = &ground.world.log;
     let clock = log.clock;
-    let mut chat = Chat::new(ground.world.clone(), number, query, clock.now());
+    let mut chat = begin(clock.now());
     // Set once either side has closed: until then the other is waited for.
     let mut patience: Option<Instant> = None;
     let closed = |by, code, reason: &str| {
@@ -308,7 +311,15 @@ async fn run(mut link: Link, number: u32, query: wire::Query, ground: &Ground) {
                     patience = Some(Instant::now() + CLOSE_PATIENCE);
                     continue;
                 }
-                Next::Drop => return closed(By::Agent, None, "dropped"),
+                Next::Drop => {
+                    closed(By::Agent, None, "dropped");
+                    // The chat is over with its connection, whatever that still takes.
+                    drop(chat);
+                    if !link.lose(&ground.stop).await {
+                        log.violation(number, "the bridge kept a connection that was lost");
+                    }
+                    return;
+                }
                 Next::Freeze => {
                     ground.stop.cancelled().await;
                     return closed(By::Stopped, None, "");

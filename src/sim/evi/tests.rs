@@ -926,6 +926,38 @@ async fn a_dropped_connection_has_no_close_frame() {
 }
 
 #[tokio::test]
+async fn what_was_said_before_a_drop_reaches_a_peer_that_reads_late_and_still_speaks() {
+    let evi = evi(r#"greeting = [{ say = "agent-saturday" }, { drop = true }]"#).await;
+    let mut client = call(&evi).await;
+    client.audio(400, 0).await;
+    until_event(&evi, |w| {
+        matches!(
+            w,
+            What::Closed {
+                by: By::Agent,
+                code: None,
+                ..
+            }
+        )
+    })
+    .await;
+    // Into a socket that is closed this would be answered with a reset, which takes all unread with it.
+    client.audio(400, 0).await;
+    let (all, end) = client.rest().await;
+    assert_eq!(end, End::Lost);
+    let heard: usize = all
+        .iter()
+        .filter_map(|message| serde_json::from_str(message.to_text().unwrap()).ok())
+        .filter(|message: &Value| message["type"] == "audio_output")
+        .map(|message| unwav(&message).2.len() * 8000 / unwav(&message).0 as usize)
+        .sum();
+    let said = voice::test_tones("agent-saturday").unwrap().0.len();
+    assert!(heard.abs_diff(said) <= 160, "{heard} samples of {said}");
+    drop(client);
+    assert_eq!(evi.stop().await.violations(), [""; 0]);
+}
+
+#[tokio::test]
 async fn pings_are_answered_unless_the_script_forbids() {
     // Between the two ends lies time enough for a pong.
     let greeting =

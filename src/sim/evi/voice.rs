@@ -20,7 +20,7 @@ pub const CLIP_RATE: u32 = 8_000;
 const REACH: i64 = 16;
 
 /// Decodes one mu-law octet (ITU-T G.711).
-fn linear(octet: u8) -> i16 {
+pub(in crate::sim) fn linear(octet: u8) -> i16 {
     let bits = !octet;
     let exponent = (bits >> 4) & 7;
     let mantissa = i32::from(bits & 15);
@@ -73,10 +73,10 @@ pub fn test_tones(name: &str) -> Option<(&'static [u8], &'static str)> {
 
 /// 16-bit little-endian samples as a WAV holds them, shared by all who say them: cutting a message
 /// is then a copy, and an unoptimised build keeps up with a world that runs fast.
-pub(super) type Pcm = Arc<[u8]>;
+pub(in crate::sim) type Pcm = Arc<[u8]>;
 
 /// Renders clips and keeps what it has rendered.
-pub(super) struct Renderer {
+pub(in crate::sim) struct Renderer {
     clips: Clips,
     /// By name and rate.
     rendered: Mutex<HashMap<(String, u32), Pcm>>,
@@ -109,6 +109,22 @@ impl Renderer {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(key, pcm.clone());
         Some((pcm, words))
+    }
+
+    /// The clip as it is stored, mu-law at 8 kHz, and its words.
+    pub fn stored(&self, name: &str) -> Option<(&'static [u8], &'static str)> {
+        (self.clips)(name)
+    }
+
+    /// [`Renderer::tone_for`] as clips are stored.
+    pub fn stored_tone(words: &str) -> Vec<u8> {
+        let octets = Renderer::tone_for(words, CLIP_RATE).len() / 2;
+        // 400 Hz repeats itself after 20 samples.
+        let cycle: Vec<u8> = tone(20, CLIP_RATE)
+            .into_iter()
+            .map(|sample| mulaw(f64::from(sample)))
+            .collect();
+        cycle.into_iter().cycle().take(octets).collect()
     }
 
     /// Speech for words of which there is no clip: a tone of a plausible length.

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::report::{Daemon, Generator, Interruptions, Others, Report};
 use super::{
-    bridge::{self, Bridge, Setup},
+    bridge::{self, Bridge, Far, Setup},
     evi::{self, Evi},
     measure::{
         self, ARRIVAL_LIMIT, HANG_UP_LIMIT, PROBLEMS_TOLD, WHOLE_MESSAGE, Way,
@@ -225,7 +225,7 @@ async fn run(args: &LoadArgs) -> anyhow::Result<Report> {
     let program = std::env::current_exe().context("this program's own path")?;
     let mut bridge = Bridge::start(Setup {
         program: &program,
-        evi_url: &agent.url(),
+        agent: Far::Hume(&agent.url()),
         rest_url: &rest.url(),
         // All of them from one number.
         config: &format!(

@@ -71,8 +71,9 @@ pub struct Leg<'c> {
     beats: u64,
     /// Bytes played without a hole until now.
     playing: usize,
-    speaking_since: Option<Duration>,
-    heard_at: Duration,
+    pub(super) speaking_since: Option<Duration>,
+    /// When the agent, should it be heard no more, has been quiet for long enough.
+    quiet_from: Duration,
     pub(super) cleared_at: Option<Duration>,
     pub(super) overflowed: bool,
 }
@@ -91,7 +92,7 @@ impl<'c> Leg<'c> {
             beats: 0,
             playing: 0,
             speaking_since: None,
-            heard_at: Duration::ZERO,
+            quiet_from: Duration::ZERO,
             cleared_at: None,
             overflowed: false,
         }
@@ -198,8 +199,8 @@ impl<'c> Leg<'c> {
         }
         if count > 0 && speech::rms_dbfs(&frame) > speech::ACTIVE_DBFS {
             self.speaking_since.get_or_insert(now);
-            self.heard_at = now;
-        } else if now >= self.heard_at + QUIET {
+            self.quiet_from = now + QUIET;
+        } else if now >= self.quiet_from {
             self.speaking_since = None;
         }
         self.echo_due(now).await
@@ -231,6 +232,7 @@ impl<'c> Leg<'c> {
                 now,
                 busy: !self.voices.is_empty() || now < self.gap_until,
                 speaking_since: self.speaking_since,
+                quiet_from: self.quiet_from,
                 cleared_at: self.cleared_at,
                 stream_over: false,
                 bridged: false,

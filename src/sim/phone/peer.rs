@@ -133,6 +133,8 @@ impl Leg<'_> {
             Inbound::Clear => {
                 let flushed = self.playout.clear();
                 self.cleared_at = Some(now);
+                // The next that is heard is something else.
+                self.speaking_since = None;
                 let marks = flushed.marks.len();
                 self.call.journal.write(
                     now,

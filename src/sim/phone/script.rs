@@ -49,7 +49,7 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Awaited {
-    /// The agent can be heard.
+    /// The agent can be heard, and it is nothing from before a `clear`.
     AgentSpeaking,
     /// Nothing has been heard for 0.6 s. True of an agent that has not begun: wait for it to speak first.
     AgentQuiet,
@@ -189,8 +189,10 @@ pub struct Line {
     pub now: Duration,
     /// The caller is saying something, or sits in a gap.
     pub busy: bool,
-    /// Since when the agent has been speaking without a pause.
+    /// Since when the agent has been speaking without a pause or a `clear`.
     pub speaking_since: Option<Duration>,
+    /// From then on the agent is quiet, unless it is heard again.
+    pub quiet_from: Duration,
     /// When the last `clear` came.
     pub cleared_at: Option<Duration>,
     pub stream_over: bool,
@@ -271,7 +273,7 @@ impl Script {
     fn is(&self, what: Awaited, line: &Line) -> bool {
         match what {
             Awaited::AgentSpeaking => line.speaking_since.is_some(),
-            Awaited::AgentQuiet => line.speaking_since.is_none(),
+            Awaited::AgentQuiet => line.speaking_since.is_none() && line.now >= line.quiet_from,
             Awaited::Clear => line.cleared_at.is_some_and(|at| at >= self.said_at),
             Awaited::StreamOver => line.stream_over,
             Awaited::Streaming => !line.stream_over,
@@ -422,6 +424,29 @@ mod tests {
         assert_eq!(script.next(&line(199)), Next::Wait);
         assert_eq!(script.next(&line(220)), Next::Do(Step::Dtmf("2".into())));
         assert_eq!(script.next(&line(220)), Next::Do(Step::HangUp));
+    }
+
+    #[test]
+    fn what_was_cleared_is_neither_speech_nor_at_once_a_pause() {
+        let await_it = |what| Step::WaitFor {
+            what,
+            timeout: TIMEOUT,
+        };
+        let line = Line {
+            now: ms(1000),
+            quiet_from: ms(1500),
+            ..Line::default()
+        };
+        for what in [Awaited::AgentSpeaking, Awaited::AgentQuiet] {
+            let mut script = Script::new(vec![await_it(what)]);
+            assert_eq!(script.next(&line), Next::Wait, "{what:?}");
+        }
+        let mut script = Script::new(vec![await_it(Awaited::AgentQuiet)]);
+        let later = Line {
+            now: ms(1500),
+            ..line
+        };
+        assert_eq!(script.next(&later), Next::Done);
     }
 
     #[test]

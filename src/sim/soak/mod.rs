@@ -43,7 +43,7 @@ use self::{
     watch::Watch,
 };
 use super::{
-    bridge::{self, Bridge, Setup},
+    bridge::{self, Bridge, Far, Setup},
     evi::{self, Evi},
     faults::{Kind, Plan, Proxy},
     measure::{
@@ -123,7 +123,7 @@ async fn run(args: &SoakArgs) -> anyhow::Result<Report> {
     let program = std::env::current_exe().context("this program's own path")?;
     let mut bridge = Bridge::start(Setup {
         program: &program,
-        evi_url: &wire.instead_of(&agent.url()),
+        agent: Far::Hume(&wire.instead_of(&agent.url())),
         rest_url: &rest.url(),
         // Who has just ended may still be here when the next comes.
         config: &format!("calls.max_concurrent = {}\n{CONFIG}", 2 * args.calls + 10),

@@ -122,10 +122,10 @@ async fn round(stage: &Between, first: u32, whole: &[u8], misfortunes: &Misfortu
         };
         chats.clone().all(|n| begun(&n))
     };
-    timeout(LAST_DEADLINE, stage.world.evi.until(begun))
+    timeout(LAST_DEADLINE, stage.world.agent.until(begun))
         .await
         .expect("all calls are up");
-    let record = stage.world.evi.record();
+    let record = stage.world.agent.record();
     let owners: BTreeMap<u32, usize> = chats
         .map(|n| {
             let first = &record.uplinks[&n].audio[..FRAME_SAMPLES];
@@ -199,7 +199,7 @@ async fn round(stage: &Between, first: u32, whole: &[u8], misfortunes: &Misfortu
         );
     }
     // Chats on wires that are stalled for ever end with the proxy; those of the unharmed have ended.
-    let record = stage.world.evi.record();
+    let record = stage.world.agent.record();
     for (n, reel) in &reels {
         assert!(
             hears(&record, reel),

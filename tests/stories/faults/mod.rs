@@ -222,7 +222,7 @@ async fn an_agents_wire_that_ends_is_mended_or_told() {
             let told = format!("{way:?} {what:?}: {:#?}", stage.world.bridge.log());
             assert_eq!(report.violations, [], "{told}");
             stage.forgets().await;
-            let chats = stage.world.evi.record().uplinks.len();
+            let chats = stage.world.agent.record().uplinks.len();
             let causes = causes(&stage.end().await);
             if recovered {
                 assert_eq!(

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hume_bridge::{
     audio::g711,
     sim::{
-        bridge::{ACCOUNT_SID, AUTH_TOKEN, Bridge, HUME_KEY, PUBLIC_URL, Setup},
+        bridge::{ACCOUNT_SID, AUTH_TOKEN, Bridge, Far, HUME_KEY, PUBLIC_URL, Setup},
         evi::{self, Evi, EviHandle, Record},
         faults::{Dice, Fault, Plan, Proxy, Way, What, When, transparent},
         phone::{CallReport, CallSetup, Phone, PhoneOptions, Probe, Switchboard},
@@ -161,7 +161,7 @@ pub async fn between(toml: &str, agent: Plan, rest: Plan) -> Between {
     let (evi_url, rest_url) = (agent.instead_of(&evi.url()), rest.instead_of(&api.url()));
     let bridge = Bridge::start(Setup {
         program: PROGRAM.as_ref(),
-        evi_url: &evi_url,
+        agent: Far::Hume(&evi_url),
         rest_url: &rest_url,
         config: &story.config,
         passed: None,
@@ -174,7 +174,7 @@ pub async fn between(toml: &str, agent: Plan, rest: Plan) -> Between {
     };
     let world = World {
         bridge,
-        evi,
+        agent: evi,
         rest: api,
         phone,
         beside: Default::default(),
@@ -211,7 +211,7 @@ impl Between {
 
     /// Waits until no chat is open: then each has been heard to its last sample.
     pub async fn agent_is_alone(&self) -> Record {
-        let evi: &EviHandle = &self.world.evi;
+        let evi: &EviHandle = &self.world.agent;
         let over = |record: &Record| {
             let count = |of: fn(&evi::What) -> bool| {
                 record.events.iter().filter(|event| of(&event.what)).count()

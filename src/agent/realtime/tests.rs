@@ -1,0 +1,1 @@
+//! Telephone conversations, told to the codec in the server's own words.

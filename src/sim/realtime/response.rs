@@ -1,0 +1,817 @@
+//! How the agent speaks: responses, one at a time, made of a script's steps.
+//!
+//! A reply is one response up to its `end`, or up to a tool call that holds it: what comes behind that is
+//! played when the call is answered and the client asks for a response, never before. An `end` directly
+//! ahead of a tool call is none: both are items of one response. What a script does behind the `end`
+//! (waits, closes, speaks again) happens when the response is over; speech there begins a response of the
+//! server's own.
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use super::{
+    Dialect,
+    chat::Chat,
+    errors::Failure,
+    items::{Call, Item, Speech},
+    session::Format,
+};
+use crate::sim::evi::{
+    On, Say, Step, Tool, What,
+    chat::Next,
+    voice::{Pcm, Renderer},
+};
+
+/// Responses that wait for their turn.
+const MAX_WAITING: usize = 64;
+
+/// Why a response was cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    TurnDetected,
+    ClientCancelled,
+}
+
+/// The response under way.
+pub(super) struct Response {
+    pub id: String,
+    pub by_client: bool,
+    metadata: Value,
+    steps: VecDeque<Step>,
+    until: Option<f64>,
+    saying: Option<Spoken>,
+    /// Its items, finished.
+    output: Vec<Value>,
+    /// Words and octets so far, for the bill.
+    words: u64,
+    octets: u64,
+}
+
+/// An item being said, or said last.
+#[derive(Clone)]
+pub(super) struct Spoken {
+    pub item_id: String,
+    response_id: String,
+    output_index: usize,
+    say: Say,
+    words: String,
+    audio: Pcm,
+    format: Format,
+    sent: usize,
+    index: usize,
+    began: f64,
+}
+
+impl Spoken {
+    fn ms(&self, octets: usize) -> f64 {
+        octets as f64 * 1000.0 / self.format.octets() as f64
+    }
+
+    /// When the next delta may go out.
+    fn due(&self) -> f64 {
+        if self.say.realtime_factor > 0.0 {
+            self.began + self.ms(self.sent) / self.say.realtime_factor
+        } else {
+            self.began
+        }
+    }
+
+    /// The next delta ends here. Lengths are the script's, and mostly some octets more: no client may
+    /// count on frames, nor on whole samples.
+    fn end(&self) -> usize {
+        let lengths = &self.say.message_ms;
+        let ms = match lengths.get(self.index) {
+            Some(ms) => *ms,
+            None if lengths.len() == 1 => lengths[0],
+            None => lengths[1 + (self.index - 1) % (lengths.len() - 1)],
+        };
+        let octets = u64::from(ms) * self.format.octets() / 1000 + [0, 3, 1][self.index % 3];
+        (self.sent + (octets as usize).max(1)).min(self.audio.len())
+    }
+
+    fn delta(&self, from: usize, to: usize) -> Value {
+        json!({
+            "type": "response.output_audio.delta",
+            "response_id": self.response_id,
+            "item_id": self.item_id,
+            "output_index": self.output_index,
+            "content_index": 0,
+            "delta": base64_simd::STANDARD.encode_to_string(&self.audio[from..to]),
+        })
+    }
+
+    fn item(&self, status: &str) -> Value {
+        json!({
+            "id": self.item_id,
+            "object": "realtime.item",
+            "type": "message",
+            "status": status,
+            "role": "assistant",
+            "content": [{ "type": "output_audio", "transcript": self.words }],
+        })
+    }
+
+    /// An event about this item's only content.
+    fn event(&self, kind: &str, more: Value) -> Value {
+        let mut event = json!({
+            "type": kind,
+            "response_id": self.response_id,
+            "item_id": self.item_id,
+            "output_index": self.output_index,
+            "content_index": 0,
+        });
+        if let Value::Object(more) = more {
+            for (key, value) in more {
+                event[key] = value;
+            }
+        }
+        event
+    }
+}
+
+impl Chat {
+    // ---- the client asks ----
+
+    pub(super) fn create(&mut self, asked: &Value, event_id: Option<&str>, _now: f64) {
+        if let Some(active) = &self.response {
+            let (id, ours) = (active.id.clone(), !active.by_client);
+            let message = format!(
+                "Conversation already has an active response in progress: {id}. Wait until the response is finished before creating a new one."
+            );
+            let failure = Failure::request("conversation_already_has_active_response", message);
+            // Only a response that the server has begun by itself can be in a client's way unawares.
+            return match ours {
+                true => self.refuse(&failure, event_id),
+                false => self.wrong(failure, event_id),
+            };
+        }
+        let instructions = asked["instructions"].as_str().unwrap_or_default();
+        let metadata = asked["metadata"].clone();
+        if let Some(text) = told_to_say(instructions) {
+            self.log(What::AssistantInput { text: text.clone() });
+            return self.begin(vec![Step::Say(Say::words(text)), Step::End], true, metadata);
+        }
+        let first = self.responses == 0 && self.ears.utterances == 0;
+        let asked_in_writing = self.trailing.is_some();
+        let _settled = self.group();
+        let steps = match self.trailing.take() {
+            Some(text) if first => {
+                self.log(What::UserInput { text: text.clone() });
+                let reply = self.take(|reply| reply.on == On::Prompt && reply.has(&text));
+                reply.map(|reply| reply.steps)
+            }
+            _ => None,
+        };
+        let steps = match steps {
+            Some(steps) => steps,
+            None if !self.due.is_empty() => joined(std::mem::take(&mut self.due)),
+            None if first && !self.continues => self.world.shared.script.greeting.clone(),
+            None if first && asked_in_writing => {
+                let reply = self.take_on(On::Utterance);
+                reply.map(|reply| reply.steps).unwrap_or_default()
+            }
+            None if first => self.world.shared.script.resumed.clone(),
+            None => Vec::new(),
+        };
+        self.begin(steps, true, metadata);
+    }
+
+    pub(super) fn cancel_asked(&mut self, id: Option<&str>, event_id: Option<&str>) {
+        let active = self.response.as_ref();
+        if active.is_some_and(|active| id.is_none_or(|id| id == active.id)) {
+            self.cancel(Reason::ClientCancelled);
+        } else {
+            let message = "Cancellation failed: no active response found";
+            let failure = Failure::request("response_cancel_not_active", message);
+            self.refuse(&failure, event_id);
+        }
+    }
+
+    // ---- the life of a response ----
+
+    pub(super) fn begin(&mut self, steps: Vec<Step>, by_client: bool, metadata: Value) {
+        self.responses += 1;
+        self.unanswered = false;
+        self.trailing = None;
+        self.response = Some(Response {
+            id: self.id("resp"),
+            by_client,
+            metadata,
+            steps: steps.into(),
+            until: None,
+            saying: None,
+            output: Vec::new(),
+            words: 0,
+            octets: 0,
+        });
+        let shown = self.shown("in_progress", Value::Null, Value::Null);
+        self.tell(json!({ "type": "response.created", "response": shown }));
+    }
+
+    /// The active response, as events show it.
+    fn shown(&self, status: &str, details: Value, usage: Value) -> Value {
+        let Some(response) = &self.response else {
+            return Value::Null;
+        };
+        if self.world.dialect == Dialect::Beta {
+            return json!({
+                "id": response.id,
+                "object": "realtime.response",
+                "status": status,
+                "status_details": details,
+                "output": response.output,
+                "modalities": ["audio", "text"],
+                "metadata": response.metadata,
+                "usage": usage,
+            });
+        }
+        let format = match self.session.format_out() {
+            Format::Pcmu => json!({ "type": "audio/pcmu" }),
+            Format::Pcma => json!({ "type": "audio/pcma" }),
+            Format::Pcm(rate) => json!({ "type": "audio/pcm", "rate": rate }),
+        };
+        json!({
+            "id": response.id,
+            "object": "realtime.response",
+            "status": status,
+            "status_details": details,
+            "output": response.output,
+            "conversation_id": format!("conv_{}", response.id),
+            "output_modalities": ["audio"],
+            "max_output_tokens": "inf",
+            "audio": { "output": { "format": format, "voice": self.session.voice() } },
+            "metadata": response.metadata,
+            "usage": usage,
+        })
+    }
+
+    fn finish(&mut self, status: &str, details: Value) {
+        let Some(response) = &self.response else {
+            return;
+        };
+        let (text, audio) = (response.words, response.octets / 800);
+        let usage = json!({
+            "total_tokens": 64 + text + audio,
+            "input_tokens": 64,
+            "output_tokens": text + audio,
+            "input_token_details": {
+                "text_tokens": 48,
+                "audio_tokens": 16,
+                "image_tokens": 0,
+                "cached_tokens": 0,
+                "cached_tokens_details": { "text_tokens": 0, "audio_tokens": 0, "image_tokens": 0 },
+            },
+            "output_token_details": { "text_tokens": text, "audio_tokens": audio },
+        });
+        let shown = self.shown(status, details, usage);
+        let calls = |item: &Value| item["type"] == "function_call";
+        let ends_turn = !response.output.iter().any(calls);
+        self.response = None;
+        self.tell(json!({ "type": "response.done", "response": shown }));
+        self.tell(json!({
+            "type": "rate_limits.updated",
+            "rate_limits": [
+                { "name": "requests", "limit": 1000, "remaining": 999, "reset_seconds": 0.5 },
+                { "name": "tokens", "limit": 50000, "remaining": 49900, "reset_seconds": 0.25 },
+            ],
+        }));
+        if ends_turn && status == "completed" {
+            self.log(What::TurnEnded);
+        }
+    }
+
+    /// Cuts the active response, if there is one.
+    pub(super) fn cancel(&mut self, reason: Reason) {
+        let Some(response) = &mut self.response else {
+            return;
+        };
+        let upcoming = response.steps.pop_front();
+        if let Some(spoken) = response.saying.take() {
+            self.hush(spoken, "incomplete");
+        } else if let Some(Step::Tool(tool)) = upcoming {
+            self.fragment(&tool);
+        }
+        let reason = match reason {
+            Reason::TurnDetected => "turn_detected",
+            Reason::ClientCancelled => "client_cancelled",
+        };
+        self.finish("cancelled", json!({ "type": "cancelled", "reason": reason }));
+    }
+
+    // ---- the script ----
+
+    pub(super) fn run(&mut self, now: f64) -> Next {
+        loop {
+            if let Some(frame) = self.urgent.pop_front() {
+                return Next::Send(frame);
+            }
+            if self.closing.is_some() {
+                return Next::Until(now);
+            }
+            if self.response.is_some() {
+                if let Some(next) = self.respond(now) {
+                    return next;
+                }
+                continue;
+            }
+            if let Some(steps) = self.owed.pop_front() {
+                self.begin(steps, false, Value::Null);
+                continue;
+            }
+            match self.aftermath_until {
+                Some(at) if now < at => return Next::Until(at),
+                _ => self.aftermath_until = None,
+            }
+            match self.aftermath.pop_front() {
+                None => return Next::Idle,
+                Some(step @ (Step::Say(_) | Step::Tool(_) | Step::Fail(_) | Step::Mute)) => {
+                    let mut steps = vec![step];
+                    steps.extend(self.aftermath.drain(..));
+                    self.begin(steps, false, Value::Null);
+                }
+                Some(Step::Wait(time)) => self.aftermath_until = Some(now + time.0),
+                Some(step) => {
+                    if let Some(next) = self.step(step) {
+                        return next;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with the active response. `None`: ask again.
+    fn respond(&mut self, now: f64) -> Option<Next> {
+        let response = self.response.as_mut()?;
+        if let Some(spoken) = response.saying.take() {
+            return self.speak(spoken, now);
+        }
+        match response.until {
+            Some(at) if now < at => return Some(Next::Until(at)),
+            _ => response.until = None,
+        }
+        match response.steps.pop_front() {
+            None => self.finish("completed", Value::Null),
+            // What the agent has said and what it has done next are one response.
+            Some(Step::End) if matches!(response.steps.front(), Some(Step::Tool(_))) => {}
+            Some(Step::End) => {
+                self.aftermath = std::mem::take(&mut response.steps);
+                self.finish("completed", Value::Null);
+            }
+            Some(Step::Wait(time)) => response.until = Some(now + time.0),
+            Some(Step::Say(say)) => self.say(say, now),
+            Some(Step::Tool(tool)) => self.tool(&tool, now),
+            Some(Step::Mute) => self.write("(in writing)"),
+            Some(Step::Fail(code)) => {
+                let failure = Failure::scripted(&code, "The server had an error.");
+                let error = json!({
+                    "type": failure.kind,
+                    "code": failure.code,
+                    "message": failure.message,
+                });
+                self.finish("failed", json!({ "type": "failed", "error": error }));
+                self.log(What::Error {
+                    code: failure.code,
+                    message: failure.message,
+                });
+            }
+            Some(step) => return self.step(step),
+        }
+        None
+    }
+
+    /// What has nothing to do with a response.
+    fn step(&mut self, step: Step) -> Option<Next> {
+        match step {
+            Step::Close { code, reason } => {
+                let expired = self.failed.as_deref() == Some("session_expired");
+                return Some(if expired && reason.is_empty() {
+                    let (code, reason) = Failure::scripted("session_expired", "").close();
+                    Next::Close { code, reason }
+                } else {
+                    Next::Close { code, reason }
+                });
+            }
+            Step::Error { code, message, .. } => self.fail(&Failure::scripted(&code, &message)),
+            Step::Raw(text) => self.urgent.push_back(text),
+            Step::Binary => return Some(Next::SendBinary),
+            Step::SpuriousInterruption => {
+                let (item, at) = (self.id("item"), self.ears.clock_ms() as u64);
+                self.tell(json!({
+                    "type": "input_audio_buffer.speech_started",
+                    "audio_start_ms": at,
+                    "item_id": item,
+                }));
+                self.tell(json!({
+                    "type": "input_audio_buffer.speech_stopped",
+                    "audio_end_ms": at,
+                    "item_id": item,
+                }));
+                self.log(What::Interrupted {
+                    id: None,
+                    spurious: true,
+                });
+            }
+            Step::Drop => return Some(Next::Drop),
+            Step::Freeze => {
+                self.log(What::Frozen);
+                return Some(Next::Freeze);
+            }
+            Step::StaleAudio => self.stale_audio(),
+            Step::WebSearch => self.web_search(),
+            // This server never answers a call itself.
+            Step::ServerToolError => {}
+            Step::End
+            | Step::Say(_)
+            | Step::Tool(_)
+            | Step::Wait(_)
+            | Step::Fail(_)
+            | Step::Mute => {}
+        }
+        None
+    }
+
+    // ---- speech ----
+
+    /// A new item of the response: its number in it.
+    fn open_item(&mut self, item: Value) -> (String, usize) {
+        let previous = self.items.last().map(|item| item.id.clone());
+        let response = self.response.as_ref();
+        let (id, index) = response.map_or((String::new(), 0), |r| (r.id.clone(), r.output.len()));
+        self.tell(json!({
+            "type": "response.output_item.added",
+            "response_id": id,
+            "output_index": index,
+            "item": item,
+        }));
+        self.tell(json!({
+            "type": "conversation.item.added",
+            "previous_item_id": previous,
+            "item": item,
+        }));
+        self.keep(Item::of(item));
+        (id, index)
+    }
+
+    fn close_item(&mut self, item: Value) {
+        let id = item["id"].as_str().unwrap_or_default().to_owned();
+        let at = self.items.iter().position(|item| item.id == id);
+        let previous = at.and_then(|at| at.checked_sub(1)).map(|at| self.items[at].id.clone());
+        if let Some(at) = at {
+            self.items[at].value = item.clone();
+        }
+        self.tell(json!({
+            "type": "conversation.item.done",
+            "previous_item_id": previous,
+            "item": item,
+        }));
+        if let Some(response) = &mut self.response {
+            let (id, index) = (response.id.clone(), response.output.len());
+            response.output.push(item.clone());
+            self.tell(json!({
+                "type": "response.output_item.done",
+                "response_id": id,
+                "output_index": index,
+                "item": item,
+            }));
+        }
+    }
+
+    fn say(&mut self, say: Say, now: f64) {
+        let format = match (self.world.dialect, self.session.format_out()) {
+            (Dialect::Plain, Format::Pcmu | Format::Pcma) => Format::Pcm(super::front::LINEAR_RATE),
+            (_, format) => format,
+        };
+        let renderer = &self.world.shared.renderer;
+        // A voice for the words of a clip is the clip's.
+        let name = match say.clip.is_empty() {
+            true => say.text.clone().unwrap_or_default(),
+            false => say.clip.clone(),
+        };
+        let (audio, known): (Pcm, Option<&str>) = match format {
+            Format::Pcm(rate) => match renderer.clip(&name, rate) {
+                Some((pcm, words)) => (pcm, Some(words)),
+                None => (Renderer::tone_for(&name, rate), None),
+            },
+            _ => match renderer.stored(&name) {
+                Some((octets, words)) => (octets.into(), Some(words)),
+                None => (Renderer::stored_tone(&name).into(), None),
+            },
+        };
+        let words = say.text.clone().or(known.map(str::to_owned)).unwrap_or_default();
+        let item_id = self.id("item");
+        let (response_id, output_index) = self.open_item(json!({
+            "id": item_id,
+            "object": "realtime.item",
+            "type": "message",
+            "status": "in_progress",
+            "role": "assistant",
+            "content": [],
+        }));
+        if let Some(item) = self.item(&item_id) {
+            item.speech = Some(Speech {
+                clip: say.clip.clone(),
+                sent: 0,
+                octets: format.octets(),
+                over: false,
+                kept_ms: None,
+            });
+        }
+        self.log(What::Saying {
+            id: item_id.clone(),
+            clip: say.clip.clone(),
+        });
+        let spoken = Spoken {
+            item_id,
+            response_id,
+            output_index,
+            say,
+            words,
+            audio,
+            format,
+            sent: 0,
+            index: 0,
+            began: now,
+        };
+        self.tell(spoken.event(
+            "response.content_part.added",
+            json!({ "part": { "type": "audio", "transcript": "" } }),
+        ));
+        // The words run ahead of the voice.
+        let half = spoken.words.char_indices().nth(spoken.words.chars().count() / 2);
+        let (first, second) = spoken.words.split_at(half.map_or(0, |(at, _)| at));
+        for part in [first, second] {
+            let delta = json!({ "delta": part });
+            self.tell(spoken.event("response.output_audio_transcript.delta", delta));
+        }
+        self.spoken = true;
+        self.said(&spoken.words);
+        if let Some(response) = &mut self.response {
+            response.words += spoken.words.split_whitespace().count() as u64;
+            response.saying = Some(spoken);
+        }
+    }
+
+    /// The next delta of the item. `None`: it was the last.
+    fn speak(&mut self, mut spoken: Spoken, now: f64) -> Option<Next> {
+        let (from, to) = (spoken.sent, spoken.end());
+        if from == to {
+            self.log(What::Said {
+                id: spoken.item_id.clone(),
+                clip: spoken.say.clip.clone(),
+                messages: spoken.index as u64,
+                duration_ms: spoken.ms(spoken.sent),
+            });
+            self.hush(spoken, "completed");
+            return None;
+        }
+        let due = spoken.due();
+        let next = if now < due {
+            Some(Next::Until(due))
+        } else {
+            spoken.sent = to;
+            spoken.index += 1;
+            let ms = spoken.ms(to - from);
+            self.playing_until = self.playing_until.max(self.ears.clock_ms()) + ms;
+            if let Some(item) = self.item(&spoken.item_id)
+                && let Some(speech) = &mut item.speech
+            {
+                speech.sent = to as u64;
+            }
+            self.compose(spoken.delta(from, to)).map(Next::Send)
+        };
+        if let Some(response) = &mut self.response {
+            if next.as_ref().is_some_and(|next| matches!(next, Next::Send(_))) {
+                response.octets += (to - from) as u64;
+            }
+            self.last = Some(spoken.clone());
+            response.saying = Some(spoken);
+        }
+        next
+    }
+
+    /// Ends the item: all of it was sent, or no more will be.
+    fn hush(&mut self, spoken: Spoken, status: &str) {
+        let words = json!({ "transcript": spoken.words });
+        let part = json!({ "part": { "type": "audio", "transcript": spoken.words } });
+        self.tell(spoken.event("response.output_audio.done", json!({})));
+        self.tell(spoken.event("response.output_audio_transcript.done", words));
+        self.tell(spoken.event("response.content_part.done", part));
+        if let Some(item) = self.item(&spoken.item_id)
+            && let Some(speech) = &mut item.speech
+        {
+            speech.over = true;
+        }
+        self.close_item(spoken.item(status));
+        self.last = Some(spoken);
+    }
+
+    /// An answer in writing, as models were seen to give when they have read a conversation instead of
+    /// having heard it.
+    fn write(&mut self, words: &str) {
+        let id = self.id("item");
+        let item = |status: &str, content: Value| {
+            json!({
+                "id": id,
+                "object": "realtime.item",
+                "type": "message",
+                "status": status,
+                "role": "assistant",
+                "content": content,
+            })
+        };
+        let (response_id, output_index) = self.open_item(item("in_progress", json!([])));
+        for (kind, field, value) in [
+            ("response.content_part.added", "part", json!({ "type": "text", "text": "" })),
+            ("response.output_text.delta", "delta", words.into()),
+            ("response.output_text.done", "text", words.into()),
+            ("response.content_part.done", "part", json!({ "type": "text", "text": words })),
+        ] {
+            let mut event = json!({
+                "type": kind,
+                "response_id": response_id,
+                "item_id": id,
+                "output_index": output_index,
+                "content_index": 0,
+            });
+            event[field] = value;
+            self.tell(event);
+        }
+        self.close_item(item("completed", json!([{ "type": "output_text", "text": words }])));
+    }
+
+    /// Two more deltas of the item that was cut, or of the last one's beginning.
+    fn stale_audio(&mut self) {
+        let Some(spoken) = self.last.clone() else {
+            return;
+        };
+        let length = spoken.format.octets() as usize / 10;
+        let from = match spoken.sent + 2 * length <= spoken.audio.len() {
+            true => spoken.sent,
+            false => 0,
+        };
+        for start in [from, from + length] {
+            let end = (start + length).min(spoken.audio.len());
+            self.tell(spoken.delta(start.min(end), end));
+        }
+    }
+
+    // ---- tools ----
+
+    fn tool(&mut self, tool: &Tool, now: f64) {
+        let (id, call_id) = (self.id("item"), self.id("call"));
+        let item = |status: &str, arguments: &str| {
+            json!({
+                "id": id,
+                "object": "realtime.item",
+                "type": "function_call",
+                "status": status,
+                "name": tool.name,
+                "call_id": call_id,
+                "arguments": arguments,
+            })
+        };
+        let (response_id, output_index) = self.open_item(item("in_progress", ""));
+        let about = |kind: &str| {
+            json!({
+                "type": kind,
+                "response_id": response_id,
+                "item_id": id,
+                "output_index": output_index,
+                "call_id": call_id,
+            })
+        };
+        let arguments = &tool.parameters;
+        let half = arguments.char_indices().nth(arguments.chars().count() / 2);
+        let (first, second) = arguments.split_at(half.map_or(0, |(at, _)| at));
+        for part in [first, second] {
+            let mut delta = about("response.function_call_arguments.delta");
+            delta["delta"] = part.into();
+            self.tell(delta);
+        }
+        let mut done = about("response.function_call_arguments.done");
+        done["name"] = tool.name.clone().into();
+        done["arguments"] = arguments.clone().into();
+        self.tell(done);
+        self.close_item(item("completed", arguments));
+        self.log(What::ToolCalled {
+            id: call_id.clone(),
+            name: tool.name.clone(),
+            parameters: arguments.clone(),
+            // Every call of this protocol wants an output.
+            response_required: true,
+        });
+        let holds = tool.wait.unwrap_or(tool.response_required);
+        let mut rest = Vec::new();
+        if let Some(response) = &mut self.response
+            && holds
+        {
+            rest.extend(response.steps.drain(..));
+        }
+        self.calls.push(Call {
+            id: call_id,
+            sent_at: now,
+            answered: false,
+            rest,
+        });
+        if holds {
+            self.finish("completed", Value::Null);
+        }
+    }
+
+    /// A call that was being written down when the response was cut: `done` is sent all the same, and what
+    /// it has is no JSON. No client may run it, so it is no call on record.
+    fn fragment(&mut self, tool: &Tool) {
+        let (id, call_id) = (self.id("item"), self.id("call"));
+        let half = tool.parameters.char_indices().nth(1).map_or(0, |(at, _)| at);
+        let arguments = &tool.parameters[..half];
+        let item = |status: &str| {
+            json!({
+                "id": id,
+                "object": "realtime.item",
+                "type": "function_call",
+                "status": status,
+                "name": tool.name,
+                "call_id": call_id,
+                "arguments": arguments,
+            })
+        };
+        let (response_id, output_index) = self.open_item(item("in_progress"));
+        self.tell(json!({
+            "type": "response.function_call_arguments.done",
+            "response_id": response_id,
+            "item_id": id,
+            "output_index": output_index,
+            "call_id": call_id,
+            "name": tool.name,
+            "arguments": arguments,
+        }));
+        self.close_item(item("incomplete"));
+    }
+
+    /// A tool that the server has at hand itself.
+    fn web_search(&mut self) {
+        let id = self.id("mcp");
+        let item = |output: Value| {
+            json!({
+                "id": id,
+                "type": "mcp_call",
+                "server_label": "search",
+                "name": "web_search",
+                "arguments": r#"{"query":"opening hours"}"#,
+                "output": output,
+            })
+        };
+        if self.response.is_none() {
+            return;
+        }
+        let (response_id, output_index) = self.open_item(item(Value::Null));
+        for kind in ["in_progress", "completed"] {
+            self.tell(json!({
+                "type": format!("response.mcp_call.{kind}"),
+                "item_id": id,
+                "output_index": output_index,
+            }));
+        }
+        self.tell(json!({
+            "type": "response.mcp_call_arguments.done",
+            "response_id": response_id,
+            "item_id": id,
+            "output_index": output_index,
+            "arguments": r#"{"query":"opening hours"}"#,
+        }));
+        self.close_item(item("nothing found".into()));
+    }
+
+    /// A reply begins by itself, at once or as soon as no response is under way.
+    pub(super) fn owe(&mut self, steps: Vec<Step>) {
+        if self.response.is_none() {
+            self.begin(steps, false, Value::Null);
+        } else if self.owed.len() < MAX_WAITING {
+            self.owed.push_back(steps);
+        }
+    }
+}
+
+/// The text that instructions ask for word for word: what stands behind the last empty line, or else
+/// behind the first colon.
+fn told_to_say(instructions: &str) -> Option<String> {
+    let at = instructions.to_lowercase().find("say exactly")?;
+    let text = match instructions.rsplit_once("\n\n") {
+        Some((_, text)) => text,
+        None => instructions.get(at..)?.split_once(':')?.1,
+    };
+    Some(text.trim().trim_matches('"').to_owned())
+}
+
+/// Several replies to one `response.create` are said in one response.
+fn joined(replies: VecDeque<Vec<Step>>) -> Vec<Step> {
+    let mut joined = Vec::new();
+    for steps in replies {
+        if let Some(Step::End) = joined.last() {
+            joined.pop();
+        }
+        joined.extend(steps);
+    }
+    joined
+}
