@@ -66,7 +66,9 @@ impl Observed {
             None => length,
         };
         (heard.abs_diff(heard_ms) > TOLERANCE_MS).then(|| {
-            format!("the agent was told that {heard_ms} ms of {clip} were heard, and it was {heard}")
+            format!(
+                "the agent was told that {heard_ms} ms of {clip} were heard, and it was {heard}"
+            )
         })
     }
 }
