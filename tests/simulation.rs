@@ -230,6 +230,8 @@ fn everything_was_met(met: &BTreeMap<&str, u64>) {
         "clear",
         "done",
         "already",
+        "nearly",
+        "expires",
         "refused",
         "transferred",
         "transfer-failed",

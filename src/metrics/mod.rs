@@ -124,9 +124,9 @@ families! {
     clear: Histogram = Histogram::new(CLEAR), "hume_bridge_interruption_clear_seconds",
         "From reading the agent's message that means an interruption to the clear on the wire.";
     turn_answered: Histogram = Histogram::new(TURN), "hume_bridge_turn_first_audio_seconds",
-        "From the final transcript of the caller's words to the first audio of the answer.";
+        "From the end of the caller's words, as the agent tells it, to the first audio of the answer.";
     turn_heard: Histogram = Histogram::new(TURN), "hume_bridge_turn_heard_seconds",
-        "From the final transcript of the caller's words to the caller's hearing the answer begin.";
+        "From the end of the caller's words, as the agent tells it, to the caller's hearing the answer begin.";
 
     tool_calls: Counters<ToolCall> = Counters::default(), "hume_bridge_tool_calls_total",
         "The agent's tool calls, by tool and outcome.";

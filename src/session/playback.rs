@@ -234,9 +234,11 @@ impl Playback {
         let next = marked.map_or(self.unheard.len(), |at| at + 1);
         let until_mark: Duration = self.unheard.iter().take(next).map(|s| s.duration).sum();
         let since = self.heard_since.unwrap_or(now);
-        let heard = now.saturating_duration_since(since).min(until_mark);
+        let marked = now.saturating_duration_since(since).min(until_mark);
         let all: Duration = self.unheard.iter().map(|sent| sent.duration).sum();
-        queued.max(all.saturating_sub(heard))
+        // Unless it is lost: nothing is heard so much later than the sums say.
+        let summed = all.saturating_sub(queued).saturating_sub(SLACK);
+        queued.max(all.saturating_sub(marked.max(summed)))
     }
 
     /// A clear is being sent: a new generation begins. Returns what was cut, segment by segment, the
@@ -392,6 +394,22 @@ mod tests {
         assert_eq!(early.clear(at(start, 120)), [cut(A, 120)]);
         send(&mut playback, at(start, 900), B, SECOND);
         assert_eq!(playback.clear(at(start, 1050)), [cut(A, 550), cut(B, 0)]);
+    }
+
+    #[test]
+    fn marks_that_are_lost_do_not_make_everything_unheard() {
+        let start = Instant::now();
+        let mut playback = Playback::counting(true);
+        send(&mut playback, start, A, 3 * SECOND);
+        let heard_ms = 1500;
+        let cuts = playback.clear(at(start, 2500));
+        assert_eq!(
+            cuts,
+            [Cut {
+                segment: A,
+                heard_ms
+            }]
+        );
     }
 
     #[test]

@@ -180,6 +180,12 @@ fn the_callers_words_come_when_they_come_and_change_nothing() {
     assert_eq!(paper.note(|note| matches!(note, Note::BargeIn { .. })), 0);
     let after = Duration::from_millis(300);
     assert!(paper.notes.contains(&Note::Answered { after }));
+    // Not even where words interrupt, in what is generated and not yet heard.
+    paper.segment_ends(1);
+    paper.turn_ends();
+    paper.taken();
+    paper.transcript(Role::Caller, "please");
+    paper.expect(&[]);
     // Nor do the agent's own: those of an answer that has been cut come late.
     paper.begins();
     paper.ends();

@@ -181,11 +181,12 @@ impl Judge {
         // Of one that came in pieces, only the last may be known.
         let known = !self.pieces.contains(&(1, cut.segment));
         // Marks that come back late, or never, tell less than was heard; no more than that.
-        let late = match self.settings.capabilities.wants_heard_ms() {
+        let counted = self.settings.capabilities.wants_heard_ms();
+        let late = match counted {
             true => phone.echo + self.slack,
             false => Duration::ZERO,
         };
-        let known = known && (late.is_zero() || phone.forgets.is_none());
+        let known = known && !(counted && phone.forgets.is_some());
         if told > most || (known && told + late + Duration::from_millis(2) < truth) {
             let segment = cut.segment.0;
             self.fail(
@@ -263,6 +264,7 @@ impl Judge {
         (self.agent_spoke, self.quiet) = (now, now);
         if let Some(farewell) = &mut self.farewell {
             farewell.waits = false;
+            farewell.begun |= farewell.owed == 1;
         }
     }
 
@@ -386,6 +388,7 @@ impl Judge {
                 true => 1 + u32::from(open_turn),
                 false => 0,
             },
+            begun: false,
             errand: false,
         });
         self.agent_spoke = now;

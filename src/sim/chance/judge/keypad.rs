@@ -110,6 +110,7 @@ impl Judge {
                     said: true,
                     waits: false,
                     owed: 0,
+                    begun: false,
                     errand: true,
                 });
                 self.errand = Some(Errand::Transfer(Transfer { number, announce }));

@@ -100,6 +100,8 @@ struct Farewell {
     waits: bool,
     /// Turns of the agent's that belong to it, if it was given to say.
     owed: u32,
+    /// The turn that is for the words it was given has begun.
+    begun: bool,
     /// The call does not end; its caller goes elsewhere.
     errand: bool,
 }
@@ -460,7 +462,9 @@ impl Judge {
                 self.caller_is_there(now);
                 self.speaks = None;
                 self.uplink.understood();
-                if let Some(farewell) = self.farewell.as_mut().filter(|farewell| farewell.owed > 0)
+                // That is answered first.
+                let waits = |farewell: &&mut Farewell| farewell.owed > 0 && !farewell.begun;
+                if let Some(farewell) = self.farewell.as_mut().filter(waits)
                     && !self.paused
                 {
                     farewell.owed += 1;
@@ -533,6 +537,7 @@ impl Judge {
                     said: !self.turn_open || self.paused,
                     waits: false,
                     owed: 0,
+                    begun: false,
                     errand: true,
                 });
             }

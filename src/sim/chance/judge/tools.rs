@@ -90,6 +90,7 @@ impl Judge {
                 said,
                 waits: !digits,
                 owed: 0,
+                begun: false,
                 errand: true,
             });
             self.errand = Some(errand);
