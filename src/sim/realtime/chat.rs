@@ -25,9 +25,7 @@ use super::{
     world::{Past, World},
 };
 use crate::sim::evi::{
-    AudioFormat, DeclaredTool, On, Opening, Reply, Step, What,
-    chat::Next,
-    server,
+    AudioFormat, DeclaredTool, On, Opening, Reply, Step, What, chat::Next, server,
 };
 
 /// Frames that wait until the session is there.
@@ -324,8 +322,14 @@ impl Chat {
         self.began = now;
         let limit = world.shared.script.session_limit;
         let age = limit.map_or(GREATEST_AGE, |limit| limit.0);
-        let left = world.shared.log.clock.wall(std::time::Duration::from_secs_f64(age / 1000.0));
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = world
+            .shared
+            .log
+            .clock
+            .wall(std::time::Duration::from_secs_f64(age / 1000.0));
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let expires_at = (unix + left).as_secs();
         self.session = Session::new(world.dialect, &self.session_id, &self.model, expires_at);
         let session = self.session.shown();
@@ -364,7 +368,9 @@ impl Chat {
 
     fn update(&mut self, update: &Value, event_id: Option<&str>) {
         if self.session.forgets_format(update) {
-            self.violation("session.audio: not both formats again; servers fall back to linear audio");
+            self.violation(
+                "session.audio: not both formats again; servers fall back to linear audio",
+            );
         }
         let before = (self.session.updated, self.session.turns());
         if let Err(fault) = self.session.update(update, self.spoken) {
@@ -451,7 +457,12 @@ impl Chat {
                 self.tell(json!({ "type": "input_audio_buffer.cleared" }));
             }
             "conversation.item.create" => {
-                self.add(&value["item"], value["previous_item_id"].as_str(), event_id, now);
+                self.add(
+                    &value["item"],
+                    value["previous_item_id"].as_str(),
+                    event_id,
+                    now,
+                );
             }
             "conversation.item.truncate" => {
                 let index = value["content_index"].as_u64().unwrap_or_default();
@@ -463,7 +474,8 @@ impl Chat {
             "response.create" => self.create(&value["response"], event_id, now),
             "response.cancel" => self.cancel_asked(value["response_id"].as_str(), event_id),
             other => {
-                let message = format!("{other} is for WebRTC and SIP; there is no such buffer here");
+                let message =
+                    format!("{other} is for WebRTC and SIP; there is no such buffer here");
                 self.wrong(Failure::request("invalid_value", message), event_id);
             }
         }

@@ -108,7 +108,10 @@ impl Chat {
             && self.item(id).is_some()
         {
             let message = format!("Item with id '{id}' already exists.");
-            return self.wrong_field(Fault::new("item_create_duplicate_id", "item.id", message), event_id);
+            return self.wrong_field(
+                Fault::new("item_create_duplicate_id", "item.id", message),
+                event_id,
+            );
         }
         let call_id = item["call_id"].as_str().unwrap_or_default();
         if kind == "function_call_output" && !self.open_call(call_id, event_id) {
@@ -228,12 +231,16 @@ impl Chat {
         };
         if index != 0 {
             let message = format!("Content index {index} is beyond the item's content.");
-            return self.wrong_field(Fault::new("invalid_value", "content_index", message), event_id);
+            return self.wrong_field(
+                Fault::new("invalid_value", "content_index", message),
+                event_id,
+            );
         }
         let (of_ms, cut_before) = (speech.ms(), speech.kept_ms.is_some());
         let clip = speech.clip.clone();
         if heard_ms > of_ms {
-            let message = format!("Audio content of {of_ms}ms is already shorter than {heard_ms}ms");
+            let message =
+                format!("Audio content of {of_ms}ms is already shorter than {heard_ms}ms");
             let over = speech.over && !cut_before;
             let fault = Fault::new("invalid_value", "audio_end_ms", message);
             // While it is being said a client may know more of it than we do, and hardly afterwards.

@@ -296,7 +296,10 @@ impl Chat {
             Reason::TurnDetected => "turn_detected",
             Reason::ClientCancelled => "client_cancelled",
         };
-        self.finish("cancelled", json!({ "type": "cancelled", "reason": reason }));
+        self.finish(
+            "cancelled",
+            json!({ "type": "cancelled", "reason": reason }),
+        );
     }
 
     // ---- the script ----
@@ -456,7 +459,9 @@ impl Chat {
     fn close_item(&mut self, item: Value) {
         let id = item["id"].as_str().unwrap_or_default().to_owned();
         let at = self.items.iter().position(|item| item.id == id);
-        let previous = at.and_then(|at| at.checked_sub(1)).map(|at| self.items[at].id.clone());
+        let previous = at
+            .and_then(|at| at.checked_sub(1))
+            .map(|at| self.items[at].id.clone());
         if let Some(at) = at {
             self.items[at].value = item.clone();
         }
@@ -498,7 +503,11 @@ impl Chat {
                 None => (Renderer::stored_tone(&name).into(), None),
             },
         };
-        let words = say.text.clone().or(known.map(str::to_owned)).unwrap_or_default();
+        let words = say
+            .text
+            .clone()
+            .or(known.map(str::to_owned))
+            .unwrap_or_default();
         let item_id = self.id("item");
         let (response_id, output_index) = self.open_item(json!({
             "id": item_id,
@@ -538,7 +547,10 @@ impl Chat {
             json!({ "part": { "type": "audio", "transcript": "" } }),
         ));
         // The words run ahead of the voice.
-        let half = spoken.words.char_indices().nth(spoken.words.chars().count() / 2);
+        let half = spoken
+            .words
+            .char_indices()
+            .nth(spoken.words.chars().count() / 2);
         let (first, second) = spoken.words.split_at(half.map_or(0, |(at, _)| at));
         for part in [first, second] {
             let delta = json!({ "delta": part });
@@ -581,7 +593,10 @@ impl Chat {
             self.compose(spoken.delta(from, to)).map(Next::Send)
         };
         if let Some(response) = &mut self.response {
-            if next.as_ref().is_some_and(|next| matches!(next, Next::Send(_))) {
+            if next
+                .as_ref()
+                .is_some_and(|next| matches!(next, Next::Send(_)))
+            {
                 response.octets += (to - from) as u64;
             }
             self.last = Some(spoken.clone());
@@ -622,10 +637,18 @@ impl Chat {
         };
         let (response_id, output_index) = self.open_item(item("in_progress", json!([])));
         for (kind, field, value) in [
-            ("response.content_part.added", "part", json!({ "type": "text", "text": "" })),
+            (
+                "response.content_part.added",
+                "part",
+                json!({ "type": "text", "text": "" }),
+            ),
             ("response.output_text.delta", "delta", words.into()),
             ("response.output_text.done", "text", words.into()),
-            ("response.content_part.done", "part", json!({ "type": "text", "text": words })),
+            (
+                "response.content_part.done",
+                "part",
+                json!({ "type": "text", "text": words }),
+            ),
         ] {
             let mut event = json!({
                 "type": kind,
@@ -637,7 +660,10 @@ impl Chat {
             event[field] = value;
             self.tell(event);
         }
-        self.close_item(item("completed", json!([{ "type": "output_text", "text": words }])));
+        self.close_item(item(
+            "completed",
+            json!([{ "type": "output_text", "text": words }]),
+        ));
     }
 
     /// Two more deltas of the item that was cut, or of the last one's beginning.
@@ -723,7 +749,11 @@ impl Chat {
     /// it has is no JSON. No client may run it, so it is no call on record.
     fn fragment(&mut self, tool: &Tool) {
         let (id, call_id) = (self.id("item"), self.id("call"));
-        let half = tool.parameters.char_indices().nth(1).map_or(0, |(at, _)| at);
+        let half = tool
+            .parameters
+            .char_indices()
+            .nth(1)
+            .map_or(0, |(at, _)| at);
         let arguments = &tool.parameters[..half];
         let item = |status: &str| {
             json!({

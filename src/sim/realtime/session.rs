@@ -165,7 +165,10 @@ impl Session {
         }
         if self.dialect == Dialect::Beta {
             for name in ["input_audio_format", "output_audio_format"] {
-                if update[name].as_str().is_some_and(|format| format != "pcm16") {
+                if update[name]
+                    .as_str()
+                    .is_some_and(|format| format != "pcm16")
+                {
                     let path = format!("session.{name}");
                     return Err(Fault::new(
                         "invalid_value",
@@ -196,7 +199,9 @@ impl Session {
 
     fn at(&self, path: &[&str]) -> Option<&Value> {
         let first = self.value.get(*path.first()?)?;
-        path[1..].iter().try_fold(first, |value, key| value.get(key))
+        path[1..]
+            .iter()
+            .try_fold(first, |value, key| value.get(key))
     }
 
     pub fn format_in(&self) -> Format {
@@ -212,7 +217,8 @@ impl Session {
     }
 
     pub fn voice(&self) -> Option<&Value> {
-        self.at(&["voice"]).or(self.at(&["audio", "output", "voice"]))
+        self.at(&["voice"])
+            .or(self.at(&["audio", "output", "voice"]))
     }
 
     /// `None`: the client says itself where a turn ends.

@@ -81,7 +81,8 @@ impl Fault {
             Value::Array(_) => "an array",
             Value::Object(_) => "an object",
         };
-        let message = format!("Invalid type for '{path}': expected {wanted}, but got {is} instead.");
+        let message =
+            format!("Invalid type for '{path}': expected {wanted}, but got {is} instead.");
         Fault::new("invalid_type", path, message)
     }
 
@@ -131,9 +132,9 @@ impl Shape {
                     Err(Fault::words(path, word, words.iter().copied()))
                 }
             }
-            (Shape::Texts, Value::Object(map)) => map.iter().try_for_each(|(key, value)| {
-                Shape::Text.check(value, &format!("{path}.{key}"))
-            }),
+            (Shape::Texts, Value::Object(map)) => map
+                .iter()
+                .try_for_each(|(key, value)| Shape::Text.check(value, &format!("{path}.{key}"))),
             (Shape::Object(fields), Value::Object(_)) => object(fields, value, path),
             (Shape::List(shape), Value::Array(list)) => {
                 let mut items = list.iter().enumerate();
@@ -158,7 +159,11 @@ impl Shape {
                     Some(shape) => shape.check(value, path),
                     None => {
                         let kinds: Vec<&str> = shapes.iter().map(Shape::kind).collect();
-                        Err(Fault::kind(path, &format!("one of {}", kinds.join(" or ")), value))
+                        Err(Fault::kind(
+                            path,
+                            &format!("one of {}", kinds.join(" or ")),
+                            value,
+                        ))
                     }
                 }
             }

@@ -31,7 +31,10 @@ macro_rules! events {
         Tagged(
             "type",
             &[
-                ("session.update", Object(&[KIND, ID, must("session", $session)])),
+                (
+                    "session.update",
+                    Object(&[KIND, ID, must("session", $session)]),
+                ),
                 (
                     "input_audio_buffer.append",
                     Object(&[KIND, ID, must("audio", Base64)]),
@@ -58,10 +61,22 @@ macro_rules! events {
                         must("audio_end_ms", Int(0, i64::MAX)),
                     ]),
                 ),
-                ("conversation.item.delete", Object(&[KIND, ID, must("item_id", Text)])),
-                ("conversation.item.retrieve", Object(&[KIND, ID, must("item_id", Text)])),
-                ("response.create", Object(&[KIND, ID, may("response", $response)])),
-                ("response.cancel", Object(&[KIND, ID, may("response_id", Text)])),
+                (
+                    "conversation.item.delete",
+                    Object(&[KIND, ID, must("item_id", Text)]),
+                ),
+                (
+                    "conversation.item.retrieve",
+                    Object(&[KIND, ID, must("item_id", Text)]),
+                ),
+                (
+                    "response.create",
+                    Object(&[KIND, ID, may("response", $response)]),
+                ),
+                (
+                    "response.cancel",
+                    Object(&[KIND, ID, may("response_id", Text)]),
+                ),
             ],
         )
     };
@@ -119,7 +134,10 @@ const SESSION: &[Field] = &[
     ),
     may(
         "include",
-        Either(&[Null, List(&Word(&["item.input_audio_transcription.logprobs"]))]),
+        Either(&[
+            Null,
+            List(&Word(&["item.input_audio_transcription.logprobs"])),
+        ]),
     ),
 ];
 
@@ -136,7 +154,10 @@ const PROMPT: Shape = Object(&[
 const FORMAT: Shape = Tagged(
     "type",
     &[
-        ("audio/pcm", Object(&[KIND, may("rate", Int(24_000, 24_000))])),
+        (
+            "audio/pcm",
+            Object(&[KIND, may("rate", Int(24_000, 24_000))]),
+        ),
         ("audio/pcmu", Object(&[KIND])),
         ("audio/pcma", Object(&[KIND])),
     ],
@@ -205,10 +226,7 @@ const FUNCTION: Shape = Object(&[
     may("parameters", Free),
 ]);
 
-const TOOLS: Shape = List(&Tagged(
-    "type",
-    &[("function", FUNCTION), ("mcp", Free)],
-));
+const TOOLS: Shape = List(&Tagged("type", &[("function", FUNCTION), ("mcp", Free)]));
 
 const TOOL_CHOICE: Shape = Either(&[
     Word(&["none", "auto", "required"]),
@@ -271,7 +289,10 @@ const XAI_SESSION: Shape = Object(&[
 const XAI_FORMAT: Shape = Tagged(
     "type",
     &[
-        ("audio/pcm", Object(&[KIND, may("rate", Int(8_000, 48_000))])),
+        (
+            "audio/pcm",
+            Object(&[KIND, may("rate", Int(8_000, 48_000))]),
+        ),
         ("audio/pcmu", Object(&[KIND])),
         ("audio/pcma", Object(&[KIND])),
     ],

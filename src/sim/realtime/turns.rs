@@ -45,10 +45,17 @@ impl Ears {
         match format {
             Format::Pcmu | Format::Pcma => bytes.iter().map(|octet| linear(*octet)).collect(),
             Format::Pcm(_) => {
-                let whole: Vec<u8> = self.odd.take().into_iter().chain(bytes.iter().copied()).collect();
+                let whole: Vec<u8> = self
+                    .odd
+                    .take()
+                    .into_iter()
+                    .chain(bytes.iter().copied())
+                    .collect();
                 let pairs = whole.chunks_exact(2);
                 self.odd = pairs.remainder().first().copied();
-                pairs.map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
+                pairs
+                    .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))
+                    .collect()
             }
         }
     }
@@ -88,7 +95,9 @@ impl Chat {
 
     pub(super) fn append(&mut self, audio: &Value, event_id: Option<&str>) {
         let text = audio.as_str().unwrap_or_default();
-        let bytes = base64_simd::STANDARD.decode_to_vec(text).unwrap_or_default();
+        let bytes = base64_simd::STANDARD
+            .decode_to_vec(text)
+            .unwrap_or_default();
         if bytes.is_empty() || bytes.len() > MAX_APPEND {
             let message = format!("{} bytes of audio cannot be appended.", bytes.len());
             return self.wrong_field(Fault::new("invalid_value", "audio", message), event_id);

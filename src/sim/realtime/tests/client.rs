@@ -160,8 +160,7 @@ impl Client {
     }
 
     pub async fn output(&mut self, call_id: &Value, output: &str) {
-        let item =
-            json!({ "type": "function_call_output", "call_id": call_id, "output": output });
+        let item = json!({ "type": "function_call_output", "call_id": call_id, "output": output });
         self.send(json!({ "type": "conversation.item.create", "item": item }))
             .await;
     }

@@ -53,10 +53,7 @@ async fn the_shape_of_the_beta_is_switched_off() {
     assert_eq!(error["error"]["code"], "beta_api_shape_disabled");
     assert_eq!(
         client.end().await,
-        End::Closed(
-            4000,
-            "invalid_request_error.beta_api_shape_disabled".into()
-        )
+        End::Closed(4000, "invalid_request_error.beta_api_shape_disabled".into())
     );
     assert_eq!(server.stop().await.violations().len(), 1);
 }
@@ -139,12 +136,18 @@ fn mistakes() -> Vec<(Value, &'static str, &'static str)> {
             "session.audio.input.turn_detection.eagerness",
         ),
         (
-            with(&["audio", "input", "turn_detection", "threshold"], "0.5".into()),
+            with(
+                &["audio", "input", "turn_detection", "threshold"],
+                "0.5".into(),
+            ),
             "invalid_type",
             "session.audio.input.turn_detection.threshold",
         ),
         (
-            with(&["tools"], json!([{ "type": "function", "name": "x", "parameters": "{}" }])),
+            with(
+                &["tools"],
+                json!([{ "type": "function", "name": "x", "parameters": "{}" }]),
+            ),
             "invalid_type",
             "session.tools[0].parameters",
         ),
@@ -166,13 +169,21 @@ fn mistakes() -> Vec<(Value, &'static str, &'static str)> {
             "invalid_value",
             "audio",
         ),
-        (message("assistant", "text"), "invalid_value", "item.content[0].type"),
+        (
+            message("assistant", "text"),
+            "invalid_value",
+            "item.content[0].type",
+        ),
         (
             message("assistant", "input_text"),
             "invalid_value",
             "item.content[0].type",
         ),
-        (message("user", "text"), "invalid_value", "item.content[0].type"),
+        (
+            message("user", "text"),
+            "invalid_value",
+            "item.content[0].type",
+        ),
         (
             item(json!({ "type": "function_call_output", "call_id": "x", "output": {} })),
             "invalid_type",
@@ -272,7 +283,9 @@ async fn all_the_fields_of_the_types_are_taken() {
     client.await_type("session.updated").await;
     let item = json!({ "type": "message", "role": "user", "id": "item-1", "content": [{ "type": "input_text", "text": "x" }] });
     client
-        .send(json!({ "type": "conversation.item.create", "previous_item_id": "root", "item": item }))
+        .send(
+            json!({ "type": "conversation.item.create", "previous_item_id": "root", "item": item }),
+        )
         .await;
     client.await_type("conversation.item.done").await;
     client
@@ -313,7 +326,9 @@ async fn there_is_one_response_at_a_time() {
     let mut client = call(&server).await;
     // The server's own: a race.
     client.utterance().await;
-    client.await_type("conversation.item.input_audio_transcription.completed").await;
+    client
+        .await_type("conversation.item.input_audio_transcription.completed")
+        .await;
     client.create().await;
     let error = client.await_type("error").await;
     assert_eq!(
@@ -339,9 +354,7 @@ async fn what_was_heard_is_not_truncated_nor_what_was_never_said() {
     let done = client.await_type("response.done").await;
     client.await_type("rate_limits.updated").await;
     let said = done["response"]["output"][0]["id"].clone();
-    let truncate = |id: &Value, ms: u64| {
-        json!({ "type": "conversation.item.truncate", "item_id": id, "content_index": 0, "audio_end_ms": ms })
-    };
+    let truncate = |id: &Value, ms: u64| json!({ "type": "conversation.item.truncate", "item_id": id, "content_index": 0, "audio_end_ms": ms });
     client.send(truncate(&said, 2_501)).await;
     let error = client.next().await;
     assert_eq!(
@@ -363,10 +376,7 @@ async fn what_was_heard_is_not_truncated_nor_what_was_never_said() {
     client
         .send(json!({ "type": "session.update", "session": other }))
         .await;
-    assert_eq!(
-        client.next().await["error"]["code"],
-        "cannot_update_voice"
-    );
+    assert_eq!(client.next().await["error"]["code"], "cannot_update_voice");
     client
         .send(json!({ "type": "session.update", "session": { "type": "realtime", "audio": { "input": { "turn_detection": null } } } }))
         .await;
@@ -413,10 +423,7 @@ async fn an_empty_buffer_cannot_be_committed() {
     client
         .send(json!({ "type": "input_audio_buffer.commit" }))
         .await;
-    assert_eq!(
-        client.next().await["type"],
-        "input_audio_buffer.committed"
-    );
+    assert_eq!(client.next().await["type"], "input_audio_buffer.committed");
     clean(server).await;
 }
 

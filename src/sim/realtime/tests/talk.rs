@@ -55,10 +55,7 @@ async fn a_session_begins_with_its_defaults_and_is_what_was_asked() {
         } => Some((context.clone(), voice_id.clone())),
         _ => None,
     });
-    assert_eq!(
-        told,
-        [(Some("Be brief.".into()), Some("marin".into()))]
-    );
+    assert_eq!(told, [(Some("Be brief.".into()), Some("marin".into()))]);
 }
 
 #[tokio::test]
@@ -92,7 +89,10 @@ async fn the_greeting_comes_when_it_is_asked_for_and_as_the_clip_is() {
         .collect();
     assert_eq!(kinds, expected);
     let said = [test_tones("agent-greeting"), test_tones("agent-more")];
-    let octets: Vec<u8> = said.iter().flat_map(|clip| clip.unwrap().0.to_vec()).collect();
+    let octets: Vec<u8> = said
+        .iter()
+        .flat_map(|clip| clip.unwrap().0.to_vec())
+        .collect();
     assert_eq!(audio(&all_of_it), octets, "byte for byte");
     let lengths: Vec<usize> = all_of_it
         .iter()
@@ -221,11 +221,15 @@ async fn the_caller_cuts_a_response_that_is_under_way() {
     );
     let record = clean(server).await;
     assert_eq!(
-        all(&record, |what| matches!(what, What::Interrupted { .. }).then_some(())).len(),
+        all(&record, |what| matches!(what, What::Interrupted { .. })
+            .then_some(()))
+        .len(),
         1
     );
     assert_eq!(
-        all(&record, |what| matches!(what, What::ToolCalled { .. }).then_some(())).len(),
+        all(&record, |what| matches!(what, What::ToolCalled { .. })
+            .then_some(()))
+        .len(),
         0
     );
 }
@@ -300,19 +304,27 @@ async fn after_a_tool_call_the_server_waits_to_be_asked() {
         .iter()
         .filter(|event| event["type"] == "response.function_call_arguments.done");
     let last = arguments.clone().last().unwrap();
-    assert_eq!((last["name"].as_str(), arguments.count()), (Some("book"), 2));
+    assert_eq!(
+        (last["name"].as_str(), arguments.count()),
+        (Some("book"), 2)
+    );
     assert_eq!(last["arguments"], r#"{"day":1}"#);
     let calls = [&done["output"][1]["call_id"], &done["output"][2]["call_id"]];
     client.output(calls[0], "done").await;
     client.output(calls[1], r#"{"error":"closed"}"#).await;
-    client.send(json!({ "type": "input_audio_buffer.clear" })).await;
+    client
+        .send(json!({ "type": "input_audio_buffer.clear" }))
+        .await;
     // Nothing of a response so far.
     let events = client.upto("input_audio_buffer.cleared").await;
     assert!(!types(&events).contains(&"response.created"), "{events:?}");
     client.create().await;
     let events = client.upto("response.done").await;
     let said = [test_tones("agent-goodbye"), test_tones("agent-saturday")];
-    let octets: Vec<u8> = said.iter().flat_map(|clip| clip.unwrap().0.to_vec()).collect();
+    let octets: Vec<u8> = said
+        .iter()
+        .flat_map(|clip| clip.unwrap().0.to_vec())
+        .collect();
     assert_eq!(audio(&events), octets);
     let record = clean(server).await;
     let answers = all(&record, |what| match what {
@@ -330,7 +342,9 @@ async fn after_a_tool_call_the_server_waits_to_be_asked() {
 
 #[tokio::test]
 async fn what_was_not_heard_is_cut_from_the_conversation() {
-    let server = server(r#"greeting = [{ say = "agent-hours" }, { say = "agent-more" }, { end = true }]"#).await;
+    let server =
+        server(r#"greeting = [{ say = "agent-hours" }, { say = "agent-more" }, { end = true }]"#)
+            .await;
     let mut client = call(&server).await;
     client.create().await;
     let done = client.await_type("response.done").await;
@@ -381,7 +395,9 @@ async fn what_was_not_heard_is_cut_from_the_conversation() {
         ]
     );
     assert_eq!(
-        all(&record, |what| matches!(what, What::Interrupted { .. }).then_some(())).len(),
+        all(&record, |what| matches!(what, What::Interrupted { .. })
+            .then_some(()))
+        .len(),
         1
     );
 }
@@ -424,7 +440,10 @@ async fn context_prompts_and_words_to_say_are_on_record() {
     // A pause is a turn that is not answered.
     for creates in [false, true] {
         let mut update = json!({ "type": "realtime", "audio": session()["audio"] });
-        update["audio"]["output"].as_object_mut().unwrap().remove("voice");
+        update["audio"]["output"]
+            .as_object_mut()
+            .unwrap()
+            .remove("voice");
         update["audio"]["input"]["turn_detection"]["create_response"] = creates.into();
         client
             .send(json!({ "type": "session.update", "session": update }))
@@ -482,7 +501,8 @@ async fn a_session_that_is_told_what_was_said_goes_on_with_it() {
         ("user", "input_text", "when are you open"),
         ("assistant", "output_text", "We are open"),
     ] {
-        let item = json!({ "type": "message", "role": role, "content": [{ "type": kind, "text": text }] });
+        let item =
+            json!({ "type": "message", "role": role, "content": [{ "type": kind, "text": text }] });
         client
             .send(json!({ "type": "conversation.item.create", "item": item }))
             .await;
