@@ -172,6 +172,7 @@ pub fn every_command(config: Realtime) -> String {
         }
     }
     // The end of a call, for which a last sentence is asked.
+    talk.caller("item_8", "That is all.");
     talk.begins("resp_5");
     let calls = [talk.call("resp_5", "item_6", "call_3")];
     talk.ends("resp_5", "completed", &calls);
