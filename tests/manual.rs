@@ -10,13 +10,17 @@ use std::{
     process::Command,
 };
 
-use hume_bridge::config::{
-    self, Config, Overrides, Problems,
-    args::{self, Invocation},
-    changes, credentials, known_keys,
+use hume_bridge::{
+    agent::{Agents, Saying},
+    config::{
+        self, AgentKind, Config, Overrides, Problems,
+        args::{self, Invocation},
+        changes, credentials, known_keys,
+    },
 };
 
 const CONFIG_PAGE: &str = include_str!("../man/hume-bridge.toml.5");
+const AGENTS_PAGE: &str = include_str!("../docs/agents.md");
 const DAEMON_PAGE: &str = include_str!("../man/hume-bridge.8");
 const EXAMPLE: &str = include_str!("../packaging/hume-bridge.toml");
 const CHANGES: &str = include_str!("../src/config/changes.rs");
@@ -108,7 +112,7 @@ fn the_credentials_are_found_by_the_names_of_the_page() {
     let aliases: Vec<&str> = words(CONFIG_PAGE)
         .filter(|word| word.starts_with("twilio_au_"))
         .collect();
-    assert_eq!((rows.len(), aliases.len()), (5, 3));
+    assert_eq!((rows.len(), aliases.len()), (6, 3));
     let value = |name: &str| match name.replace("-", "_").replace("_au_", "_").as_str() {
         "twilio_account_sid" => "AC0123456789abcdef0123456789abcdef",
         "twilio_phone_number" => "+61255501234",
@@ -349,6 +353,53 @@ fn blocks(page: &str) -> Vec<String> {
             text.split_once(".Ed\n").expect("a block ends").0.to_owned()
         })
         .collect()
+}
+
+// --- docs/agents.md
+
+/// With the defaults, in the order of the table's columns.
+#[test]
+fn the_table_of_capabilities_is_what_the_agents_can_do() {
+    let config = parse(URL).unwrap();
+    let json = r#"{"hume_api_key":"h","twilio_auth_token":"t","twilio_account_sid":"AC0123456789abcdef0123456789abcdef"}"#;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("credentials.json");
+    fs::write(&file, json).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let credentials = credentials::find(Some(&file), &config, None).unwrap();
+    let agents = Agents::new(&config, &credentials);
+    let able = AgentKind::NAMES.map(|(name, kind)| (name, agents.capabilities(kind)));
+
+    let (_, table) = AGENTS_PAGE.split_once("\n## What each can do\n").unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows[0][1..], able.map(|(name, _)| name));
+    let yes = |able: bool| if able { "yes" } else { "no" };
+    let columns = able.map(|(_, able)| {
+        [
+            match able.say {
+                Saying::Exactly => "word for word",
+                Saying::Nearly => "nearly",
+                Saying::Not => "no",
+            },
+            yes(able.mid_context),
+            yes(able.pause),
+            yes(able.parallel_tools),
+            yes(able.hears_speech),
+        ]
+    });
+    assert_eq!(rows.len(), 2 + columns[0].len());
+    for (n, row) in rows[2..].iter().enumerate() {
+        for (said, column) in row[1..].iter().zip(&columns) {
+            let end = said.strip_prefix(column[n]);
+            let fits = end.is_some_and(|end| !end.starts_with(|c: char| c.is_alphabetic()));
+            assert!(fits, "{}: {said:?}, and it is {:?}", row[0], column[n]);
+        }
+    }
 }
 
 // --- hume-bridge(8)

@@ -121,11 +121,12 @@ async fn prepare(outdir: &Path) -> anyhow::Result<(World, realtime::Servers)> {
     let mut telling = JoinSet::new();
     for (name, text) in STORIES {
         let story = Story::parse(text).with_context(|| format!("story {name}"))?;
-        for kind in story.agents.clone() {
-            let (story, places, program) = (story.clone(), places.clone(), program.clone());
+        for kind in story.agents {
+            let story = Story::with(text, kind).with_context(|| format!("story {name}"))?;
+            let (places, program) = (places.clone(), program.clone());
             telling.spawn(async move {
                 let _place = places.acquire_owned().await?;
-                Ok((kind, told(name, kind, &story, &program).await))
+                Ok((kind, told(name, &story, &program).await))
             });
         }
     }
@@ -198,14 +199,9 @@ fn bridge_program() -> anyhow::Result<PathBuf> {
 }
 
 /// Tells a story; what the bridge sent. One that does not end as it should proves nothing.
-async fn told(
-    name: &str,
-    kind: AgentKind,
-    story: &Story,
-    program: &Path,
-) -> anyhow::Result<String> {
-    let name = format!("{name} ({})", kind.as_str());
-    let (observed, missed) = tell(story, kind, program, PACE)
+async fn told(name: &str, story: &Story, program: &Path) -> anyhow::Result<String> {
+    let name = format!("{name} ({})", story.kind.as_str());
+    let (observed, missed) = tell(story, program, PACE)
         .await
         .with_context(|| format!("story {name} FAILED"))?;
     if !missed.is_empty() {

@@ -280,17 +280,20 @@ impl Desk {
         let text = text.spoken();
         let characters = text.chars().count();
         let order = order(Words(text));
-        let what = match order {
-            Order::Say(_) => "say",
-            _ => "context",
-        };
-        let (sid, _) = self.one(call, order).await.inspect_err(|unmet| {
+        let says = matches!(order, Order::Say(_));
+        let what = if says { "say" } else { "context" };
+        let (sid, verdict) = self.one(call, order).await.inspect_err(|unmet| {
             let code = unmet.failure.code;
             tracing::info!(target: "audit", uid, CALL_SID = unmet.sid(), what, characters, ?code, "words refused");
         })?;
         tracing::info!(target: "audit", uid, CALL_SID = sid.as_str(), what, characters, "words given to the agent");
         let call = sid.as_str().to_owned();
-        Ok(Answer::Told(Told { call, characters }))
+        let exact = says.then_some(verdict != Verdict::Nearly);
+        Ok(Answer::Told(Told {
+            call,
+            characters,
+            exact,
+        }))
     }
 
     async fn set_paused(&self, call: &str, paused: bool, uid: u32) -> Result<Answer, Failure> {

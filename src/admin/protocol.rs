@@ -517,6 +517,9 @@ pub struct Told {
     /// The CallSid.
     pub call: String,
     pub characters: usize,
+    /// After `say`: false of an agent that promises only something like these words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<bool>,
 }
 
 /// After `pause` and `resume`.

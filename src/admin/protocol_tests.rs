@@ -341,9 +341,18 @@ fn replies_are_spelled_like_this() {
     assert_eq!(
         spelled(Ok(Answer::Told(Told {
             call: "CA1".into(),
-            characters: 11
+            characters: 11,
+            exact: None
         }))),
         "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"call\":\"CA1\",\"characters\":11}}\n"
+    );
+    assert_eq!(
+        spelled(Ok(Answer::Told(Told {
+            call: "CA1".into(),
+            characters: 11,
+            exact: Some(false)
+        }))),
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"call\":\"CA1\",\"characters\":11,\"exact\":false}}\n"
     );
     assert_eq!(
         spelled(Ok(Answer::Paused(Paused {

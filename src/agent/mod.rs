@@ -188,6 +188,12 @@ impl Capabilities {
     pub fn says(&self) -> bool {
         self.say != Saying::Not
     }
+
+    /// What the caller has heard of an utterance matters to it to the fraction of a second: it keeps
+    /// the beginning that was heard and forgets the rest.
+    pub fn wants_heard_ms(&self) -> bool {
+        self.heard && self.hears_speech
+    }
 }
 
 /// What an agent can do; constant for a codec. An operator's order that the agent cannot follow is

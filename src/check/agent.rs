@@ -14,11 +14,12 @@ use tokio_tungstenite::tungstenite::{
 use super::report::Finding;
 use crate::{
     agent::{
-        Agents, Closed, Codec, Event, Persona,
+        Agents, Closed, Codec, Event,
         link::{self, ConnectError, Socket, Tls},
     },
     config::AgentKind,
     printable::Printable,
+    routing::Plan,
 };
 
 const CHECK: &str = "agent";
@@ -27,14 +28,22 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Ours is 1000; after an error the agent's follows at once or not at all.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
-pub async fn look(agents: &Agents, kind: AgentKind, persona: Persona, tls: &Tls) -> Finding {
+/// `no_key`: the config says that it wants none.
+pub async fn look(
+    agents: &Agents,
+    plan: &Plan,
+    kind: AgentKind,
+    no_key: bool,
+    tls: &Tls,
+) -> Finding {
     let name = kind.as_str();
+    let mends = Mends { kind, no_key };
     let manner = agents.manner(kind);
-    let mut codec = agents.codec(kind, None, persona);
+    let mut codec = agents.codec(kind, plan.config_id.as_deref(), plan.persona(None));
     let began = Instant::now();
     let mut socket = match link::connect(&codec.request(), tls, manner.connect_timeout).await {
         Ok(socket) => socket,
-        Err(error) => return unconnected(name, error),
+        Err(error) => return unconnected(mends, error),
     };
     let connected = began.elapsed();
     let outcome = ready(&mut *codec, &mut socket, manner.ready_timeout).await;
@@ -49,7 +58,7 @@ pub async fn look(agents: &Agents, kind: AgentKind, persona: Persona, tls: &Tls)
                 connected.as_millis()
             ),
         ),
-        Err(unready) => refused(name, unready),
+        Err(unready) => refused(mends, unready),
     }
 }
 
@@ -138,9 +147,66 @@ async fn leave(mut socket: Socket) {
     let _ = timeout(FAREWELL, farewell).await;
 }
 
-fn unconnected(name: &str, error: ConnectError) -> Finding {
-    let key = format!("put the right {name}_api_key into the credentials");
-    let url = format!("check {name}.url");
+/// What is to be done, in an agent's own keys.
+#[derive(Clone, Copy)]
+struct Mends {
+    kind: AgentKind,
+    no_key: bool,
+}
+
+impl Mends {
+    fn key(self) -> String {
+        let name = self.kind.as_str();
+        match self.no_key {
+            true => format!(
+                "it wants a key: put {name}_api_key into the credentials and say in {name}.auth how it \
+                 is shown"
+            ),
+            false => format!("put the right {name}_api_key into the credentials"),
+        }
+    }
+
+    fn url(self) -> String {
+        format!("check {}.url", self.kind.as_str())
+    }
+
+    /// `code` is the agent's word for it.
+    fn session(self, code: Option<&str>) -> String {
+        if self.kind != AgentKind::Realtime {
+            let name = self.kind.as_str();
+            return format!("check {name}.config_id: it must be a config of the key's account");
+        }
+        let mend = match code {
+            Some(code) if is_about_the_model(code) => {
+                "check realtime.model: it must be a model, or for Azure a deployment, of the key's \
+                 account"
+            }
+            Some("beta_api_shape_disabled") => {
+                "write realtime.dialect = \"ga\", and no OpenAI-Beta in realtime.headers"
+            }
+            _ => {
+                "check what it is told: realtime.model, voice, turn_detection, transcription, \
+                 modalities, session"
+            }
+        };
+        mend.to_owned()
+    }
+}
+
+fn is_about_the_model(code: &str) -> bool {
+    // The letters of the last are Azure's.
+    [
+        "model_not_found",
+        "deploymentnotfound",
+        "opperationnotsupported",
+    ]
+    .iter()
+    .any(|known| code.eq_ignore_ascii_case(known))
+}
+
+fn unconnected(mends: Mends, error: ConnectError) -> Finding {
+    let name = mends.kind.as_str();
+    let (key, url) = (mends.key(), mends.url());
     let (what, mend) = match error {
         ConnectError::Refused { status: 401 | 403 } | ConnectError::BadKey => {
             (format!("{name} refuses the key: {error}"), key)
@@ -148,6 +214,13 @@ fn unconnected(name: &str, error: ConnectError) -> Finding {
         ConnectError::Refused { status: 402 } => (
             format!("{name} wants to be paid: {error}"),
             "buy credits from the agent's vendor".to_owned(),
+        ),
+        // Some refuse a model so that they do not have.
+        ConnectError::Refused {
+            status: 400 | 404 | 410,
+        } if mends.kind == AgentKind::Realtime => (
+            format!("{name} is not there, or has no such model: {error}"),
+            format!("{url} and realtime.model"),
         ),
         ConnectError::Refused { status: 404 | 410 } => (
             format!("{name} is not there: {error}"),
@@ -182,32 +255,96 @@ fn unconnected(name: &str, error: ConnectError) -> Finding {
     Finding::fail(CHECK, what, mend)
 }
 
-fn refused(name: &str, unready: Unready) -> Finding {
-    let code = match &unready.code {
+fn refused(mends: Mends, unready: Unready) -> Finding {
+    let name = mends.kind.as_str();
+    let word = unready.code.as_deref();
+    let code = match word {
         Some(code) => format!(" (error {code})"),
         None => String::new(),
     };
     let (what, mend) = match unready.closed {
-        Some(Closed::Auth) => (
-            format!("{name} refuses the key{code}"),
-            format!("put the right {name}_api_key into the credentials"),
-        ),
+        Some(Closed::Auth) => (format!("{name} refuses the key{code}"), mends.key()),
         Some(Closed::Quota) => (
             format!("{name} has no credits left, or its plan's limit is reached{code}"),
             "buy credits or a larger plan from the agent's vendor".to_owned(),
         ),
         Some(Closed::Rejected) => (
             format!("{name} refuses the session{code}"),
-            format!("check {name}.config_id: it must be a config of the key's account"),
+            mends.session(word),
         ),
         Some(closed) => (
             format!("{name} closes before it listens: {closed}{code}"),
-            format!("check {name}.config_id, and try again"),
+            match mends.kind {
+                AgentKind::Realtime => format!("try again; {}", mends.session(word)),
+                _ => format!("check {name}.config_id, and try again"),
+            },
+        ),
+        // What it is told has an error in it, and it waits for something better.
+        None if word.is_some() && mends.kind == AgentKind::Realtime => (
+            format!("{name} connects and does not take the session{code}"),
+            mends.session(word),
         ),
         None => (
             format!("{name} connects and does not come to listen{code}"),
-            format!("try again; if it stays so, raise {name}.ready_timeout"),
+            match mends.kind {
+                AgentKind::Realtime => format!(
+                    "try again; if it stays so, raise {name}.ready_timeout, or write {name}.ready_on = \
+                     \"session.created\" for a server that never confirms"
+                ),
+                _ => format!("try again; if it stays so, raise {name}.ready_timeout"),
+            },
         ),
     };
     Finding::fail(CHECK, what, mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mend(kind: AgentKind, no_key: bool, code: Option<&str>, closed: Option<Closed>) -> String {
+        let code = code.map(str::to_owned);
+        let mends = Mends { kind, no_key };
+        refused(mends, Unready { code, closed }).mend
+    }
+
+    #[test]
+    fn what_a_realtime_server_refuses_is_mended_in_its_own_section() {
+        let told = |code, closed| mend(AgentKind::Realtime, false, code, closed);
+        for code in ["model_not_found", "opperationnotsupported"] {
+            let told = told(Some(code), Some(Closed::Rejected));
+            assert!(told.starts_with("check realtime.model: "), "{told}");
+        }
+        let beta = told(Some("beta_api_shape_disabled"), Some(Closed::Rejected));
+        assert!(beta.contains("realtime.dialect"), "{beta}");
+        let key = told(Some("invalid_api_key"), Some(Closed::Auth));
+        assert!(key.contains("the right realtime_api_key"), "{key}");
+        let none = mend(AgentKind::Realtime, true, None, Some(Closed::Auth));
+        assert!(none.contains("realtime.auth"), "{none}");
+        // Refused in band, and the socket stays open.
+        let odd = told(Some("unknown_parameter"), None);
+        assert!(odd.contains("realtime.model, voice"), "{odd}");
+        let silent = told(None, None);
+        assert!(silent.contains("realtime.ready_on"), "{silent}");
+        for told in [beta, key, none, odd, silent] {
+            assert!(!told.contains("config_id"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_may_be_refused_before_the_socket_opens() {
+        let mends = |kind| Mends {
+            kind,
+            no_key: false,
+        };
+        for status in [400, 404] {
+            let error = ConnectError::Refused { status };
+            let told = unconnected(mends(AgentKind::Realtime), error).mend;
+            assert_eq!(told, "check realtime.url and realtime.model");
+        }
+        for (name, kind) in AgentKind::NAMES {
+            let told = unconnected(mends(kind), ConnectError::Refused { status: 404 }).mend;
+            assert_eq!(told.contains("model"), name == "realtime", "{told}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! It looks at what the daemon would use, in the daemon's own words and with its own means: config
 //! and credentials, this machine ([`local`]), Twilio's account and number ([`account`]), the public
-//! address from outside ([`public`]), the agent ([`agent`]). It changes nothing, takes no call and
+//! address from outside ([`public`]), each agent in use ([`agent`]). It changes nothing, takes no call and
 //! sends no secret anywhere but to its owner; a daemon may be running meanwhile, or not yet. Every
 //! wait has a deadline, and what needs something that failed is skipped with that reason. The lines
 //! come in the order of [`CHECKS`], whoever answered first. No secret and no whole telephone number
@@ -24,14 +24,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::join_all;
+
 use self::report::{Finding, Report};
 use crate::{
-    agent::{Agents, Persona, link::Tls},
+    agent::{Agents, link::Tls},
     config::{
-        self, Config, Credentials, DEFAULT_PATH, Problem, Problems,
+        self, AgentKind, Config, Credentials, DEFAULT_PATH, Problem, Problems,
         args::CheckArgs,
         certificate::Certificate,
         credentials::{self, Place},
+        realtime::Auth,
     },
     routing::Router,
 };
@@ -124,9 +127,14 @@ pub fn main(args: &CheckArgs) -> ExitCode {
     }
 }
 
-/// With the tools that calls of no route's own are given.
-fn persona(config: &Config) -> Persona {
-    Router::new(config).default_plan().persona(None)
+/// A line for each agent that some call is answered by, as the first of these calls would meet it.
+async fn agents(config: &Config, credentials: &Credentials, tls: &Tls) -> Vec<Finding> {
+    let (agents, router) = (Agents::new(config, credentials), Router::new(config));
+    let looks = config.agents().into_iter().map(|kind| {
+        let no_key = kind == AgentKind::Realtime && config.realtime.auth == Auth::None;
+        agent::look(&agents, router.first_of(kind), kind, no_key, tls)
+    });
+    join_all(looks).await
 }
 
 async fn look(
@@ -151,17 +159,7 @@ async fn look(
     };
     let agent = async {
         match credentials {
-            Some(credentials) => {
-                vec![
-                    agent::look(
-                        &Agents::new(config, credentials),
-                        config.agent.default,
-                        persona(config),
-                        &tls,
-                    )
-                    .await,
-                ]
-            }
+            Some(credentials) => agents(config, credentials, &tls).await,
             None => unaccredited(&["agent"]),
         }
     };

@@ -23,7 +23,7 @@ use std::{
 use serde_json::Value;
 
 use crate::admin::protocol::{
-    MAX_REQUEST, MAX_TEXT, Reply, ReplyError, Request, Text, VERSION, decode,
+    MAX_REQUEST, MAX_TEXT, Reply, ReplyError, Request, Text, Told, VERSION, decode,
 };
 use args::{Args, Command, Lacking};
 use exit::Exit;
@@ -149,7 +149,13 @@ fn for_people(request: &Request, ok: &Value, version: &str) -> Result<String, Re
         Request::Drain {} | Request::Undrain {} => render::drain(&decode(ok)?),
         Request::Reload {} => render::reloaded(&decode(ok)?),
         Request::Check { .. } => render::checked(&decode(ok)?),
-        Request::Say { .. } | Request::Context { .. } => render::told(&decode(ok)?),
+        Request::Say { .. } | Request::Context { .. } => {
+            let told: Told = decode(ok)?;
+            if told.exact == Some(false) {
+                say("this call's agent may put it in other words");
+            }
+            render::told(&told)
+        }
         Request::Pause { .. } | Request::Resume { .. } => render::paused(&decode(ok)?),
         Request::Transfer { .. } => render::transferring(&decode(ok)?),
         Request::RouteTest { .. } => render::routed(&decode(ok)?),

@@ -15,7 +15,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    config::{CallerPrefix, Config, Fallback, Hours, Route, Variable},
+    config::{AgentKind, CallerPrefix, Config, Fallback, Hours, Route, Variable},
     session::caller::{Caller, canonical},
 };
 pub use fill::{Facts, Known};
@@ -172,6 +172,17 @@ impl Router {
     /// What a call on no route gets.
     pub fn default_plan(&self) -> &Arc<Plan> {
         &self.default
+    }
+
+    /// What the first calls get that this agent answers: those on no route, or else on the first route
+    /// that has it.
+    pub fn first_of(&self, kind: AgentKind) -> &Arc<Plan> {
+        let all = [&self.default]
+            .into_iter()
+            .chain(self.routes.iter().map(|door| &door.plan));
+        all.into_iter()
+            .find(|plan| plan.agent == kind)
+            .unwrap_or(&self.default)
     }
 
     /// What the webhook says that somebody here may want to know.

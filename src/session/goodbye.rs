@@ -175,6 +175,20 @@ impl Goodbye {
         }
     }
 
+    /// The words that the agent was given are still to come.
+    pub fn farewell_to_come(&self) -> bool {
+        self.farewell.is_some() && !self.farewell_begun
+    }
+
+    /// The agent speaks in the turn that is for them. Its transcript may come behind the sound, and in
+    /// other words.
+    pub fn says_its_farewell(&mut self, now: Instant) {
+        if self.farewell.is_some() && now < self.asked + CAP {
+            self.farewell_begun = true;
+            self.may_begin_until = now;
+        }
+    }
+
     /// Audio of the agent's goes to the caller: if it is the farewell, nobody else need say it.
     pub fn sounds(&mut self) {
         if self.farewell_begun {

@@ -59,6 +59,8 @@ const CARRIER_SILENCE: Duration = Duration::from_secs(15);
 const CARRIER_PONG: Duration = Duration::from_secs(10);
 /// The close code for a media socket that takes nothing from us.
 pub const STALLED: u16 = 1011;
+/// Somebody who speaks for so long without a word that the agent understands is a noise.
+const LONGEST_SENTENCE: Duration = Duration::from_secs(60);
 /// Of the agent's words so much is kept until they have been sent to the telephone.
 const MAX_WORDS: usize = 2048;
 /// From Twilio's word by a webhook that the call is over to the socket's own end.
@@ -459,6 +461,8 @@ pub struct Machine {
     /// Since when nothing has been heard of the caller, and whether they have been asked.
     quiet_since: Instant,
     quiet_asked: bool,
+    /// Since when the agent hears them speak, if it is one that tells.
+    speaking: Option<Instant>,
     /// They were, as far as that is up to us: nothing of it has come from the agent.
     check_unheard: bool,
     uplink: Uplink,
@@ -496,6 +500,7 @@ impl Machine {
     /// A call whose media stream has started. The first action is to connect the agent.
     pub fn new(settings: Settings, now: Instant, out: &mut Outbox) -> Self {
         out.push(Action::ConnectAgent(Dial::First));
+        let playback = Playback::counting(settings.capabilities.wants_heard_ms());
         Machine {
             ends_by: now + settings.max_duration,
             outage: Outage::new(settings.seed, now),
@@ -508,9 +513,10 @@ impl Machine {
             carrier_asked: false,
             quiet_since: now,
             quiet_asked: false,
+            speaking: None,
             check_unheard: false,
             uplink: Uplink::default(),
-            playback: Playback::default(),
+            playback,
             turn_open: false,
             turn_segment: None,
             saying: VecDeque::new(),
@@ -672,7 +678,7 @@ impl Machine {
                 }
             },
             Carrier::Mark { name } => {
-                if self.playback.echoed(name) == Echo::Heard {
+                if self.playback.echoed(now, name) == Echo::Heard {
                     if let Some(after) = self.turn.heard(now, name) {
                         out.note(Note::AnswerHeard { after });
                     }
@@ -713,7 +719,7 @@ impl Machine {
                 self.mark(out);
             }
             agent::Event::TurnDone => {
-                self.connection.talks();
+                self.agent_goes_on();
                 if !self.reply_due {
                     self.uplink.answered();
                 }
@@ -733,11 +739,17 @@ impl Machine {
             agent::Event::Interrupt => self.interrupt(now, out),
             agent::Event::CallerSpeaks => self.caller_speaks(now, out),
             agent::Event::CallerSpoke => {
-                self.connection.talks();
+                self.connection.listens();
+                self.speaking = None;
+                self.expect_another_turn();
                 self.caller_spoke(now, out);
             }
             // The driver tells it in time that runs.
             agent::Event::Expires { .. } => {}
+            // It runs ahead of the sound or behind it, and may be all there is: speech is what sounds.
+            agent::Event::Transcript { .. } if self.settings.capabilities.hears_speech => {
+                self.connection.listens();
+            }
             // To nobody.
             agent::Event::Transcript {
                 role: Role::Agent, ..
@@ -767,10 +779,6 @@ impl Machine {
                 replace,
             } => {
                 self.connection.talks();
-                // It comes at its leisure, and the speech itself has been told.
-                if self.settings.capabilities.hears_speech {
-                    return;
-                }
                 // An improved transcript of what was said before is not speech over what is said now.
                 if !replace && !text.trim().is_empty() {
                     self.caller_words(now, interim, out);
@@ -790,7 +798,8 @@ impl Machine {
                 out.note(Note::AgentError {
                     code: code.to_owned(),
                 });
-                self.connection.errs(now, ends);
+                let ready = self.agent == AgentState::Ready;
+                self.connection.errs(now, ends, ready);
             }
             agent::Event::Ignored { why } => out.note(Note::AgentIgnored(why)),
         }
@@ -818,17 +827,38 @@ impl Machine {
         self.turn_segment = Some(segment);
         self.spoke = true;
         self.quiet_since = now;
-        self.playback.sent(now, segment, mulaw.len());
-        if let Some(after) = self.turn.audio(now, playback::duration(mulaw.len())) {
-            out.note(Note::Answered { after });
-        }
-        for piece in mulaw.chunks(MAX_PIECE) {
-            let range = out.keep(piece);
-            out.push(Action::Play(range));
-        }
+        self.send_to_caller(now, segment, mulaw, out);
+        let farewell_next = self.settings.capabilities.hears_speech && self.owed_turns <= 1;
         if let Phase::Goodbye(goodbye) = &mut self.phase {
             goodbye.agent_speaks(now);
+            if farewell_next {
+                goodbye.says_its_farewell(now);
+            }
             goodbye.sounds();
+        }
+    }
+
+    fn send_to_caller(
+        &mut self,
+        now: Instant,
+        segment: SegmentId,
+        mut mulaw: &[u8],
+        out: &mut Outbox,
+    ) {
+        let counted = self.settings.capabilities.wants_heard_ms();
+        while !mulaw.is_empty() {
+            let most = self.playback.until_mark(now, segment).min(MAX_PIECE);
+            let (piece, rest) = mulaw.split_at(most.min(mulaw.len()));
+            self.playback.sent(now, segment, piece.len());
+            if let Some(after) = self.turn.audio(now, playback::duration(piece.len())) {
+                out.note(Note::Answered { after });
+            }
+            let range = out.keep(piece);
+            out.push(Action::Play(range));
+            if counted && piece.len() == most {
+                self.mark(out);
+            }
+            mulaw = rest;
         }
     }
 
@@ -886,8 +916,44 @@ impl Machine {
         self.withdraw_goodbye(out);
     }
 
+    /// The conversation goes on. Of an agent with an ear of its own only its voice proves that it can
+    /// still answer: it may hear, and end turn after turn, with nothing left to pay for a word.
+    fn agent_goes_on(&mut self) {
+        match self.settings.capabilities.hears_speech {
+            true => self.connection.listens(),
+            false => self.connection.talks(),
+        }
+    }
+
+    /// The agent hears the caller speak at the moment, and has not for longer than anybody speaks.
+    fn caller_speaks_on(&self, now: Instant) -> bool {
+        self.caller_speaks_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when that may be so, if the end is never told.
+    fn caller_speaks_until(&self) -> Option<Instant> {
+        self.speaking.map(|since| since + LONGEST_SENTENCE)
+    }
+
+    /// What the caller has just said is answered in a turn of its own, before the words that the agent
+    /// was given and has not begun to say.
+    fn expect_another_turn(&mut self) {
+        if let Phase::Goodbye(goodbye) = &self.phase
+            && goodbye.farewell_to_come()
+            && !self.paused
+        {
+            self.owed_turns = self.owed_turns.saturating_add(1);
+        }
+    }
+
     /// The agent hears the caller begin, and cannot tell whether there is anything to interrupt.
     fn caller_speaks(&mut self, now: Instant, out: &mut Outbox) {
+        self.connection.listens();
+        // The end of what was said before nobody listened any more.
+        if let Phase::Away(_) = self.phase {
+            return;
+        }
+        self.speaking = Some(now);
         self.caller_is_there(now);
         if self.playback.unheard(now) || (self.turn_open && self.turn_segment.is_some()) {
             self.interrupt(now, out);

@@ -5,6 +5,7 @@ mod connection;
 mod keypad;
 mod quiet;
 mod reaper;
+mod speech;
 mod tools;
 
 use std::{

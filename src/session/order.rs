@@ -44,6 +44,8 @@ impl fmt::Debug for Words {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Done,
+    /// The agent was given words to say and promises only something like them.
+    Nearly,
     /// It was so already; nothing had to be done.
     Already,
     Refused(Refusal),

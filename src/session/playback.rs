@@ -6,6 +6,11 @@
 //! a mark's name carries its generation and an echo of an older one means "flushed", not "heard".
 //! (Twilio docs, Media Streams: mark and clear.)
 //!
+//! The sums know nothing of the way to the caller, so they say too much. For an agent to which that
+//! matters there are marks inside an utterance too ([`Playback::counting`]): heard is then what the last
+//! one said, and the time since, up to the next. Far behind what is being heard they are far between:
+//! what is queued for long cannot run dry in between.
+//!
 //! Pure bookkeeping: time is handed in, memory is bounded by [`MAX_QUEUED`].
 
 use std::{
@@ -19,6 +24,11 @@ use crate::agent::SegmentId;
 pub const MAX_QUEUED: Duration = Duration::from_secs(9 * 60);
 /// More unheard segments than this are kept as one.
 const MAX_SEGMENTS: usize = 256;
+/// Marks inside an utterance are so far apart, or by that share of what is queued before them.
+const MARK_EVERY: Duration = Duration::from_millis(200);
+const MARK_SHARE: u32 = 8;
+/// 20 ms: audio is cut into whole frames.
+const FRAME: usize = 160;
 /// How much later than the sums say the last sample may be heard: Twilio's own way to the caller.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -27,6 +37,10 @@ const SLACK: Duration = Duration::from_secs(1);
 pub struct Playback {
     generation: u32,
     marks: u32,
+    /// There are marks inside utterances.
+    counts: bool,
+    /// Since when the oldest unheard audio has been heard, at the earliest: the last mark said so.
+    heard_since: Option<Instant>,
     /// When the last sample sent will have been played, if Twilio began at once.
     plays_until: Option<Instant>,
     /// Sent and not yet known to be heard, oldest first.
@@ -40,10 +54,10 @@ pub struct Playback {
 #[derive(Debug)]
 struct Sent {
     segment: SegmentId,
-    /// Of the same segment, what was heard before this was sent.
-    before: Duration,
+    /// So much of the same segment came before it.
+    from: Duration,
     duration: Duration,
-    /// The mark that follows the segment's last sample so far.
+    /// The mark that follows its last sample.
     mark: Option<u32>,
 }
 
@@ -69,6 +83,15 @@ pub fn duration(mulaw_bytes: usize) -> Duration {
 }
 
 impl Playback {
+    /// One that marks the inside of utterances, for agents that are told to the fraction of a second what
+    /// was heard.
+    pub fn counting(counts: bool) -> Playback {
+        Playback {
+            counts,
+            ..Playback::default()
+        }
+    }
+
     /// May this segment's audio be sent, and is there room for it?
     pub fn accepts(&self, now: Instant, segment: SegmentId) -> bool {
         self.cut.is_none_or(|cut| segment > cut) && self.queued(now) < MAX_QUEUED
@@ -79,25 +102,51 @@ impl Playback {
         let duration = duration(mulaw_bytes);
         let begins = self.plays_until.map_or(now, |until| until.max(now));
         self.plays_until = Some(begins + duration);
-        let same = self.newest.filter(|(newest, _)| *newest == segment);
-        let sent = same.map_or(Duration::ZERO, |(_, sent)| sent);
-        self.newest = Some((segment, sent + duration));
-        let listed = self.unheard.iter().any(|sent| sent.segment == segment);
-        let before = if listed { Duration::ZERO } else { sent };
-        let merge = self.unheard.len() >= MAX_SEGMENTS;
+        if self.unheard.is_empty() {
+            self.heard_since = Some(begins);
+        }
+        let from = self.sent_of(segment);
+        self.newest = Some((segment, from + duration));
+        let full = self.unheard.len() >= MAX_SEGMENTS;
+        let counts = self.counts;
+        let joins = |last: &Sent| last.segment == segment && !(counts && last.mark.is_some());
         match self.unheard.back_mut() {
-            Some(last) if last.segment == segment || merge => {
+            Some(last) if full || joins(last) => {
                 last.segment = segment;
                 last.duration += duration;
                 last.mark = None;
             }
             _ => self.unheard.push_back(Sent {
                 segment,
-                before,
+                from,
                 duration,
                 mark: None,
             }),
         }
+    }
+
+    /// How much of a segment has been sent, as far as that is still known.
+    fn sent_of(&self, segment: SegmentId) -> Duration {
+        let newest = self.newest.filter(|(newest, _)| *newest == segment);
+        let listed = || self.unheard.iter().rfind(|sent| sent.segment == segment);
+        match newest {
+            Some((_, sent)) => sent,
+            None => listed().map_or(Duration::ZERO, |sent| sent.from + sent.duration),
+        }
+    }
+
+    /// How many bytes of this segment may be sent before a mark has to follow them: whole frames, at
+    /// least one.
+    pub fn until_mark(&self, now: Instant, segment: SegmentId) -> usize {
+        if !self.counts {
+            return usize::MAX;
+        }
+        let every = MARK_EVERY.max(self.queued(now) / MARK_SHARE);
+        let last = self.unheard.back();
+        let open = last.filter(|last| last.segment == segment && last.mark.is_none());
+        let left = every.saturating_sub(open.map_or(Duration::ZERO, |open| open.duration));
+        let frames = left.as_millis() as usize * 8 / FRAME;
+        frames.max(1) * FRAME
     }
 
     /// The name of a mark to send now, unless everything sent is already followed by one.
@@ -109,7 +158,7 @@ impl Playback {
     }
 
     /// Twilio echoes a mark.
-    pub fn echoed(&mut self, name: &str) -> Echo {
+    pub fn echoed(&mut self, now: Instant, name: &str) -> Echo {
         let Some((generation, mark)) = name.split_once('.') else {
             return Echo::Stale;
         };
@@ -123,6 +172,7 @@ impl Playback {
         match self.unheard.iter().position(|sent| sent.mark == Some(mark)) {
             Some(position) => {
                 self.unheard.drain(..=position);
+                self.heard_since = Some(now);
                 Echo::Heard
             }
             None => Echo::Stale,
@@ -173,31 +223,48 @@ impl Playback {
         }
     }
 
-    /// A clear is being sent: a new generation begins. Returns what was cut, segment by segment; of
-    /// one that came in pieces, with others in between, all that was heard.
+    /// Of what was sent and is not known to be heard, so much has not been heard.
+    fn lost(&self, now: Instant) -> Duration {
+        let queued = self.queued(now);
+        if !self.counts {
+            return queued;
+        }
+        // Had more been heard, the next mark would have said so.
+        let marked = self.unheard.iter().position(|sent| sent.mark.is_some());
+        let next = marked.map_or(self.unheard.len(), |at| at + 1);
+        let until_mark: Duration = self.unheard.iter().take(next).map(|s| s.duration).sum();
+        let since = self.heard_since.unwrap_or(now);
+        let heard = now.saturating_duration_since(since).min(until_mark);
+        let all: Duration = self.unheard.iter().map(|sent| sent.duration).sum();
+        queued.max(all.saturating_sub(heard))
+    }
+
+    /// A clear is being sent: a new generation begins. Returns what was cut, segment by segment, the
+    /// oldest first; of one that came in pieces, with others in between, all that was heard.
     pub fn clear(&mut self, now: Instant) -> Vec<Cut> {
-        let mut remaining = self.queued(now);
-        let mut heard: Vec<(SegmentId, Duration)> = Vec::new();
+        let mut remaining = self.lost(now);
+        // Of each segment how far it was heard, and whether that is more than its beginning.
+        let mut cuts: Vec<(SegmentId, Duration, bool)> = Vec::new();
         for sent in self.unheard.drain(..).rev() {
             let lost = remaining.min(sent.duration);
             remaining -= lost;
-            let more = sent.before + sent.duration - lost;
-            match heard
-                .iter_mut()
-                .find(|(segment, _)| *segment == sent.segment)
-            {
-                Some((_, heard)) => *heard += more,
-                None => heard.push((sent.segment, more)),
+            let heard = sent.duration - lost;
+            let cut = (sent.segment, sent.from + heard, !heard.is_zero());
+            match cuts.iter_mut().find(|cut| cut.0 == sent.segment) {
+                // Then what came before it was heard as well.
+                Some((_, _, true)) => {}
+                Some(known) => *known = cut,
+                None => cuts.push(cut),
             }
         }
-        heard.sort_by_key(|(segment, _)| *segment);
+        cuts.sort_by_key(|(segment, ..)| *segment);
         // The newest of them: a piece of an older one may have come last.
-        self.cut = heard.last().map(|(segment, _)| *segment).max(self.cut);
+        self.cut = cuts.last().map(|(segment, ..)| *segment).max(self.cut);
         self.generation = self.generation.wrapping_add(1);
         self.plays_until = None;
-        heard
-            .into_iter()
-            .map(|(segment, heard)| Cut {
+        self.heard_since = None;
+        cuts.into_iter()
+            .map(|(segment, heard, _)| Cut {
                 segment,
                 heard_ms: heard.as_millis() as u64,
             })
@@ -227,10 +294,14 @@ mod tests {
         assert_eq!(playback.mark(), None, "one mark is enough");
         assert!(playback.unheard(at(start, 1000)));
         assert_eq!(playback.queued(at(start, 500)), Duration::from_millis(1500));
-        assert_eq!(playback.echoed(&mark), Echo::Heard);
+        assert_eq!(playback.echoed(start, &mark), Echo::Heard);
         assert!(playback.drained());
         assert!(!playback.unheard(at(start, 1000)));
-        assert_eq!(playback.echoed(&mark), Echo::Stale, "a mark counts once");
+        assert_eq!(
+            playback.echoed(start, &mark),
+            Echo::Stale,
+            "a mark counts once"
+        );
     }
 
     #[test]
@@ -255,8 +326,8 @@ mod tests {
             ]
         );
         // Twilio now echoes both marks; neither means that anything was heard.
-        assert_eq!(playback.echoed(&mark_a), Echo::Stale);
-        assert_eq!(playback.echoed(&mark_b), Echo::Stale);
+        assert_eq!(playback.echoed(start, &mark_a), Echo::Stale);
+        assert_eq!(playback.echoed(start, &mark_b), Echo::Stale);
         assert!(
             !playback.accepts(at(start, 1500), B),
             "late audio of the interrupted reply"
@@ -270,7 +341,7 @@ mod tests {
         let mut playback = Playback::default();
         playback.sent(start, A, SECOND);
         let mark = playback.mark().unwrap();
-        assert_eq!(playback.echoed(&mark), Echo::Heard);
+        assert_eq!(playback.echoed(start, &mark), Echo::Heard);
         // More of it, and a straggler of it behind the next one.
         playback.sent(at(start, 1000), A, SECOND);
         playback.sent(at(start, 1000), B, SECOND);
@@ -280,6 +351,86 @@ mod tests {
         assert!(!playback.accepts(at(start, 2500), B));
     }
 
+    const FRAMES: usize = 160;
+
+    /// Sends it as the machine does: in pieces, with marks behind them. Returns the marks' names.
+    fn send(
+        playback: &mut Playback,
+        now: Instant,
+        segment: SegmentId,
+        mut bytes: usize,
+    ) -> Vec<String> {
+        let mut marks = Vec::new();
+        while bytes > 0 {
+            let most = playback.until_mark(now, segment);
+            let piece = bytes.min(most);
+            playback.sent(now, segment, piece);
+            if piece == most {
+                marks.extend(playback.mark());
+            }
+            bytes -= piece;
+        }
+        marks
+    }
+
+    #[test]
+    fn marks_inside_an_utterance_tell_what_was_really_heard() {
+        let start = Instant::now();
+        let mut playback = Playback::counting(true);
+        let marks = send(&mut playback, start, A, 3 * SECOND);
+        assert!(marks.len() > 5, "{marks:?}");
+        // The first 200 ms reach the caller half a second late, and the line is slow.
+        assert_eq!(playback.echoed(at(start, 700), &marks[0]), Echo::Heard);
+        assert_eq!(playback.echoed(at(start, 900), &marks[1]), Echo::Heard);
+        let cut = |segment, heard_ms| Cut { segment, heard_ms };
+        let mut other = Playback::counting(true);
+        send(&mut other, start, A, 3 * SECOND);
+        // Without a mark no more than the first piece is known to be heard.
+        assert_eq!(other.clear(at(start, 1000)), [cut(A, 200)]);
+        let mut early = Playback::counting(true);
+        send(&mut early, start, A, 3 * SECOND);
+        assert_eq!(early.clear(at(start, 120)), [cut(A, 120)]);
+        send(&mut playback, at(start, 900), B, SECOND);
+        assert_eq!(playback.clear(at(start, 1050)), [cut(A, 550), cut(B, 0)]);
+    }
+
+    #[test]
+    fn marks_are_batched_and_far_between_where_nothing_can_run_dry() {
+        let start = Instant::now();
+        let mut playback = Playback::counting(true);
+        // In small pieces, as they come: one mark for ten of them.
+        let mut marks = 0;
+        for n in 0..100 {
+            marks += send(&mut playback, at(start, 20 * n), A, FRAMES).len();
+        }
+        assert_eq!(marks, 10);
+        // Minutes of it at once.
+        let mut playback = Playback::counting(true);
+        let marks = send(&mut playback, start, A, 540 * SECOND).len();
+        assert!((30..100).contains(&marks), "{marks}");
+        let mut plain = Playback::default();
+        assert!(send(&mut plain, start, A, 540 * SECOND).is_empty());
+    }
+
+    #[test]
+    fn an_utterance_of_which_a_part_is_known_to_be_heard_is_counted_from_its_beginning() {
+        let start = Instant::now();
+        let mut playback = Playback::counting(true);
+        let marks = send(&mut playback, start, A, SECOND);
+        for (n, mark) in marks.iter().take(3).enumerate() {
+            playback.echoed(at(start, 200 * (n as u64 + 1)), mark);
+        }
+        let cuts = playback.clear(at(start, 650));
+        let heard_ms = 650;
+        assert_eq!(
+            cuts,
+            [Cut {
+                segment: A,
+                heard_ms
+            }]
+        );
+    }
+
     #[test]
     fn later_audio_of_a_marked_segment_needs_a_new_mark() {
         let start = Instant::now();
@@ -287,9 +438,9 @@ mod tests {
         playback.sent(start, A, SECOND);
         let early = playback.mark().unwrap();
         playback.sent(start, A, SECOND);
-        assert_eq!(playback.echoed(&early), Echo::Stale);
+        assert_eq!(playback.echoed(start, &early), Echo::Stale);
         let late = playback.mark().unwrap();
-        assert_eq!(playback.echoed(&late), Echo::Heard);
+        assert_eq!(playback.echoed(start, &late), Echo::Heard);
         assert!(playback.drained());
     }
 
@@ -319,7 +470,7 @@ mod tests {
             "0.1.2",
             "💥",
         ] {
-            assert_eq!(playback.echoed(name), Echo::Stale, "{name}");
+            assert_eq!(playback.echoed(Instant::now(), name), Echo::Stale, "{name}");
         }
     }
 

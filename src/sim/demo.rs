@@ -53,7 +53,7 @@ pub fn main(args: &DemoArgs) -> ExitCode {
 
 async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(OUT));
-    let mut story = Story::named("demo")?;
+    let mut story = Story::named_with("demo", args.agent)?;
     let own = match &args.caller {
         Some(path) => Some(own_words(path, &mut story)?),
         None => None,
@@ -63,7 +63,7 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<bool> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let pace = pace(args);
 
-    let mut world = World::start_with(&story, args.agent, &program, pace).await?;
+    let mut world = World::start(&story, &program, pace).await?;
     if let Some(own) = own {
         world.phone.options.clips.insert(OWN.to_owned(), own);
     }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 mod errands;
 mod observed;
+mod told;
 
 pub use observed::{Expect, ExpectedMessage, Observed, ended_word};
 
@@ -48,6 +49,9 @@ pub struct Story {
     /// Which agents the story can be told with: what one does by its nature another may not do at all.
     #[serde(default = "hume_only")]
     pub agents: Vec<AgentKind>,
+    /// The one that it is told with.
+    #[serde(skip)]
+    pub kind: AgentKind,
     #[serde(default)]
     pub rest: RestScript,
     #[serde(default)]
@@ -168,22 +172,52 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "webhook-signature",
 };
 
+/// Puts one table over another, value by value.
+fn lay(upper: toml::Table, lower: &mut toml::Table) {
+    for (key, value) in upper {
+        match (value, lower.get_mut(&key)) {
+            (toml::Value::Table(upper), Some(toml::Value::Table(lower))) => lay(upper, lower),
+            (value, _) => {
+                lower.insert(key, value);
+            }
+        }
+    }
+}
+
 fn hume_only() -> Vec<AgentKind> {
     vec![AgentKind::Hume]
 }
 
 impl Story {
+    /// The story as it is told with EVI.
     pub fn parse(text: &str) -> anyhow::Result<Story> {
-        toml::from_str(text).context("not a story")
+        Story::with(text, AgentKind::Hume)
+    }
+
+    /// The story as it is told with this agent: what stands in the table of its name goes over the rest.
+    pub fn with(text: &str, kind: AgentKind) -> anyhow::Result<Story> {
+        let mut story: toml::Table = toml::from_str(text).context("not a story")?;
+        for (_, other) in AgentKind::NAMES {
+            let own = story.remove(other.as_str());
+            if let Some(toml::Value::Table(own)) = own.filter(|_| other == kind) {
+                lay(own, &mut story);
+            }
+        }
+        let story: Story = story.try_into().context("not a story")?;
+        Ok(Story { kind, ..story })
     }
 
     /// One of [`STORIES`].
     pub fn named(name: &str) -> anyhow::Result<Story> {
+        Story::named_with(name, AgentKind::Hume)
+    }
+
+    pub fn named_with(name: &str, kind: AgentKind) -> anyhow::Result<Story> {
         let (_, text) = STORIES
             .iter()
             .find(|(known, _)| *known == name)
             .context("no such story")?;
-        Story::parse(text).with_context(|| name.to_owned())
+        Story::with(text, kind).with_context(|| name.to_owned())
     }
 }
 
@@ -199,6 +233,7 @@ pub struct World {
 /// What a story has beside those who take part in every call.
 #[derive(Default)]
 pub struct Beside {
+    kind: AgentKind,
     web: Option<WebHandle>,
     /// What must not be logged.
     secrets: Vec<String>,
@@ -211,19 +246,9 @@ pub fn agent_clips(name: &str) -> Option<(&'static [u8], &'static str)> {
 }
 
 impl World {
-    /// Starts everything, with a simulated EVI; the telephone is on the hook.
+    /// Starts everything; the telephone is on the hook.
     pub async fn start(story: &Story, program: &Path, pace: f64) -> anyhow::Result<World> {
-        World::start_with(story, AgentKind::Hume, program, pace).await
-    }
-
-    /// The same with the agent that is wanted.
-    pub async fn start_with(
-        story: &Story,
-        kind: AgentKind,
-        program: &Path,
-        pace: f64,
-    ) -> anyhow::Result<World> {
-        let agent = agent(story.agent.clone(), kind, pace).await?;
+        let agent = agent(story.agent.clone(), story.kind, pace).await?;
         let url = agent.url();
         let switchboard = Switchboard::new();
         let rest = Rest::start(
@@ -236,7 +261,7 @@ impl World {
         let web = Web::start(story.web.clone()).await?;
         let setup = Setup {
             program,
-            agent: match kind {
+            agent: match story.kind {
                 AgentKind::Hume => Far::Hume(&url),
                 AgentKind::Realtime => Far::Realtime(&url),
             },
@@ -262,6 +287,7 @@ impl World {
             rest,
             phone,
             beside: Beside {
+                kind: story.kind,
                 web: Some(web),
                 secrets: secrets(story),
             },
@@ -332,6 +358,7 @@ impl World {
                 .map(|web| web.requests())
                 .unwrap_or_default(),
             records,
+            kind: self.beside.kind,
             secrets: self.beside.secrets,
             phone: self.phone,
         })
@@ -437,15 +464,13 @@ fn phone_options(story: &Story) -> super::phone::PhoneOptions {
     }
 }
 
-/// Tells a story with an agent, from beginning to end; returns what was seen and what was expected in
-/// vain.
+/// Tells a story from beginning to end; returns what was seen and what was expected in vain.
 pub async fn tell(
     story: &Story,
-    kind: AgentKind,
     program: &Path,
     pace: f64,
 ) -> anyhow::Result<(Observed, Vec<String>)> {
-    let world = World::start_with(story, kind, program, pace).await?;
+    let world = World::start(story, program, pace).await?;
     let call = world.call(story).await;
     let observed = world.end(call).await?;
     // Listening is work for a processor, and the same runtime may be carrying other calls.

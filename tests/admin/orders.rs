@@ -59,6 +59,24 @@ async fn an_agent_is_told_what_to_say_and_to_know() {
 }
 
 #[tokio::test]
+async fn who_has_words_said_learns_that_they_may_be_others() {
+    let daemon = Daemon::start().await;
+    let _ann = daemon.obedient(ANN);
+    let _abe = Obedient::new(daemon.call(ABE), Verdict::Nearly);
+    let said = daemon.ctl(&["say", ANN, "Hello"]).await;
+    assert_eq!((said.code, &*said.err), (0, ""));
+    let said = daemon.ctl(&["say", ABE, "Hello"]).await;
+    assert_eq!((said.code, said.out), (0, format!("{ABE}\n")));
+    let expected = "humebridgectl: this call's agent may put it in other words\n";
+    assert_eq!(said.err, expected);
+    for (call, exact) in [(ANN, true), (ABE, false)] {
+        let said = daemon.ctl(&["--json", "say", call, "Hello"]).await;
+        let expected = json!({"call": call, "characters": 5, "exact": exact});
+        assert_eq!(said.json(), expected);
+    }
+}
+
+#[tokio::test]
 async fn an_agent_is_paused_and_resumed() {
     let daemon = Daemon::start().await;
     let mut ann = daemon.obedient(ANN);
@@ -194,6 +212,38 @@ async fn a_refusal_is_no_success() {
         .ask(&format!(r#"{{"protocol":1,"op":"pause","call":"{ANN}"}}"#))
         .await;
     assert_eq!(reply["error"]["code"], "refused");
+}
+
+#[tokio::test]
+async fn what_an_agent_cannot_do_is_refused_not_done() {
+    for (args, why, expected) in [
+        (
+            &["say", ABE, "Hello"][..],
+            Refusal::CannotSay,
+            "this call's agent cannot be given words to say",
+        ),
+        (
+            &["context", ABE, "Abe calls."],
+            Refusal::CannotLearn,
+            "this call's agent cannot be told anything in mid-call",
+        ),
+        (
+            &["pause", ABE],
+            Refusal::CannotPause,
+            "this call's agent cannot be paused",
+        ),
+        (
+            &["--json", "resume", ABE],
+            Refusal::CannotPause,
+            "this call's agent cannot be paused",
+        ),
+    ] {
+        let daemon = Daemon::start().await;
+        let _abe = Obedient::new(daemon.call(ABE), Verdict::Refused(why));
+        let ran = daemon.ctl(args).await;
+        assert_eq!((ran.code, &*ran.out), (1, ""), "{args:?}");
+        assert_eq!(ran.err, format!("humebridgectl: {expected}\n"));
+    }
 }
 
 #[tokio::test]

@@ -457,3 +457,97 @@ fn every_credential_that_is_named_has_to_be_there() {
         "{told}"
     );
 }
+
+#[test]
+fn an_agent_that_nobody_talks_to_needs_no_key() {
+    const BOTH: &str = "[[route]]\nto = '+15557654322'\nagent = 'realtime'\n";
+    const ONLY: &str = "agent.default = 'realtime'\n";
+    const KEYLESS: &str = "agent.default = 'realtime'\nrealtime.auth = 'none'\n";
+    let twilio = format!(r#""twilio_account_sid":"{SID}","twilio_auth_token":"t-PLANTED""#);
+    let find = |keys: &str, config: &str| {
+        from_json_beside(&format!("{{{keys}{twilio}}}"), &format!("{URL}{config}"))
+    };
+    let found = |keys: &str, config: &str| {
+        let found = find(keys, config).unwrap_or_else(|problems| panic!("{problems}"));
+        let is = |key: &Option<hume_bridge::config::Secret>| key.is_some();
+        (is(&found.hume_api_key), is(&found.realtime_api_key))
+    };
+    let (hume, realtime) = (r#""hume_api_key":"h","#, r#""realtime_api_key":"r","#);
+    let all = format!("{hume}{realtime}");
+    for (keys, config, expected) in [
+        (hume, "", (true, false)),
+        (realtime, ONLY, (false, true)),
+        ("", KEYLESS, (false, false)),
+        (&all, BOTH, (true, true)),
+        // What is not needed is no harm, be it left open.
+        (&all, "", (true, true)),
+        (&all, KEYLESS, (true, true)),
+        (
+            r#""hume_api_key":"","realtime_api_key":"r","#,
+            ONLY,
+            (false, true),
+        ),
+        (
+            r#""hume_api_key":"h","realtime_api_key":"","#,
+            "",
+            (true, false),
+        ),
+    ] {
+        assert_eq!(found(keys, config), expected, "{keys} {config}");
+    }
+    for (keys, config, missing) in [
+        (realtime, "", "hume_api_key: missing; "),
+        (hume, ONLY, "realtime_api_key: missing; "),
+        ("", BOTH, "hume_api_key, realtime_api_key: missing; "),
+        (
+            r#""realtime_api_key":"","#,
+            ONLY,
+            "realtime_api_key: is empty; ",
+        ),
+    ] {
+        let told = hidden(find(keys, config));
+        assert!(told.contains(missing), "{told}");
+    }
+    let names = find(&all, BOTH).unwrap().found();
+    assert_eq!(
+        names,
+        [
+            "hume_api_key",
+            "realtime_api_key",
+            "twilio_account_sid",
+            "twilio_auth_token"
+        ]
+    );
+
+    // One a file, and a header's credential where the server is in use.
+    let dir = Files::new();
+    let headers = "[realtime]\nheaders = { X-Team = '{credential:team-key}' }\n";
+    let from = |config: &str| {
+        let config = parse(&format!("{URL}{config}")).unwrap();
+        credentials::find(None, &config, Some(dir.0.path()))
+    };
+    for (name, value) in [
+        ("twilio-account-sid", SID),
+        ("twilio-auth-token", "t-PLANTED"),
+        ("hume-api-key", "h-PLANTED"),
+    ] {
+        dir.put(name, 0o400, value);
+    }
+    from(headers).unwrap();
+    let told = hidden(from(&format!("{ONLY}{headers}")));
+    assert!(
+        told.contains(
+            ": realtime_api_key, team_key: missing; looked here; put realtime-api-key, team-key "
+        ),
+        "{told}"
+    );
+    dir.put("realtime-api-key", 0o400, "r-PLANTED\n");
+    dir.put("credentials_team-key", 0o400, "k-PLANTED");
+    let found = from(&format!("{ONLY}{headers}")).unwrap();
+    assert_eq!(
+        found.realtime_api_key.as_ref().unwrap().expose(),
+        "r-PLANTED"
+    );
+    assert_eq!(found.named["team-key"].expose(), "k-PLANTED");
+    assert!(!format!("{found:?}").contains(MARK));
+}

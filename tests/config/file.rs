@@ -276,7 +276,7 @@ fn a_key_that_is_not_known_is_told_what_was_meant() {
 #[test]
 fn keys_of_later_versions_are_not_taken_in_silence() {
     for later in [
-        "[realtime]\nmodel = 'x'",
+        "[realtime]\nprompt_id = 'x'",
         "[agent]\nprompt = 'x'",
         "[[trunk]]\nto = '+61255501234'",
     ] {

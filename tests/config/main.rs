@@ -4,6 +4,7 @@ mod args;
 mod credentials;
 mod file;
 mod outward;
+mod realtime;
 mod routes;
 mod tools;
 mod values;

@@ -103,8 +103,16 @@ fn mistakes_have_the_place_of_their_route() {
             "closed: say has no words; ",
         ),
         (
-            "agent = 'realtime'",
-            "agent: the agent \"realtime\" is not in this version",
+            "agent = 'realtiem'",
+            "agent: there is no \"realtiem\"; did you mean \"realtime\"?",
+        ),
+        (
+            "agent = 'realtime'\nconfig_id = 'c'",
+            "config_id: names a config of Hume's, and this route's agent is \"realtime\"; ",
+        ),
+        (
+            "instructions = 'x'",
+            "instructions: are for a Realtime server, and this route's agent is \"hume\"; ",
         ),
         ("name = ''", "name: is not a name; "),
         ("name = '+15557654324'", "name: is not a name; "),

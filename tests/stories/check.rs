@@ -30,6 +30,7 @@ use crate::{
 };
 
 const NUMBER: &str = "+15557654321";
+const REALTIME_KEY: &str = "a-realtime-key-PLANTED";
 const PN: &str = "PN00000000000000000000000000000001";
 const AP: &str = "AP00000000000000000000000000000002";
 
@@ -109,8 +110,8 @@ impl Stage {
         let path = |name| self.directory.path().join(name);
         fs::write(path("c.toml"), self.config()).unwrap();
         let secrets = format!(
-            "{{\"hume_api_key\":\"{HUME_KEY}\",\"twilio_account_sid\":\"{ACCOUNT_SID}\",\
-             \"twilio_auth_token\":\"{}\"}}",
+            "{{\"hume_api_key\":\"{HUME_KEY}\",\"realtime_api_key\":\"{REALTIME_KEY}\",\
+             \"twilio_account_sid\":\"{ACCOUNT_SID}\",\"twilio_auth_token\":\"{}\"}}",
             self.auth_token
         );
         fs::write(path("credentials.json"), secrets).unwrap();
@@ -130,6 +131,7 @@ impl Stage {
         let err = String::from_utf8(output.stderr).unwrap();
         for secret in [
             HUME_KEY,
+            REALTIME_KEY,
             AUTH_TOKEN,
             &self.auth_token,
             NUMBER,
@@ -284,7 +286,7 @@ async fn everything_is_well_beside_a_running_daemon() {
     }
     let expected = "\
 ok   config      DIR/c.toml (10 keys)
-ok   credentials hume_api_key, twilio_account_sid, twilio_auth_token, twilio_phone_number from DIR/credentials.json (mode 600)
+ok   credentials hume_api_key, realtime_api_key, twilio_account_sid, twilio_auth_token, twilio_phone_number from DIR/credentials.json (mode 600)
 ok   tls         off: left to a proxy
 ok   listen.http a hume-bridge answers on HTTP
 ok   listen.ops  a hume-bridge answers on OPS
@@ -433,6 +435,60 @@ async fn everything_that_is_wrong_is_told_at_once() {
         .find(|object| object["check"] == "config")
         .unwrap();
     assert_eq!((&ok["result"], ok.get("mend")), (&Value::from("ok"), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_agent_that_some_call_is_answered_by_has_a_line() {
+    for (answer, key, words) in [
+        (
+            "401 Unauthorized",
+            "bearer",
+            ["refuses the key", "the right realtime_api_key"],
+        ),
+        (
+            "403 Forbidden",
+            "none",
+            ["refuses the key", "realtime.auth how it is shown"],
+        ),
+        (
+            "400 Bad Request",
+            "bearer",
+            ["no such model", "realtime.url and realtime.model"],
+        ),
+    ] {
+        let answers = Vec::leak(vec![("/v1/realtime", answer)]);
+        let (server, _tasks) = proxy(answers).await;
+        let mut stage = Stage::new().await;
+        stage.set(
+            "realtime",
+            format!(
+                "{{ url = \"{}/v1/realtime\", auth = \"{key}\" }}",
+                server.replace("http:", "ws:")
+            ),
+        );
+        stage.set(
+            "route",
+            "[{ name = \"shop\", to = \"+15557654322\", agent = \"realtime\" }]",
+        );
+        let told = stage.check(&[]).await;
+        assert_eq!(told.code, Some(1), "{}", told.out);
+        let lines = told.lines("agent");
+        let [hume, realtime] = lines[..] else {
+            panic!("{}", told.out);
+        };
+        assert!(hume.starts_with("ok   agent       hume listens after "));
+        assert!(realtime.starts_with("FAIL agent       realtime "));
+        for word in words {
+            assert!(realtime.contains(word), "{word:?}: {realtime}");
+        }
+        stage.peaceful();
+
+        // Nobody is asked whom no call needs.
+        stage.set("agent.default", "\"realtime\"");
+        stage.set("route", "");
+        let told = stage.check(&[]).await;
+        told.says("FAIL", "agent", &["realtime ", words[0]]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,14 +7,11 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
-use hume_bridge::{
-    config::AgentKind,
-    sim::{
-        self,
-        bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
-        phone::{Awaited, Event, Fault, Step},
-        scenario::{Story, tell},
-    },
+use hume_bridge::sim::{
+    self,
+    bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
+    phone::{Awaited, Event, Fault, Step},
+    scenario::{Story, tell},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -55,9 +52,7 @@ async fn every_line_of_a_call_says_whose_it_is() {
         config: "log.level = \"debug\"".to_owned(),
         ..story
     };
-    let (observed, missed) = tell(&text, AgentKind::Hume, Path::new(PROGRAM), PACE)
-        .await
-        .unwrap();
+    let (observed, missed) = tell(&text, Path::new(PROGRAM), PACE).await.unwrap();
     assert_eq!(missed, [""; 0]);
     let log = observed.log;
     let ids = |line: &str| {

@@ -4,12 +4,9 @@
 
 use std::path::Path;
 
-use hume_bridge::{
-    config::AgentKind,
-    sim::{
-        bridge::{AUTH_TOKEN, HUME_KEY},
-        scenario::{STORIES, Story, tell},
-    },
+use hume_bridge::sim::{
+    bridge::{AUTH_TOKEN, HUME_KEY},
+    scenario::{STORIES, Story, tell},
 };
 
 use crate::{PROGRAM, stage::PACE};
@@ -45,9 +42,7 @@ async fn keys_numbers_and_words_stay_out_of_the_log() {
     let config = "title = \"Everything is logged\"\nconfig = '''\nlog.level = \"debug\"\nkeys.words = \"\"\n'''\n";
     let (_, rest) = spoken.split_once('\n').unwrap();
     let story = Story::parse(&format!("{config}{rest}")).unwrap();
-    let (observed, missed) = tell(&story, AgentKind::Hume, Path::new(PROGRAM), PACE)
-        .await
-        .unwrap();
+    let (observed, missed) = tell(&story, Path::new(PROGRAM), PACE).await.unwrap();
     let log = observed.log.join("\n");
     assert_eq!(missed, [""; 0], "{log}");
     assert!(log.contains("DEBUG"), "{log}");

@@ -30,11 +30,12 @@ async fn every_story_ends_as_it_should() {
             if with.as_deref().is_some_and(|with| with != kind.as_str()) {
                 continue;
             }
-            let (places, story) = (places.clone(), story.clone());
+            let story = Story::with(text, kind).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+            let places = places.clone();
             told.spawn(async move {
                 let _place = places.acquire_owned().await.expect("never closed");
                 let began = Instant::now();
-                let outcome = Box::pin(tell(&story, kind, Path::new(PROGRAM), PACE)).await;
+                let outcome = Box::pin(tell(&story, Path::new(PROGRAM), PACE)).await;
                 (
                     format!("{name} ({})", kind.as_str()),
                     story.title,

@@ -222,6 +222,7 @@ impl Machine {
         self.turn_over();
         self.connection.unsay();
         self.prompts_given = 0;
+        self.speaking = None;
         self.caller_is_there(now);
         out.note(Note::Back {
             failed: away.failed,

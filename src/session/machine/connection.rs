@@ -44,6 +44,8 @@ pub(super) struct Connection {
     /// Its conversation is too old from then on; the second time, however inconvenient that is.
     recycle_at: Option<Instant>,
     recycle_due: bool,
+    /// It has said when its conversation ends: that is its own limit, not an operator's.
+    limited: bool,
     /// It has reported a failure: how long that may go on, and what it means.
     failing: Option<(Instant, Closed)>,
     /// What the caller has heard only the beginning of.
@@ -66,6 +68,7 @@ impl Connection {
             unanswered_until: None,
             recycle_at: None,
             recycle_due: false,
+            limited: false,
             failing: None,
             unsaid: None,
             never_resumes: false,
@@ -97,12 +100,25 @@ impl Connection {
         self.unsaid = Some(words.clone());
     }
 
+    /// It takes part in the conversation, which does not mean that it can speak.
+    pub fn listens(&mut self) {
+        self.talked = true;
+    }
+
     /// The agent reports an error. Some come again and again while it is of no use any more, and not
     /// every agent closes when it has no more to give.
-    pub fn errs(&mut self, now: Instant, ends: Option<Closed>) {
-        if let Some(why @ (Closed::Lost | Closed::Auth | Closed::Quota | Closed::Rejected)) = ends {
-            self.failing.get_or_insert((now + ERROR_PATIENCE, why));
-        }
+    pub fn errs(&mut self, now: Instant, ends: Option<Closed>, ready: bool) {
+        let why = match ends {
+            Some(why @ (Closed::Lost | Closed::Auth | Closed::Quota)) => why,
+            // In a conversation that goes on it may be a single message that was refused: only a close
+            // means all of it. One that is refused before it has begun will not begin.
+            Some(why @ Closed::Rejected) if !ready => why,
+            _ => return,
+        };
+        let until = self
+            .failing
+            .map_or(now + ERROR_PATIENCE, |(until, _)| until);
+        self.failing = Some((until, why));
     }
 
     /// What is held on the heap, in bytes.
@@ -152,6 +168,8 @@ impl Machine {
             return;
         }
         self.agent = AgentState::Ready;
+        // What it reported before has been mended.
+        self.connection.failing = None;
         let lost = self.outage.since();
         let again = std::mem::replace(&mut self.connection.ever_ready, true);
         out.note(Note::AgentReady {
@@ -192,8 +210,11 @@ impl Machine {
     /// The agent has said when its conversation ends. What has no time left for a pause to be waited for
     /// is left to its end.
     pub(super) fn agent_expires(&mut self, now: Instant, at: Instant) {
-        if let AgentState::Opened { .. } | AgentState::Ready = self.agent
-            && let Some(early) = at.checked_sub(EXPIRY_MARGIN)
+        if !matches!(self.agent, AgentState::Opened { .. } | AgentState::Ready) {
+            return;
+        }
+        self.connection.limited = true;
+        if let Some(early) = at.checked_sub(EXPIRY_MARGIN)
             && early > now
         {
             let planned = self.connection.recycle_at.unwrap_or(early);
@@ -207,7 +228,8 @@ impl Machine {
             return;
         }
         let was_ready = self.agent == AgentState::Ready;
-        let (talked, too_old) = (self.connection.talked, self.connection.recycle_due);
+        let talked = self.connection.talked;
+        let too_old = self.connection.recycle_due || self.connection.limited;
         let dialled = self.connection.dial;
         self.drop_connection(out);
         out.note(Note::AgentClosed(closed));
@@ -231,7 +253,7 @@ impl Machine {
             // A conversation that never began was not hung up; it failed.
             Closed::HungUp if was_ready => self.agent_ends(now, Cause::AgentHungUp, out),
             Closed::Inactive if was_ready => self.agent_ends(now, Cause::AgentInactive, out),
-            // The agent's own limit, set by whoever runs it; or the one that nobody can set.
+            // A limit set by whoever runs the agent; or the one that nobody can set.
             Closed::Expired if was_ready && !too_old => {
                 self.agent_ends(now, Cause::AgentExpired, out);
             }
@@ -276,6 +298,7 @@ impl Machine {
             }
         }
         self.connection.over();
+        self.speaking = None;
         self.forget_tools(out);
         self.prompts_given = 0;
         self.turn_over();
@@ -371,6 +394,7 @@ impl Machine {
             && !self.tools.busy()
             && self.prompts.is_empty()
             && !answer_due
+            && !self.caller_speaks_on(now)
             && !self.playback.unheard(now)
             && self.uplink.rests(now)
     }

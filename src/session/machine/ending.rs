@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, AgentState, Machine, Note, Outbox, Phase};
+use super::{Action, AgentState, LONGEST_SENTENCE, Machine, Note, Outbox, Phase};
 use crate::session::{
     cause::Cause,
     goodbye::Goodbye,
@@ -19,8 +19,6 @@ const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
 const STOP_LIMIT: Duration = Duration::from_millis(500);
 /// What a polite end may take beyond the longest duration of a call.
 const LAST_WORDS: Duration = Duration::from_secs(60);
-/// Somebody who speaks for so long without a word that the agent understands is a noise.
-const LONGEST_SENTENCE: Duration = Duration::from_secs(60);
 /// Who has been asked whether they are there has at most so long to answer.
 const CHECK_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -232,7 +230,8 @@ impl Machine {
                 true => watch.timeout.min(CHECK_PATIENCE),
             };
         // Nobody is interrupted who is speaking; a line that is never silent is not a caller.
-        let pause = self.uplink.pauses_at().filter(|pause| *pause > until);
+        let speech = self.uplink.pauses_at().max(self.caller_speaks_until());
+        let pause = speech.filter(|pause| *pause > until);
         Some(pause.map_or(until, |pause| pause.min(until + LONGEST_SENTENCE)))
     }
 

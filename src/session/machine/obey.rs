@@ -8,15 +8,20 @@
 use std::time::Instant;
 
 use super::{Action, AgentState, Machine, Note, OVER_LIMIT, Outbox, Phase};
-use crate::session::{
-    cause::Cause,
-    errand::Errand,
-    goodbye::Goodbye,
-    order::{After, Order, Refusal, Verdict, Words},
+use crate::{
+    agent::Saying,
+    session::{
+        cause::Cause,
+        errand::Errand,
+        goodbye::Goodbye,
+        order::{After, Order, Refusal, Verdict, Words},
+    },
 };
 
 impl Machine {
     pub(super) fn obey(&mut self, now: Instant, order: Order, out: &mut Outbox) {
+        let nearly = self.settings.capabilities.say == Saying::Nearly;
+        let says = matches!(order, Order::Say(_));
         let verdict = match order {
             Order::HangUp { now: true } => {
                 self.hang_up(now, Cause::Operator, out);
@@ -43,6 +48,7 @@ impl Machine {
             Order::Transferred(what) => self.transferred(now, what, out),
         };
         out.push(Action::Verdict(match verdict {
+            Ok(true) if says && nearly => Verdict::Nearly,
             Ok(true) => Verdict::Done,
             Ok(false) => Verdict::Already,
             Err(refusal) => Verdict::Refused(refusal),

@@ -262,7 +262,10 @@ impl Machine {
         if !self.tools.busy() {
             return None;
         }
-        let heard = self.playback.unheard_until();
+        let heard = self
+            .playback
+            .unheard_until()
+            .max(self.caller_speaks_until());
         let open = self.tools.open.iter();
         // Nobody fills a silence that there is not.
         let fills = |at: Instant| heard.map_or(at, |heard| at.max(heard));
@@ -291,7 +294,7 @@ impl Machine {
             let name = self.tool_name(late.tool);
             self.answer_tool(&late.call_id, &name, Answer::TimedOut, out);
         }
-        if !self.may_fill() || self.playback.unheard(now) {
+        if !self.may_fill() || self.playback.unheard(now) || self.caller_speaks_on(now) {
             return;
         }
         let due = |open: &&mut Open| open.filler_at.is_some_and(|at| now >= at);

@@ -4,12 +4,12 @@ use super::*;
 use crate::session::hold::{Sound, Waiting};
 
 impl Paper {
-    fn lose(&mut self, closed: Closed) {
+    pub(super) fn lose(&mut self, closed: Closed) {
         self.event(Event::AgentClosed(closed));
     }
 
     /// Until the machine dials.
-    fn until_dialled(&mut self) {
+    pub(super) fn until_dialled(&mut self) {
         for _ in 0..100 {
             if self.done.iter().any(|done| done.starts_with("connect")) {
                 return;
@@ -19,7 +19,7 @@ impl Paper {
         panic!("nobody is dialled: {:?}", self.done);
     }
 
-    fn back(&mut self, resumed: bool) {
+    pub(super) fn back(&mut self, resumed: bool) {
         self.event(Event::AgentOpened);
         self.agent(agent::Event::Ready {
             chat: "chat",
@@ -27,7 +27,7 @@ impl Paper {
         });
     }
 
-    fn note(&self, is: impl Fn(&Note) -> bool) -> usize {
+    pub(super) fn note(&self, is: impl Fn(&Note) -> bool) -> usize {
         self.notes.iter().filter(|note| is(note)).count()
     }
 }
@@ -479,7 +479,8 @@ fn an_agent_that_reports_a_failure_and_falls_silent_has_failed() {
     paper.until_dialled();
     paper.expect(&["close agent", "connect to resume"]);
 
-    // One that goes on has not, nor one that will say by closing what it means.
+    // One that goes on has not, nor one that refuses what may have been a single message: should it mean
+    // the whole conversation, it says so by closing.
     for ends in [Some(Closed::Lost), Some(Closed::Rejected), None] {
         let mut paper = Paper::greeted();
         paper.agent(error(ends));

@@ -33,6 +33,13 @@ pub enum Said {
         replace: bool,
         blank: bool,
     },
+    /// It hears the caller begin, and heard them out: of an agent with an ear of its own.
+    CallerBegins,
+    CallerEnds,
+    /// Its conversation ends in so many seconds.
+    Expires {
+        seconds: u64,
+    },
     Tool {
         number: u32,
         kind: Tool,
@@ -42,7 +49,7 @@ pub enum Said {
     },
     /// An error after which it goes on, and one after which it would not.
     Error,
-    Failure,
+    Failure(Closed),
     Nonsense,
     Binary,
     /// A pong, or whatever else shows life and says nothing.
@@ -81,6 +88,8 @@ pub struct Manner {
     pub no_segment_ends: bool,
     pub no_turn_ends: bool,
     pub no_greeting: bool,
+    /// It tells when the caller speaks, and its transcripts come at their leisure.
+    pub ear: bool,
     /// How long its messages take, at most.
     pub slow_ms: u64,
 }
@@ -127,6 +136,10 @@ impl Agent {
             _ => 600,
         };
         let at = now + Duration::from_millis(draw.ms(most));
+        if self.manner.ear && draw.one_in(4) {
+            let seconds = draw.of(&[30, 121, 150, 240, 3600]);
+            self.say(at, Said::Expires { seconds });
+        }
         self.say(at, Said::Ready);
         if !self.manner.no_greeting {
             self.turn(at, draw);
@@ -151,7 +164,7 @@ impl Agent {
     pub fn say(&mut self, at: Instant, said: Said) {
         let first = matches!(
             said,
-            Said::Ready | Said::Alive | Said::Closed(_) | Said::Failure
+            Said::Ready | Said::Alive | Said::Closed(_) | Said::Failure(_) | Said::Expires { .. }
         );
         if self.mute || !self.connected || !(self.ready || first) {
             return;
@@ -176,13 +189,18 @@ impl Agent {
         for _ in 0..=draw.below(3) {
             self.utterance += 1;
             let utterance = self.utterance;
-            if !draw.one_in(5) {
+            let words = !draw.one_in(5);
+            if words && !self.manner.ear {
                 self.say(at, Said::Words { utterance });
             }
             for _ in 0..=draw.below(4) {
                 at += Duration::from_millis(draw.ms(self.manner.slow_ms));
                 let bytes = 8 * (1 + draw.ms(3000) as usize);
                 self.say(at, Said::Audio { utterance, bytes });
+            }
+            if words && self.manner.ear {
+                let late = Duration::from_millis(draw.ms(2000));
+                self.say(at + late, Said::Words { utterance });
             }
         }
         at += Duration::from_millis(draw.ms(self.manner.slow_ms));
@@ -216,7 +234,30 @@ impl Agent {
         if draw.one_in(2) {
             self.script.retain(|(_, said)| !said.is_speech());
         }
-        self.say(now, Said::Interruption);
+        match self.manner.ear {
+            true => self.hear(now, draw),
+            false => self.say(now, Said::Interruption),
+        }
+    }
+
+    /// It hears the caller, or a noise; the end of either is not always told.
+    pub fn hear(&mut self, now: Instant, draw: &mut Draw) {
+        self.say(now, Said::CallerBegins);
+        if draw.one_in(5) {
+            return;
+        }
+        let end = now + Duration::from_millis(draw.ms(6000));
+        self.say(end, Said::CallerEnds);
+        let said = Said::Caller {
+            interim: draw.one_in(3),
+            replace: draw.one_in(3),
+            blank: draw.one_in(9),
+        };
+        self.say(end + Duration::from_millis(draw.ms(4000)), said);
+        if draw.one_in(2) {
+            let at = end + Duration::from_millis(draw.ms(3000));
+            self.turn(at, draw);
+        }
     }
 
     pub fn tool(&mut self, now: Instant, kind: Tool, draw: &mut Draw) {
@@ -289,6 +330,7 @@ pub struct Seam {
     sounding: Option<SegmentId>,
     current: Option<u32>,
     no_segment_ends: bool,
+    ear: bool,
     connections: u32,
 }
 
@@ -296,6 +338,7 @@ impl Seam {
     pub fn new(manner: Manner) -> Self {
         Seam {
             no_segment_ends: manner.no_segment_ends,
+            ear: manner.ear,
             ..Seam::default()
         }
     }
@@ -315,6 +358,10 @@ impl Seam {
                 chat: "chat",
                 resumed: self.connections > 1,
             }),
+            // Behind the sound it is not the beginning of anything.
+            Said::Words { .. } if self.ear => {
+                event(words(Role::Agent, "Hello.", false, false));
+            }
             Said::Words { utterance } => {
                 self.place(utterance, event);
                 event(words(Role::Agent, "Hello.", false, false));
@@ -335,6 +382,8 @@ impl Seam {
                 event(Event::TurnDone);
             }
             Said::Interruption => event(Event::Interrupt),
+            Said::CallerBegins => event(Event::CallerSpeaks),
+            Said::CallerEnds => event(Event::CallerSpoke),
             Said::Caller {
                 interim,
                 replace,
@@ -356,14 +405,15 @@ impl Seam {
                 code: "E0712",
                 ends: None,
             }),
-            Said::Failure => event(Event::Error {
+            Said::Failure(ends) => event(Event::Error {
                 code: "I0100",
-                ends: Some(Closed::Lost),
+                ends: Some(ends),
             }),
             Said::Nonsense => event(Event::Ignored {
                 why: Ignored::Malformed,
             }),
-            Said::Binary | Said::Alive | Said::Closed(_) => {}
+            // The world's to tell.
+            Said::Binary | Said::Alive | Said::Closed(_) | Said::Expires { .. } => {}
         }
     }
 

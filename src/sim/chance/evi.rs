@@ -67,7 +67,13 @@ impl Wire {
             })),
             // Seen in the field to end nothing.
             Said::Error => text(error("E0712", "custom_language_model_timed_out")),
-            Said::Failure => text(error("I0100", "internal_error")),
+            Said::Failure(ends) => text(match ends {
+                Closed::Rejected => error("E0708", "chat_not_found"),
+                Closed::Quota | Closed::Auth => error("E0300", "zero_credits"),
+                _ => error("I0100", "internal_error"),
+            }),
+            // EVI tells no such thing, and nobody has it do so.
+            Said::CallerBegins | Said::CallerEnds | Said::Expires { .. } => Vec::new(),
             Said::Nonsense => vec![Frame::Text("{\"type\":\"audio_output\"}".into())],
             Said::Binary => vec![Frame::Binary],
             Said::Alive => vec![Frame::Pong],

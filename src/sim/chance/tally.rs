@@ -26,6 +26,7 @@ impl Tally {
 pub fn verdict(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Done => "done",
+        Verdict::Nearly => "nearly",
         Verdict::Already => "already",
         Verdict::Refused(_) => "refused",
     }

@@ -41,6 +41,16 @@ const MANY: Capabilities = Capabilities {
     ..evi::CAPABILITIES
 };
 
+/// It hears the caller speak and not whether that interrupts, has to be told what was heard, and promises
+/// no words: as a Realtime server does.
+const EAR: Capabilities = Capabilities {
+    name: "ear",
+    say: Saying::Nearly,
+    parallel_tools: true,
+    hears_speech: true,
+    ..evi::CAPABILITIES
+};
+
 /// The tools that an agent is offered: what they are called, how long they may take, and after how long
 /// the agent has something to say about it. The first two are the quickest to be given up.
 pub const OFFERS: [(&str, u64, Option<u64>); 4] = [
@@ -103,6 +113,7 @@ impl Temper {
         };
         // EVI can do all of it.
         let plain = !wire && one.what >> 2 & 3 == 3;
+        let ear = !wire && one.what >> 2 & 3 == 2;
         let settings = Settings {
             ready_timeout: ms(choose(one.when, 0, [10_000, 10_000, 3000, 500])),
             ping_interval: ms(choose(one.when, 2, [20_000, 20_000, 5000, 700])),
@@ -134,6 +145,7 @@ impl Temper {
             no_answer: (!three.one_in(4))
                 .then(|| Words("The caller was not put through: {reason}.".into())),
             capabilities: match (wire, plain, bit(one.what, 2)) {
+                _ if ear => &EAR,
                 (false, true, _) => &PLAIN,
                 (false, false, true) => &MANY,
                 _ => &evi::CAPABILITIES,
@@ -143,6 +155,7 @@ impl Temper {
             no_segment_ends: bit(one.what, 6),
             no_turn_ends: bit(one.what, 7),
             no_greeting: one.one_in(4),
+            ear,
             slow_ms: one.of(&[300, 300, 20, 3000]),
         };
         let frame = choose(two.what, 0, [20, 40, 100, 200]);

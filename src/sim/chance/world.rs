@@ -359,6 +359,11 @@ impl<'a> World<'a> {
                 match said {
                     Said::Binary => self.tell(Event::Agent(binary())),
                     Said::Closed(why) => closed = Some(why),
+                    Said::Expires { seconds } => {
+                        let at = self.now + Duration::from_secs(seconds);
+                        self.tally.meet("expires");
+                        self.tell(Event::AgentExpires(at));
+                    }
                     _ => seam.translate(said, &sound, &mut |event| self.tell(Event::Agent(event))),
                 }
             }
@@ -367,11 +372,16 @@ impl<'a> World<'a> {
                     self.tell(Event::AgentAlive);
                     match frame {
                         Frame::Text(text) => {
+                            let mut answers = 0;
                             codec.message(
                                 &text,
                                 &mut |event| self.tell(Event::Agent(event)),
-                                &mut |_| {},
+                                &mut |_| answers += 1,
                             );
+                            if answers > 0 {
+                                self.judge
+                                    .fail(Rule::Wire, "EVI's codec answers for itself");
+                            }
                         }
                         Frame::Binary => self.tell(Event::Agent(binary())),
                         Frame::Pong => {}

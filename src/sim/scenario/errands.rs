@@ -151,7 +151,7 @@ impl Observed {
 }
 
 /// Texts that must come in this number and order, each with the words that are expected of it.
-fn differ(what: &str, expected: &[String], seen: &[String]) -> Option<String> {
+pub(super) fn differ(what: &str, expected: &[String], seen: &[String]) -> Option<String> {
     let same = expected.len() == seen.len()
         && expected
             .iter()

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     audio::g711,
+    config::AgentKind,
     sim::{
         bridge, ear, evi,
         phone::{CallReport, Ended, Event, Party, Phone},
@@ -79,6 +80,10 @@ pub struct Expect {
     pub contents: BTreeMap<String, Vec<String>>,
     /// Requests to the story's web server: `"POST /orders"`.
     pub web: Vec<String>,
+    /// Clips of which a Realtime server was told how much was heard, in order.
+    pub truncated: Vec<String>,
+    /// Words of what a Realtime server was told of the conversation before it, in order.
+    pub replayed: Vec<String>,
     /// Lines of the call record file `{dir}/records.jsonl`; of each, what is given here.
     pub records: Vec<toml::Table>,
 }
@@ -105,6 +110,8 @@ pub struct Observed {
     pub web: Vec<WebRequest>,
     /// Lines of the call record file.
     pub records: Vec<serde_json::Value>,
+    /// Which agent it was.
+    pub kind: AgentKind,
     /// What the story holds that must not be logged.
     pub(super) secrets: Vec<String>,
     /// The telephone, for its clips.
@@ -273,6 +280,7 @@ impl Observed {
         }
         for secret in [
             bridge::HUME_KEY,
+            bridge::REALTIME_KEY,
             bridge::AUTH_TOKEN,
             "+15551234567",
             "15557654321",
@@ -288,6 +296,7 @@ impl Observed {
         }
         missed.extend(self.missed_errands(expect));
         missed.extend(self.missed_knowledge(expect));
+        missed.extend(self.missed_hearing(expect));
         missed
     }
 

@@ -9,11 +9,14 @@ use super::{
     CHECKED, Dial, Farewell, HOLD, HungUp, Judge, LAST_MARK, LAST_WORDS, Led, Line, Phone, Rule,
     Seen,
 };
-use crate::session::{
-    cause::Cause,
-    machine::{Action, Note, Outbox},
-    order::{After, Refusal, Verdict},
-    playback::{Cut, duration},
+use crate::{
+    agent::Saying,
+    session::{
+        cause::Cause,
+        machine::{Action, Note, Outbox},
+        order::{After, Refusal, Verdict},
+        playback::{Cut, duration},
+    },
 };
 
 impl Judge {
@@ -162,7 +165,7 @@ impl Judge {
         self.line = Line::None;
         self.away = self.away.or(Some(now));
         self.idle = Some(now);
-        self.failing = None;
+        (self.failing, self.expires, self.speaks) = (None, None, None);
         self.turn_open = false;
         self.tools.forget();
     }
@@ -177,7 +180,13 @@ impl Judge {
         let most = truth + phone.latency + Duration::from_millis(2);
         // Of one that came in pieces, only the last may be known.
         let known = !self.pieces.contains(&(1, cut.segment));
-        if told > most || (known && told + Duration::from_millis(2) < truth) {
+        // Marks that come back late, or never, tell less than was heard; no more than that.
+        let late = match self.settings.capabilities.wants_heard_ms() {
+            true => phone.echo + self.slack,
+            false => Duration::ZERO,
+        };
+        let known = known && (late.is_zero() || phone.forgets.is_none());
+        if told > most || (known && told + late + Duration::from_millis(2) < truth) {
             let segment = cut.segment.0;
             self.fail(
                 Rule::Heard,
@@ -299,6 +308,8 @@ impl Judge {
                     !waits,
                     "somebody who waits for a tool is asked",
                 );
+                let speaks = self.hears_caller(now);
+                self.holds(Rule::Quiet, !speaks, "somebody who speaks is asked");
                 self.not_too_soon(now, |watch| watch);
                 self.asked = true;
                 self.quiet = now;
@@ -308,18 +319,28 @@ impl Judge {
                 self.planned = true;
                 let pause = !self.turn_open && self.heard_all(now);
                 self.holds(Rule::Recycles, *forced || pause, "in the middle of words");
-                let old = self.settings.recycle_after.is_some_and(|after| {
-                    let late = if *forced {
-                        super::RECYCLING
-                    } else {
-                        Duration::ZERO
-                    };
-                    now >= self.opened + after + late
-                });
+                let speaks = self.hears_caller(now);
+                self.holds(
+                    Rule::Recycles,
+                    *forced || !speaks,
+                    "over the caller's words",
+                );
+                let late = match *forced {
+                    true => super::RECYCLING,
+                    false => Duration::ZERO,
+                };
+                let old = self.too_old().is_some_and(|at| now >= at + late);
                 self.holds(Rule::Recycles, old, "a conversation that is not too old");
             }
             _ => {}
         }
+    }
+
+    /// From when on the conversation is to be taken up anew.
+    pub(super) fn too_old(&self) -> Option<Instant> {
+        let planned = self.settings.recycle_after.map(|after| self.opened + after);
+        let expires = self.expires.map(|at| at - super::EXPIRING);
+        planned.into_iter().chain(expires).min()
     }
 
     fn heard_all(&self, now: Instant) -> bool {
@@ -402,6 +423,8 @@ impl Judge {
                 !led.was_talking && (leaves || self.gone.is_some())
             }
             (Seen::Order(_), Verdict::Refused(_)) => false,
+            (Seen::Order(what), Verdict::Nearly) => *what == "say" && able.say == Saying::Nearly,
+            (Seen::Order("say"), _) => able.say == Saying::Exactly,
             (Seen::Order(_), _) => true,
             (Seen::Transfer(_), verdict) => led.was_talking && verdict == Verdict::Done,
             (Seen::Transferred(_), Verdict::Done) => led.was_away,

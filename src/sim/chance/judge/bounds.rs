@@ -109,9 +109,9 @@ impl Judge {
             self.holds(Rule::Quiet, !silent, "nobody says anything for ever");
         }
         let may = !self.settings.reconnect_budget.is_zero();
-        if let (Line::Ready, Some(after), true) = (self.line, self.settings.recycle_after, may) {
+        if let (Line::Ready, Some(at), true) = (self.line, self.too_old(), may) {
             // Nobody looks at its age before, and during a goodbye.
-            let since = (self.opened + after).max(self.talks_since);
+            let since = at.max(self.talks_since);
             let old = late(since, RECYCLING + 2 * slack);
             self.holds(Rule::Recycles, !old, "a conversation grows too old");
         }

@@ -163,6 +163,7 @@ impl Judge {
         self.carrier_heard = now;
         (self.talks_since, self.may_say_since) = (now, now);
         self.caller_is_there(now);
+        self.speaks = None;
         self.uplink.returned(phone.sent);
         // The time without an agent begins now.
         if self.away.is_some() {

@@ -65,6 +65,8 @@ const BACK_OFF: Duration = Duration::from_secs(4);
 const CONNECTS: Duration = Duration::from_secs(10);
 /// An agent that fails and says nothing of use may go on so long.
 const FAILING: Duration = Duration::from_secs(2);
+/// So long before its agent ends it, a conversation is too old.
+const EXPIRING: Duration = Duration::from_secs(120);
 /// A conversation that is too old waits for a pause.
 const RECYCLING: Duration = Duration::from_secs(60);
 /// Who was asked whether they are there.
@@ -153,6 +155,10 @@ pub struct Judge {
     planned: bool,
     opened: Instant,
     failing: Option<Instant>,
+    /// When its conversation ends, and so late that there is time to take it up before.
+    expires: Option<Instant>,
+    /// Since when it hears the caller speak.
+    speaks: Option<Instant>,
     /// When the caller, or the agent, was last heard or expected.
     quiet: Instant,
     caller: Instant,
@@ -269,6 +275,8 @@ impl Judge {
             planned: false,
             opened: now,
             failing: None,
+            expires: None,
+            speaks: None,
             quiet: now,
             caller: now,
             asked: false,
@@ -431,12 +439,35 @@ impl Judge {
             Seen::Alive if live => self.alive = now,
             Seen::Ready if matches!(self.line, Line::Open { .. }) => {
                 self.line = Line::Ready;
+                self.failing = None;
                 (self.quiet, self.talks_since, self.may_say_since) = (now, now, now);
                 (self.away, self.ever_ready, self.planned) = (None, true, false);
             }
             // What nobody heard the beginning of is not wanted any more.
             Seen::Audio { segment, .. } if live && self.gone.is_some() => {
                 self.missed = self.missed.max(Some(*segment));
+            }
+            // Of an agent with an ear only what it says and what it hears counts, not the transcripts.
+            Seen::AgentWords | Seen::CallerWords { .. } | Seen::BetterWords | Seen::OtherWords
+                if self.has_ear() => {}
+            // What was on its way when the caller left.
+            Seen::CallerSpeaks if self.gone.is_some() => {}
+            Seen::CallerSpeaks if live => {
+                self.caller_is_there(now);
+                self.speaks = Some(now);
+            }
+            Seen::CallerSpoke if live => {
+                self.caller_is_there(now);
+                self.speaks = None;
+                self.uplink.understood();
+                if let Some(farewell) = self.farewell.as_mut().filter(|farewell| farewell.owed > 0)
+                    && !self.paused
+                {
+                    farewell.owed += 1;
+                }
+            }
+            Seen::Expires(at) if live => {
+                self.expires = (*at > now + EXPIRING).then_some(*at);
             }
             // To nobody.
             Seen::AgentWords if live && self.gone.is_some() => self.failing = None,
@@ -472,11 +503,16 @@ impl Judge {
             Seen::OtherWords if live => self.failing = None,
             Seen::TurnDone if live => {
                 self.turn_open = false;
-                self.failing = None;
+                if !self.has_ear() {
+                    self.failing = None;
+                }
                 if let Some(farewell) = &mut self.farewell {
                     farewell.owed = farewell.owed.saturating_sub(1);
                     farewell.said = farewell.owed == 0;
                 }
+            }
+            Seen::Refusing if matches!(self.line, Line::Open { .. }) => {
+                _ = self.failing.get_or_insert(now);
             }
             Seen::Failing if live => _ = self.failing.get_or_insert(now),
             Seen::Order("hang up now" | "drain expired") => self.impolite = true,
@@ -514,6 +550,16 @@ impl Judge {
             _ => {}
         }
         0
+    }
+
+    fn has_ear(&self) -> bool {
+        self.settings.capabilities.hears_speech
+    }
+
+    /// The agent hears the caller speak, and not for longer than anybody does.
+    fn hears_caller(&self, now: Instant) -> bool {
+        let until = |since: Instant| since + LONGEST_SENTENCE;
+        self.speaks.is_some_and(|since| now < until(since))
     }
 
     fn caller_is_there(&mut self, now: Instant) {
@@ -590,7 +636,7 @@ impl Judge {
                 let marked = !phone.unmarked;
                 self.holds(Rule::Marks, marked, "no mark behind what the agent said");
             }
-            Seen::Interrupt
+            Seen::Interrupt | Seen::CallerSpeaks
                 if before.live
                     && !(before.hung_up || before.gone)
                     && !before.unplayed.is_zero() =>
@@ -598,7 +644,8 @@ impl Judge {
                 self.holds(Rule::Interrupts, led.cleared, "the agent is not silenced");
             }
             Seen::CallerWords { interim } if before.live && !(before.hung_up || before.gone) => {
-                let wanted = self.settings.words_interrupt && !before.told;
+                let ear = self.has_ear();
+                let wanted = self.settings.words_interrupt && !before.told && !ear;
                 if wanted && !before.unplayed.is_zero() {
                     self.holds(
                         Rule::Interrupts,
@@ -615,7 +662,18 @@ impl Judge {
                 let firm = self
                     .farewell
                     .is_some_and(|farewell| farewell.firm || farewell.errand);
-                if !interim && self.line == Line::Ready && !firm && self.hung_up.is_none() {
+                if ear {
+                    let stands = self.farewell.is_some() || before.farewell.is_none();
+                    self.holds(Rule::Withdrawn, stands, "a transcript withdraws a goodbye");
+                } else if !interim && self.line == Line::Ready && !firm && self.hung_up.is_none() {
+                    let withdrawn = self.farewell.is_none();
+                    self.holds(Rule::Withdrawn, withdrawn, "the goodbye is not withdrawn");
+                }
+            }
+            Seen::CallerSpoke if before.live && !(before.hung_up || before.gone) => {
+                let stands = |farewell: Farewell| farewell.firm || farewell.errand;
+                let firm = self.farewell.is_some_and(stands);
+                if self.line == Line::Ready && !firm && self.hung_up.is_none() {
                     let withdrawn = self.farewell.is_none();
                     self.holds(Rule::Withdrawn, withdrawn, "the goodbye is not withdrawn");
                 }
@@ -663,7 +721,10 @@ impl Judge {
                 "keys do not silence the agent",
             );
         }
-        let speech = matches!(seen, Seen::Interrupt | Seen::CallerWords { .. });
+        let speech = matches!(
+            seen,
+            Seen::Interrupt | Seen::CallerSpeaks | Seen::CallerWords { .. }
+        );
         if led.cleared && !speech && !before.held && !led.keyed {
             self.fail(Rule::Interrupts, "silenced without an interruption");
         }

@@ -1,5 +1,7 @@
 //! An event, as far as it matters afterwards.
 
+use std::time::Instant;
+
 use crate::{
     agent::{self, Closed, Role, SegmentId},
     session::{
@@ -30,7 +32,8 @@ pub enum Seen<'a> {
     Interrupt,
     CallerSpeaks,
     CallerSpoke,
-    Expires,
+    /// The agent's conversation ends then.
+    Expires(Instant),
     AgentWords,
     CallerWords {
         interim: bool,
@@ -52,6 +55,8 @@ pub enum Seen<'a> {
         outcome: Outcome,
     },
     Failing,
+    /// A failure only of an agent that is not ready.
+    Refusing,
     Agent,
     Closed,
     Rest,
@@ -83,7 +88,7 @@ impl<'a> Seen<'a> {
                 _ => Seen::Carrier,
             },
             Event::AgentOpened => Seen::Opened,
-            Event::AgentExpires(_) => Seen::Expires,
+            Event::AgentExpires(at) => Seen::Expires(*at),
             Event::AgentAlive => Seen::Alive,
             Event::Agent(event) => match event {
                 agent::Event::Ready { .. } => Seen::Ready,
@@ -96,7 +101,6 @@ impl<'a> Seen<'a> {
                 agent::Event::Interrupt => Seen::Interrupt,
                 agent::Event::CallerSpeaks => Seen::CallerSpeaks,
                 agent::Event::CallerSpoke => Seen::CallerSpoke,
-                agent::Event::Expires { .. } => Seen::Expires,
                 agent::Event::Transcript {
                     role: Role::Agent, ..
                 } => Seen::AgentWords,
@@ -119,7 +123,11 @@ impl<'a> Seen<'a> {
                 },
                 agent::Event::ToolCancelled { call_id } => Seen::Settled(call_id),
                 agent::Event::Error {
-                    ends: Some(Closed::Lost),
+                    ends: Some(Closed::Rejected),
+                    ..
+                } => Seen::Refusing,
+                agent::Event::Error {
+                    ends: Some(Closed::Lost | Closed::Auth | Closed::Quota),
                     ..
                 } => Seen::Failing,
                 agent::Event::Transcript {

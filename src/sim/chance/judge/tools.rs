@@ -297,6 +297,10 @@ impl Judge {
         if !(able && self.talking() && self.line == super::Line::Ready) {
             return;
         }
+        // Nobody speaks over the caller.
+        if self.hears_caller(now) {
+            self.may_say_since = now;
+        }
         let since = self.may_say_since.max(self.sums + UNHEARD);
         let offers = self.settings.tools.offers();
         let silent = |open: &Open| {

@@ -45,7 +45,16 @@ impl World<'_> {
             34 => self.agent.same_tool(now, &mut draw),
             35 => self.agent.settle(now, &mut draw),
             36 => {
-                let said = draw.of(&[Said::Error, Said::Failure]);
+                // After a refusal EVI's codec reads every close as one.
+                let more = if self.temper.wire { 2 } else { 5 };
+                let said = [
+                    Said::Error,
+                    Said::Failure(Closed::Lost),
+                    Said::Failure(Closed::Rejected),
+                    Said::Failure(Closed::Quota),
+                    Said::Failure(Closed::Auth),
+                ];
+                let said = draw.of(&said[..more]);
                 self.agent.say(now, said);
             }
             37 => {
@@ -155,6 +164,9 @@ impl World<'_> {
     }
 
     fn caller_words(&mut self, draw: &mut Draw) {
+        if self.temper.manner.ear {
+            return self.agent.hear(self.now, draw);
+        }
         let said = Said::Caller {
             interim: draw.one_in(3),
             replace: draw.one_in(5),
