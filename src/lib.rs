@@ -25,7 +25,7 @@
 //! - [`check`]: looks whether all is ready for calls, before the first one.
 //! - [`daemon`]: puts it all together; start, drain, exit.
 //! - `humebridgectl`: [`ctl`].
-//! - [`sim`]: a telephone, an EVI and a Twilio REST API, strict and faithful; demo,
+//! - [`sim`]: a telephone, an EVI, a Realtime server and a Twilio REST API, strict and faithful; demo,
 //!   load and soak.
 
 mod accepting;

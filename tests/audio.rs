@@ -5,7 +5,7 @@
 
 use std::f64::consts::TAU;
 
-use hume_bridge::audio::resample::{Downsampler, UnsupportedRate};
+use hume_bridge::audio::resample::{Downsampler, UnsupportedRate, UnsupportedTarget, Upsampler};
 use hume_bridge::audio::{g711, wav};
 
 /// The rates that agents send, in Hz; the goals are held for these with a fine sweep.
@@ -178,7 +178,12 @@ struct Fit {
 
 /// The sine of `hz` that fits 8 kHz `samples` best; the first of them is at `first` / 8000 seconds.
 fn fit(samples: &[i16], hz: f64, first: usize) -> Fit {
-    let basis = |n: usize| (TAU * hz * (first + n) as f64 / 8_000.0).sin_cos();
+    fit_at(8_000, samples, hz, first)
+}
+
+/// The same at another rate.
+fn fit_at(rate: u32, samples: &[i16], hz: f64, first: usize) -> Fit {
+    let basis = |n: usize| (TAU * hz * (first + n) as f64 / f64::from(rate)).sin_cos();
     let (mut ss, mut sc, mut cc, mut ys, mut yc) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for (n, &y) in samples.iter().enumerate() {
         let ((s, c), y) = (basis(n), f64::from(y));
@@ -489,6 +494,51 @@ fn eight_kilohertz_passes_untouched() {
     stream.flush(&mut out);
     assert_eq!((out[0], &out[1..]), (42, speech.as_slice()));
     assert!(stream.delay().is_zero() && stream.from_rate() == 8_000);
+}
+
+#[test]
+fn on_the_way_up_speech_keeps_its_level_and_gets_no_mirror_image() {
+    for rate in [16_000, 24_000, 48_000] {
+        let times = rate as usize / 8_000;
+        let (mut low, mut high, mut worst) = (f64::MAX, f64::MIN, f64::MAX);
+        for hz in (50..3_400).step_by(97).chain([3_400]).map(f64::from) {
+            let (mut up, mut out) = (Upsampler::new(rate).unwrap(), vec![]);
+            for frame in tone(8_000, hz, LOUD, 0.4, 1_600).chunks(160) {
+                up.push(frame, &mut out);
+                assert_eq!(out.len() % (160 * times), 0, "as many for each at once");
+            }
+            assert_eq!((out.len(), up.rate()), (1_600 * times, rate));
+            let first = SETTLED * times;
+            let fit = fit_at(rate, &out[first..], hz, first);
+            let gain = db(fit.amplitude / LOUD);
+            (low, high, worst) = (low.min(gain), high.max(gain), worst.min(fit.snr));
+        }
+        println!("up to {rate} Hz: {low:+.4}..{high:+.4} dB, all else {worst:.1} dB down");
+        assert!(low > -0.1 && high < 0.1, "speech must pass unchanged");
+        assert!(worst > 68.0, "what mirrors at 4 kHz must not be heard");
+    }
+}
+
+#[test]
+fn on_the_way_up_eight_kilohertz_passes_and_odd_rates_are_refused() {
+    let mut out = vec![];
+    Upsampler::new(8_000).unwrap().push(&[1, -2, 3], &mut out);
+    assert_eq!(out, [1, -2, 3]);
+    for rate in [0, 11_025, 12_000, 44_100, 96_000, u32::MAX] {
+        let refused = Upsampler::new(rate).unwrap_err();
+        assert_eq!(refused, UnsupportedTarget(rate));
+        assert!(refused.to_string().contains(&format!(" {rate} Hz")));
+    }
+    // However loud, nothing wraps.
+    let loud: Vec<i16> = (0..800)
+        .map(|n| if n % 7 < 3 { i16::MAX } else { i16::MIN })
+        .collect();
+    out.clear();
+    Upsampler::new(24_000).unwrap().push(&loud, &mut out);
+    let turns = out
+        .windows(2)
+        .filter(|w| (i32::from(w[1]) - i32::from(w[0])).abs() > 60_000);
+    assert_eq!(turns.count(), 0);
 }
 
 #[test]

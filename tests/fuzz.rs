@@ -23,6 +23,7 @@ targets! {
     the_corpus_of_the_control_sockets_lines: admin_line = "../fuzz/src/admin_line.rs",
     the_corpus_of_the_operators_files: config = "../fuzz/src/config.rs",
     the_corpus_of_conversations_with_evi: evi_message = "../fuzz/src/evi_message.rs",
+    the_corpus_of_conversations_with_realtime_servers: realtime_message = "../fuzz/src/realtime_message.rs",
     the_corpus_of_whole_calls: session = "../fuzz/src/session.rs",
     the_corpus_of_tools_arguments: tool_arguments = "../fuzz/src/tool_arguments.rs",
     the_corpus_of_the_media_streams_frames: twilio_frame = "../fuzz/src/twilio_frame.rs",

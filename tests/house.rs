@@ -288,6 +288,7 @@ const RULES: &[Rule] = &[
         rooms: &[
             "sim::phone",
             "sim::evi",
+            "sim::realtime",
             "sim::rest",
             "sim::speech",
             "sim::web",
@@ -327,6 +328,7 @@ const RULES: &[Rule] = &[
             "crate::sim::bridge",
             "crate::sim::phone",
             "crate::sim::evi",
+            "crate::sim::realtime",
             "crate::sim::rest",
             "crate::sim::web",
         ],
@@ -341,6 +343,7 @@ const RULES: &[Rule] = &[
             "crate::config",
             "crate::sim::bridge",
             "crate::sim::evi",
+            "crate::sim::realtime",
             "crate::sim::phone",
             "crate::sim::rest",
             "crate::sim::scenario",

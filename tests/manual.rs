@@ -393,6 +393,18 @@ fn the_table_of_capabilities_is_what_the_agents_can_do() {
         ]
     });
     assert_eq!(rows.len(), 2 + columns[0].len());
+    // And what the first row says of other keys.
+    let with = |key: &str| {
+        let config = parse(&format!("{URL}[realtime]\n{key}\n")).unwrap();
+        Agents::new(&config, &credentials)
+            .capabilities(AgentKind::Realtime)
+            .say
+    };
+    assert!(rows[2][2].contains("word for word with `say = \"force\"`"));
+    assert_eq!(with("say = \"force\""), Saying::Exactly);
+    assert_eq!(with("preset = \"xai\""), Saying::Exactly);
+    assert!(rows[2][2].contains("not at all with `say = false`"));
+    assert_eq!(with("say = false"), Saying::Not);
     for (n, row) in rows[2..].iter().enumerate() {
         for (said, column) in row[1..].iter().zip(&columns) {
             let end = said.strip_prefix(column[n]);

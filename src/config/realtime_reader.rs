@@ -323,9 +323,8 @@ fn dialect(s: &mut Section<'_, '_>, preset: Option<Preset>, realtime: &mut Realt
     s.set(&mut realtime.interrupt, "interrupt", |v| {
         check::choice(check::text(v)?, &Interrupt::NAMES)
     });
-    let interrupt = realtime.interrupt;
     s.set(&mut realtime.turn_detection, "turn_detection", |v| {
-        turn_detection(part(v)?, preset, interrupt)
+        turn_detection(part(v)?, preset)
     });
     let place = |v: &DeValue<'_>| check::choice(check::text(v)?, &Place::NAMES);
     s.set(
@@ -467,34 +466,17 @@ fn holds_a_secret(name: &str, value: &Value) -> bool {
         }
 }
 
-/// The bridge has no ear of its own for the end of a caller's turn.
-fn turn_detection(part: Part, preset: Option<Preset>, interrupt: Interrupt) -> Checked<Part> {
-    let answers = matches!(
-        preset,
-        Some(Preset::OpenAi | Preset::Azure | Preset::Xai | Preset::LocalAi)
-    );
-    let Part::Object(map) = &part else {
-        return match part {
-            Part::Off if answers => complain(
+/// The bridge has no ear of its own for the end of a caller's turn: a server that does not listen for it
+/// has to be one that nobody knows to need it.
+fn turn_detection(part: Part, preset: Option<Preset>) -> Checked<Part> {
+    match (&part, preset) {
+        (Part::Off, Some(Preset::OpenAi | Preset::Azure | Preset::Xai | Preset::LocalAi)) => {
+            complain(
                 "is false, and then this server never answers a caller",
                 "remove it, or write { type = \"server_vad\" }",
-            ),
-            part => Ok(part),
-        };
-    };
-    let denies = |name: &str| map.get(name) == Some(&Value::Bool(false));
-    if denies("create_response") {
-        return complain(
-            "has create_response = false, and then nobody answers the caller",
-            "remove it: the bridge leaves the end of the caller's turn to the server",
-        );
-    }
-    match denies("interrupt_response") && interrupt == Interrupt::Server {
-        true => complain(
-            "has interrupt_response = false, and then nobody stops a reply that the caller talks over",
-            "remove it, or write interrupt = \"client\"",
-        ),
-        false => Ok(part),
+            )
+        }
+        _ => Ok(part),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The simulated world: a telephone ([`phone`]), an EVI ([`evi`]), Twilio's REST API ([`rest`]) and a web
-//! server of somebody else's ([`web`]).
+//! The simulated world: a telephone ([`phone`]), an EVI ([`evi`]), a Realtime server ([`realtime`]), Twilio's
+//! REST API ([`rest`]) and a web server of somebody else's ([`web`]).
 //!
 //! Part of the product: `hume-bridge demo` ([`demo`]) carries a whole call without an account, and
 //! `hume-bridge load` ([`load`]) and `hume-bridge soak` ([`soak`]) measure. The simulators are written from the vendors'

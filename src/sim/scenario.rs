@@ -36,7 +36,8 @@ use crate::config::AgentKind;
 pub struct Story {
     pub title: String,
     /// More of the daemon's config, as dotted keys and then tables. `{web}` stands for the URL of the
-    /// story's web server, `{dir}` for a directory that the daemon can write to.
+    /// story's web server, `{dir}` for a directory that the daemon can write to, `{agent}` for the section
+    /// of the agent that the story is told with.
     #[serde(default)]
     pub config: String,
     /// More of the daemon's credentials, by name.
@@ -49,6 +50,9 @@ pub struct Story {
     /// Which agents the story can be told with: what one does by its nature another may not do at all.
     #[serde(default = "hume_only")]
     pub agents: Vec<AgentKind>,
+    /// Whose habits a simulated Realtime server has.
+    #[serde(default)]
+    pub server: realtime::Dialect,
     /// The one that it is told with.
     #[serde(skip)]
     pub kind: AgentKind,
@@ -144,6 +148,13 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "note",
     "phone-garbage",
     "port-443",
+    "realtime-beta",
+    "realtime-fails-once",
+    "realtime-no-quota",
+    "realtime-plain",
+    "realtime-session-limit",
+    "realtime-writes",
+    "realtime-xai",
     "recycle",
     "recycle-one-chat",
     "rest-not-found",
@@ -204,7 +215,12 @@ impl Story {
             }
         }
         let story: Story = story.try_into().context("not a story")?;
-        Ok(Story { kind, ..story })
+        let config = story.config.replace("{agent}", kind.as_str());
+        Ok(Story {
+            kind,
+            config,
+            ..story
+        })
     }
 
     /// One of [`STORIES`].
@@ -248,7 +264,7 @@ pub fn agent_clips(name: &str) -> Option<(&'static [u8], &'static str)> {
 impl World {
     /// Starts everything; the telephone is on the hook.
     pub async fn start(story: &Story, program: &Path, pace: f64) -> anyhow::Result<World> {
-        let agent = agent(story.agent.clone(), story.kind, pace).await?;
+        let agent = agent(story, pace).await?;
         let url = agent.url();
         let switchboard = Switchboard::new();
         let rest = Rest::start(
@@ -414,8 +430,9 @@ fn secrets(story: &Story) -> Vec<String> {
 }
 
 /// A simulated agent that does what the script says.
-async fn agent(script: evi::Script, kind: AgentKind, pace: f64) -> anyhow::Result<EviHandle> {
-    Ok(match kind {
+async fn agent(story: &Story, pace: f64) -> anyhow::Result<EviHandle> {
+    let script = story.agent.clone();
+    Ok(match story.kind {
         AgentKind::Hume => {
             let options = evi::Options {
                 api_key: bridge::HUME_KEY.to_owned(),
@@ -433,7 +450,7 @@ async fn agent(script: evi::Script, kind: AgentKind, pace: f64) -> anyhow::Resul
                     pace,
                     ..evi::Options::default()
                 },
-                ..realtime::Options::default()
+                dialect: story.server,
             };
             Realtime::start(script, options).await?
         }

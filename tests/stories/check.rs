@@ -7,9 +7,10 @@ use std::{
 };
 
 use hume_bridge::sim::{
-    bridge::{ACCOUNT_SID, AUTH_TOKEN, CONFIG_ID, HUME_KEY},
+    bridge::{ACCOUNT_SID, AUTH_TOKEN, CONFIG_ID, HUME_KEY, REALTIME_KEY},
     evi::{By, Evi, EviHandle, Options, Script, What},
     phone::Switchboard,
+    realtime::{self, Dialect, Realtime},
     rest::{
         Failure, Rest, RestHandle, RestScript,
         account::{Application, Number},
@@ -30,7 +31,6 @@ use crate::{
 };
 
 const NUMBER: &str = "+15557654321";
-const REALTIME_KEY: &str = "a-realtime-key-PLANTED";
 const PN: &str = "PN00000000000000000000000000000001";
 const AP: &str = "AP00000000000000000000000000000002";
 
@@ -831,4 +831,126 @@ async fn a_config_or_credentials_that_are_wrong() {
     told.says("skip", "public_url", &["does not run yet"]);
     told.says("ok", "listen.http", &[]);
     assert!(stage.evi.record().events.is_empty(), "{}", told.out);
+}
+
+/// All calls are answered by a simulated Realtime server, which is told as `keys` say; its own path is put
+/// in place of `/v1/realtime`.
+async fn with_server(
+    dialect: Dialect,
+    script: &str,
+    path: &str,
+    keys: &[(&'static str, &str)],
+) -> (Stage, EviHandle) {
+    let options = realtime::Options {
+        agent: Options {
+            api_key: REALTIME_KEY.to_owned(),
+            ..Options::default()
+        },
+        dialect,
+    };
+    let script: Script = toml::from_str(script).unwrap();
+    let server = Realtime::start(script, options).await.unwrap();
+    let mut stage = Stage::new().await;
+    let url = server.url().replace("/v1/realtime", path);
+    stage.set("agent.default", "\"realtime\"");
+    stage.set("realtime.url", format!("\"{url}\""));
+    for (key, value) in keys {
+        stage.set(key, *value);
+    }
+    (stage, server)
+}
+
+/// With the keys that docs/agents.md has for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn realtime_servers_of_every_kind_come_to_listen() {
+    const PATH: &str = "/v1/realtime";
+    let openai: &[_] = &[("realtime.voice", "\"marin\"")];
+    let azure: &[_] = &[
+        ("realtime.preset", "\"azure\""),
+        ("realtime.model", "\"phone\""),
+        ("realtime.transcription", "{ model = \"words\" }"),
+    ];
+    let xai: &[_] = &[("realtime.preset", "\"xai\"")];
+    let localai: &[_] = &[
+        ("realtime.preset", "\"localai\""),
+        ("realtime.model", "\"pipeline\""),
+    ];
+    let speaches: &[_] = &[
+        ("realtime.preset", "\"custom\""),
+        ("realtime.model", "\"any\""),
+        ("realtime.dialect", "\"beta\""),
+        ("realtime.send_formats", "false"),
+        ("realtime.turn_detection", "{}"),
+        ("realtime.modalities", "[]"),
+    ];
+    for (dialect, path, keys) in [
+        (Dialect::Ga, PATH, openai),
+        (Dialect::Ga, "/openai/v1/realtime", azure),
+        (Dialect::Xai, PATH, xai),
+        (Dialect::Plain, PATH, localai),
+        (Dialect::Beta, PATH, speaches),
+    ] {
+        let (stage, server) = with_server(dialect, "", path, keys).await;
+        let told = stage.check(&[]).await;
+        assert_eq!(told.code, Some(0), "{dialect:?}: {}", told.out);
+        told.says("ok", "agent", &["realtime listens after "]);
+        assert_eq!(server.record().violations(), [""; 0], "{dialect:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_realtime_server_that_refuses_says_which_key_to_mend() {
+    for (script, keys, words) in [
+        (
+            "opening = [\"invalid_api_key\"]",
+            &[][..],
+            [
+                "refuses the key",
+                "invalid_api_key",
+                "the right realtime_api_key",
+            ],
+        ),
+        (
+            "opening = [\"model_not_found\"]",
+            &[],
+            [
+                "refuses the session",
+                "model_not_found",
+                "check realtime.model:",
+            ],
+        ),
+        (
+            "opening = [\"insufficient_quota\"]",
+            &[],
+            ["no credits left", "insufficient_quota", "vendor"],
+        ),
+        (
+            "",
+            &[("realtime.session", "{ x_odd = true }")],
+            [
+                "does not take the session",
+                "unknown_parameter",
+                "check what it is told: ",
+            ],
+        ),
+        (
+            "opening = [\"never\"]",
+            &[("realtime.ready_timeout", "\"1s\"")],
+            [
+                "does not come to listen",
+                "realtime.ready_timeout",
+                "realtime.ready_on",
+            ],
+        ),
+        (
+            "",
+            &[("realtime.auth", "\"api-key\"")],
+            ["refuses the key", "401", "realtime_api_key"],
+        ),
+    ] {
+        let (stage, _server) = with_server(Dialect::Ga, script, "/v1/realtime", keys).await;
+        let told = stage.check(&[]).await;
+        assert_eq!(told.code, Some(1), "{script}{keys:?}: {}", told.out);
+        told.says("FAIL", "agent", &words);
+    }
 }

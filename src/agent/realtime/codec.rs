@@ -33,8 +33,8 @@ const MAX_MESSAGE: usize = 16 << 20;
 const MAX_ID: usize = 512;
 /// How much added context a new session is told.
 const MAX_CONTEXT: usize = 4096;
-/// A session ends within a day; what is further off is no time of day.
-const FURTHEST: Duration = Duration::from_secs(366 * 24 * 3600);
+/// In seconds since 1970: what is later than the year 2100 is no time at which a session ends.
+const LATEST: f64 = 4_102_444_800.0;
 
 /// A Realtime server's [`Codec`](crate::agent::Codec).
 pub struct Codec {
@@ -137,14 +137,12 @@ impl Codec {
             if let Some(chat) = id(session.id.get()) {
                 chat.clone_into(&mut self.line.chat);
             }
-            let at = session.expires_at.0.filter(|at| (1.0..1e12).contains(at));
-            let at = at.map(|at| at as u64);
-            if at.is_some() && at != self.line.expires {
-                self.line.expires = at;
-                let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at.unwrap_or_default());
-                if at < SystemTime::now() + FURTHEST {
-                    tell(Event::Expires { at });
-                }
+            let at = session.expires_at.0.filter(|at| (1.0..LATEST).contains(at));
+            if let Some(at) = at.map(|at| at as u64)
+                && self.line.expires.replace(at) != Some(at)
+            {
+                let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+                tell(Event::Expires { at });
             }
         }
         match self.settings.server.config.ready_on {

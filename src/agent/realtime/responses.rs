@@ -95,6 +95,16 @@ pub(super) struct Active {
     last: u64,
 }
 
+impl Active {
+    /// This name is its own, or may be: it has none yet, and has not been cut without one.
+    fn answers_to(&self, id: Option<&str>) -> bool {
+        match &self.id {
+            Some(own) => Some(&**own) == id,
+            None => !(self.known && self.discarded),
+        }
+    }
+}
+
 /// Where what names a response belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Belongs {
@@ -224,8 +234,7 @@ impl Responses {
             return false;
         }
         if let Some(active) = &mut self.active
-            && (!active.known
-                || id.is_some() && (active.id.is_none() || active.id.as_deref() == id))
+            && (!active.known || id.is_some() && active.answers_to(id))
         {
             let foreign = !active.known && active.want.is_none();
             active.known = true;
@@ -259,9 +268,7 @@ impl Responses {
         }
         let now = self.now;
         let active = match &mut self.active {
-            Some(active) if active.id.is_none() || id.is_none() || active.id.as_deref() == id => {
-                active
-            }
+            Some(active) if id.is_none() || active.answers_to(id) => active,
             // Of one that was never announced.
             _ => self.begin(id),
         };

@@ -194,7 +194,7 @@ impl Chat {
             return;
         };
         call.answered = true;
-        let (latency_ms, mut steps) = (now - call.sent_at, std::mem::take(&mut call.rest));
+        let (latency_ms, rest) = (now - call.sent_at, std::mem::take(&mut call.rest));
         // A tool that failed says so in the words that the model gets; the protocol has no field for it.
         let object = serde_json::from_str::<Value>(&content).unwrap_or_default();
         let ok = object.get("error").is_none();
@@ -210,9 +210,10 @@ impl Chat {
                 && reply.has(&content)
                 && reply.ok.is_none_or(|wanted| wanted == ok)
         });
-        steps.extend(more.into_iter().flat_map(|reply| reply.steps));
-        if !steps.is_empty() {
-            self.due.push_back(steps);
+        for steps in [rest, more.map(|reply| reply.steps).unwrap_or_default()] {
+            if !steps.is_empty() {
+                self.due.push_back(steps);
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod items;
 mod response;
 mod session;
 mod shape;
+mod speech;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -29,10 +30,13 @@ mod world;
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::evi::{self, AgentHandle, Script, StartError};
 
 /// Which server's habits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Dialect {
     /// OpenAI's own, and Azure's: strict.
     #[default]

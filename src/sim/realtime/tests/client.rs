@@ -238,6 +238,15 @@ pub fn audio(events: &[Value]) -> Vec<u8> {
     octets.collect::<Vec<_>>().concat()
 }
 
+/// Whether the deltas are these clips, octet by octet.
+pub fn is_said(events: &[Value], clips: &[&str]) -> bool {
+    let octets: Vec<u8> = clips
+        .iter()
+        .flat_map(|clip| evi::test_tones(clip).unwrap().0.to_vec())
+        .collect();
+    audio(events) == octets
+}
+
 /// Whatever else was on record, no rule was broken.
 pub async fn clean(server: AgentHandle) -> Record {
     let record = server.stop().await;
@@ -248,11 +257,4 @@ pub async fn clean(server: AgentHandle) -> Record {
 /// What the record has of a kind.
 pub fn all<T>(record: &Record, of: impl Fn(&What) -> Option<T>) -> Vec<T> {
     record.events.iter().filter_map(|e| of(&e.what)).collect()
-}
-
-pub async fn until(server: &AgentHandle, is: impl Fn(&What) -> bool) {
-    let found = server.until(|r| r.events.iter().any(|e| is(&e.what)));
-    tokio::time::timeout(PATIENCE, found)
-        .await
-        .expect("the event in time");
 }

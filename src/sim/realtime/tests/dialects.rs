@@ -3,10 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::*;
-use crate::sim::{
-    evi::{What, test_tones},
-    realtime::Dialect,
-};
+use crate::sim::{evi::What, realtime::Dialect};
 
 const TALK: &str = r#"
     greeting = [{ say = "agent-greeting" }, { end = true }]
@@ -171,7 +168,7 @@ async fn a_server_that_leaves_the_cutting_to_its_client() {
         .map(|event| &event["transcript"])
         .collect();
     assert_eq!(words, ["when are", "when are you open"]);
-    assert_eq!(audio(&events), test_tones("agent-saturday").unwrap().0);
+    assert!(is_said(&events, &["agent-saturday"]));
     let item = json!({ "type": "force_message", "role": "assistant", "content": [{ "type": "output_text", "text": "One moment." }] });
     client
         .send(json!({ "type": "conversation.item.create", "item": item }))

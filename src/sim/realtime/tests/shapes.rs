@@ -318,8 +318,10 @@ async fn audio_ahead_of_the_session_is_noise() {
 async fn there_is_one_response_at_a_time() {
     let server = server(
         r#"
-        greeting = [{ wait = "60m" }]
         [[replies]]
+        steps = [{ wait = "60m" }]
+        [[replies]]
+        on = "prompt"
         steps = [{ wait = "60m" }]"#,
     )
     .await;
@@ -340,6 +342,10 @@ async fn there_is_one_response_at_a_time() {
     client.send(json!({ "type": "response.cancel" })).await;
     client.await_type("response.done").await;
     // The client's own: a mistake.
+    let item = json!({ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "x" }] });
+    client
+        .send(json!({ "type": "conversation.item.create", "item": item }))
+        .await;
     client.create().await;
     client.create().await;
     client.await_type("error").await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::*;
-use crate::sim::evi::{What, test_tones};
+use crate::sim::evi::What;
 
 const HOURS: &str = r#"
     [[replies]]
@@ -88,12 +88,7 @@ async fn the_greeting_comes_when_it_is_asked_for_and_as_the_clip_is() {
         .chain(["response.done"])
         .collect();
     assert_eq!(kinds, expected);
-    let said = [test_tones("agent-greeting"), test_tones("agent-more")];
-    let octets: Vec<u8> = said
-        .iter()
-        .flat_map(|clip| clip.unwrap().0.to_vec())
-        .collect();
-    assert_eq!(audio(&all_of_it), octets, "byte for byte");
+    assert!(is_said(&all_of_it, &["agent-greeting", "agent-more"]));
     let lengths: Vec<usize> = all_of_it
         .iter()
         .filter(|event| event["type"] == "response.output_audio.delta")
@@ -107,13 +102,13 @@ async fn the_greeting_comes_when_it_is_asked_for_and_as_the_clip_is() {
         done["response"]["output"][0]["content"],
         json!([{ "type": "output_audio", "transcript": "Good day." }])
     );
-    // There is only one greeting, and a script that has nothing more says nothing more.
+    // There is only one greeting; a model that is asked for more than the script has is not without an
+    // answer, but it is without words.
     client.await_type("rate_limits.updated").await;
     client.create().await;
-    assert_eq!(
-        types(&client.upto("response.done").await),
-        ["response.created", "response.done"]
-    );
+    let more = client.upto("response.done").await;
+    assert_eq!(audio(&more), [0xff; 160]);
+    assert_eq!(more.last().unwrap()["response"]["status"], "completed");
     clean(server).await;
 }
 
@@ -214,11 +209,7 @@ async fn the_caller_cuts_a_response_that_is_under_way() {
     }
     client.audio(600, false).await;
     let second = client.upto("response.done").await;
-    assert_eq!(
-        audio(&second),
-        test_tones("agent-saturday").unwrap().0,
-        "and says something else"
-    );
+    assert!(is_said(&second, &["agent-saturday"]));
     let record = clean(server).await;
     assert_eq!(
         all(&record, |what| matches!(what, What::Interrupted { .. })
@@ -320,12 +311,7 @@ async fn after_a_tool_call_the_server_waits_to_be_asked() {
     assert!(!types(&events).contains(&"response.created"), "{events:?}");
     client.create().await;
     let events = client.upto("response.done").await;
-    let said = [test_tones("agent-goodbye"), test_tones("agent-saturday")];
-    let octets: Vec<u8> = said
-        .iter()
-        .flat_map(|clip| clip.unwrap().0.to_vec())
-        .collect();
-    assert_eq!(audio(&events), octets);
+    assert!(is_said(&events, &["agent-goodbye", "agent-saturday"]));
     let record = clean(server).await;
     let answers = all(&record, |what| match what {
         What::ToolAnswered { ok, content, .. } => Some((*ok, content.clone())),
@@ -425,7 +411,7 @@ async fn context_prompts_and_words_to_say_are_on_record() {
     }
     client.create().await;
     let said = client.upto("response.done").await;
-    assert_eq!(audio(&said), test_tones("agent-goodbye").unwrap().0);
+    assert!(is_said(&said, &["agent-goodbye"]));
     let words = "Say exactly the following and nothing else:\n\nIs there anything else?";
     client
         .send(json!({ "type": "response.create", "response": { "instructions": words, "input": [], "tool_choice": "none" } }))
@@ -509,14 +495,11 @@ async fn a_session_that_is_told_what_was_said_goes_on_with_it() {
     }
     client.create().await;
     let said = client.upto("response.done").await;
-    assert_eq!(
-        audio(&said),
-        test_tones("agent-more").unwrap().0,
-        "it is not greeted again"
-    );
+    // It is not greeted again.
+    assert!(is_said(&said, &["agent-more"]));
     client.utterance().await;
     let said = client.upto("response.done").await;
-    assert_eq!(audio(&said), test_tones("agent-saturday").unwrap().0);
+    assert!(is_said(&said, &["agent-saturday"]));
     let record = clean(server).await;
     let told = all(&record, |what| match what {
         What::Replayed { role, text } => Some(format!("{role}: {text}")),
