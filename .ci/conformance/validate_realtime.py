@@ -227,6 +227,7 @@ def main(argv):
     refused = 0
     for path in argv[1:]:
         server = whose(path)
+        accepted = 0
         with open(path, encoding="utf-8") as frames:
             for number, line in enumerate(frames, 1):
                 if not (line := line.rstrip("\n")):
@@ -239,6 +240,9 @@ def main(argv):
                         print(f"{path}:{number}: {wrong}\n    {line[:300]}", file=sys.stderr)
                 else:
                     counts[server][json.loads(line)["type"]] += 1
+                    accepted += 1
+        if not accepted:
+            sys.exit(f"validate_realtime.py: {path} has no good frame: nothing was shown")
     for server, kinds in counts.items():
         for kind in sorted(kinds):
             print(f"accepted {server} {kind}: {kinds[kind]}")

@@ -1,12 +1,16 @@
 //! What `.ci/run` holds against other people's code: `cargo run --example conformance -- OUTDIR`.
 //!
-//! First every story that ships is told with the `hume-bridge` beside this program, and every frame
-//! that the bridge sent to the simulated EVI goes to OUTDIR/frames.jsonl; after them one frame of
-//! each kind that the codec can write and that no caller brings about, so that Hume's own packages
-//! judge all of them. Then a bridge and its simulators stay up for Hume's client and for Twilio's
-//! signatures. Where they are is printed, a word and a value a line; FRAMES comes last. When stdin
-//! ends, the bridge is told to stop, and how it does is the exit code; if stdin ends before, all
-//! that was started is killed.
+//! First every story that ships is told with the `hume-bridge` beside this program, by each agent that
+//! it can be told with, and every frame that the bridge sent to the simulated EVI goes to
+//! OUTDIR/frames.jsonl; after them one frame of each kind that the codec can write and that no caller
+//! brings about, so that Hume's own packages judge all of them. What went to the simulated Realtime
+//! server is in OUTDIR/frames-realtime.jsonl, and what the codec can write for other servers than
+//! OpenAI's in a file for each. Then a bridge and its simulators stay up for Hume's client, for Twilio's
+//! signatures and for the official Realtime client. Where they are is printed, a word and a value a
+//! line; FRAMES comes last. When stdin ends, the bridge is told to stop, and how it does is the exit
+//! code; if stdin ends before, all that was started is killed.
+
+mod realtime;
 
 use std::{
     fs,
@@ -19,9 +23,9 @@ use std::{
 use anyhow::Context as _;
 use hume_bridge::{
     agent::{Briefing, Codec as _, Command, Declared, Persona, ToolResult, evi},
-    config::{Secret, Variable},
+    config::{AgentKind, Secret, Variable},
     sim::{
-        bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
+        bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL, REALTIME_KEY},
         scenario::{STORIES, Story, World, tell},
     },
 };
@@ -99,34 +103,43 @@ async fn run() -> anyhow::Result<()> {
         let read = io::copy(&mut io::stdin().lock(), &mut io::sink());
         tell_end.send(read.map(drop))
     });
-    let world = tokio::select! {
-        world = prepare(&outdir) => world?,
+    let (world, servers) = tokio::select! {
+        prepared = prepare(&outdir) => prepared?,
         _ = &mut end => anyhow::bail!("stdin ended before there was a bridge"),
     };
     end.await.context("nobody reads stdin")??;
-    stop(world).await
+    let stopped = stop(world).await;
+    servers.stop().await?;
+    stopped
 }
 
 /// Tells the stories, writes their frames, and starts the world that stays up.
-async fn prepare(outdir: &Path) -> anyhow::Result<World> {
+async fn prepare(outdir: &Path) -> anyhow::Result<(World, realtime::Servers)> {
     let program = bridge_program()?;
-    let mut frames = String::new();
+    let (mut hume, mut realtime) = (String::new(), String::new());
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut telling = JoinSet::new();
     for (name, text) in STORIES {
         let story = Story::parse(text).with_context(|| format!("story {name}"))?;
-        let (places, program) = (places.clone(), program.clone());
-        telling.spawn(async move {
-            let _place = places.acquire_owned().await?;
-            told(name, &story, &program).await
-        });
+        for kind in story.agents {
+            let story = Story::with(text, kind).with_context(|| format!("story {name}"))?;
+            let (places, program) = (places.clone(), program.clone());
+            telling.spawn(async move {
+                let _place = places.acquire_owned().await?;
+                Ok((kind, told(name, &story, &program).await))
+            });
+        }
     }
     // All are told, however many fail: one run shows everything that is wrong.
-    let mut failed = Vec::new();
+    let (mut count, mut failed) = (0, Vec::new());
     while let Some(told) = telling.join_next().await {
-        match told.context("a simulator panicked")? {
-            Ok(sent) => frames.push_str(&sent),
-            Err(error) => failed.push(error),
+        let told: anyhow::Result<_> = told.context("a simulator panicked")?;
+        let (kind, told) = told?;
+        count += 1;
+        match (kind, told) {
+            (AgentKind::Hume, Ok(sent)) => hume.push_str(&sent),
+            (AgentKind::Realtime, Ok(sent)) => realtime.push_str(&sent),
+            (_, Err(error)) => failed.push(error),
         }
     }
     // Once more, behind everybody's logs.
@@ -135,15 +148,19 @@ async fn prepare(outdir: &Path) -> anyhow::Result<World> {
     }
     anyhow::ensure!(
         failed.is_empty(),
-        "{} of {} stories did not end as they should",
-        failed.len(),
-        STORIES.len()
+        "{} of {count} stories did not end as they should",
+        failed.len()
     );
-    frames.push_str(&every_command());
-    let path = outdir.join("frames.jsonl");
-    fs::write(&path, frames).with_context(|| format!("cannot write {}", path.display()))?;
+    hume.push_str(&every_command());
+    let path = write(outdir, "frames.jsonl", &hume)?;
+    let realtime_path = write(outdir, "frames-realtime.jsonl", &realtime)?;
+    for (name, server) in realtime::servers() {
+        let frames = realtime::every_command(server);
+        write(outdir, &format!("frames-realtime-{name}.jsonl"), &frames)?;
+    }
 
     let world = World::start(&Story::parse(AGENT)?, &program, 1.0).await?;
+    let servers = realtime::Servers::start().await?;
     let mut out = io::stdout().lock();
     writeln!(out, "EVI ws://{}", world.agent.addr)?;
     writeln!(out, "KEY {HUME_KEY}")?;
@@ -151,9 +168,19 @@ async fn prepare(outdir: &Path) -> anyhow::Result<World> {
     writeln!(out, "PUBLIC {PUBLIC_URL}")?;
     writeln!(out, "ACCOUNT {ACCOUNT_SID}")?;
     writeln!(out, "TOKEN {AUTH_TOKEN}")?;
+    writeln!(out, "REALTIME {}", servers.right.url())?;
+    writeln!(out, "STRICT {}", servers.wrong.url())?;
+    writeln!(out, "RKEY {REALTIME_KEY}")?;
+    writeln!(out, "RFRAMES {}", realtime_path.display())?;
     writeln!(out, "FRAMES {}", path.display())?;
     out.flush()?;
-    Ok(world)
+    Ok((world, servers))
+}
+
+fn write(outdir: &Path, name: &str, frames: &str) -> anyhow::Result<PathBuf> {
+    let path = outdir.join(name);
+    fs::write(&path, frames).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
 }
 
 /// The daemon that was built along with this example.
@@ -173,9 +200,10 @@ fn bridge_program() -> anyhow::Result<PathBuf> {
 
 /// Tells a story; what the bridge sent. One that does not end as it should proves nothing.
 async fn told(name: &str, story: &Story, program: &Path) -> anyhow::Result<String> {
+    let name = format!("{name} ({})", story.kind.as_str());
     let (observed, missed) = tell(story, program, PACE)
         .await
-        .with_context(|| format!("story {name}"))?;
+        .with_context(|| format!("story {name} FAILED"))?;
     if !missed.is_empty() {
         let missed = format!("story {name} FAILED:\n  {}", missed.join("\n  "));
         eprintln!("{missed}\n  {}", observed.log.join("\n  "));
