@@ -96,6 +96,11 @@ pub(super) struct Active {
 }
 
 impl Active {
+    /// The server has begun it by itself.
+    pub fn is_the_servers(&self) -> bool {
+        self.known && self.want.is_none()
+    }
+
     /// This name is its own, or may be: it has none yet, and has not been cut without one.
     fn answers_to(&self, id: Option<&str>) -> bool {
         match &self.id {
