@@ -7,7 +7,7 @@
 //! every message that was skipped says so, once; and every frame that goes out has the fields of the SDK
 //! types and no others.
 //!
-//! The first byte chooses the server. Each line is a message of it, but for those that begin with a
+//! The first byte chooses the server; a brace is OpenAI's. Each line is a message of it, but for those that begin with a
 //! letter: see [`line`].
 
 use std::{
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 
 /// Takes any bytes. Panics when a promise is broken.
 pub fn run(data: &[u8]) {
-    let mut call = Call::new(data.first().map_or(0, |first| first % 4));
+    let mut call = Call::new(data.first().map_or(0, |first| (first ^ b'{') % 4));
     for bytes in data.split(|byte| *byte == b'\n') {
         line(&mut call, bytes);
     }
@@ -53,7 +53,7 @@ fn line(call: &mut Call, bytes: &[u8]) {
     match letter {
         // The caller's voice; a number is so many milliseconds of silence.
         "a" => match first.parse::<usize>() {
-            Ok(ms) => call.audio_in(&vec![0xFF; ms.min(30_000) * 8]),
+            Ok(ms) => call.audio_in(&vec![0xFF; ms.min(20_000) * 8]),
             Err(_) => call.audio_in(&bytes[2.min(bytes.len())..]),
         },
         // A tool's result: the call's id and the result, why there is none, or the agent's last word.
@@ -112,8 +112,8 @@ impl Call {
     fn new(server: u8) -> Call {
         let mut config = Realtime::of(match server {
             0 => Preset::OpenAi,
-            1 => Preset::Xai,
-            2 => Preset::LocalAi,
+            1 => Preset::LocalAi,
+            2 => Preset::Xai,
             _ => Preset::Custom,
         });
         if server == 3 {

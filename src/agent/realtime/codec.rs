@@ -449,6 +449,8 @@ impl crate::agent::Codec for Codec {
             }
             Command::Prompt { text } => {
                 self.message_of(Role::Caller, "item", text, send);
+                // As if they had said it.
+                self.line.spoke = false;
                 self.line.responses.want(Purpose::Go { follow: false });
             }
             Command::AddContext { text } => self.add_context(text, send),

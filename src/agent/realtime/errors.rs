@@ -12,8 +12,10 @@ use crate::agent::Closed;
 /// What an error event means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// It answers something that came too late to matter: a cancel, a truncation, an empty commit.
+    /// It answers something that came too late to matter: a truncation, an empty commit.
     Benign,
+    /// It answers a cancel: there is no response under way.
+    Idle,
     /// There is a response already: ask again when it is done.
     Busy,
     /// A close would mean this.
@@ -30,11 +32,13 @@ pub(super) fn meaning(code: &str, kind: &str, message: &str) -> Meaning {
     }
     let message = message.to_ascii_lowercase();
     match code {
-        "response_cancel_not_active" | "input_audio_buffer_commit_empty" => Meaning::Benign,
+        "response_cancel_not_active" => Meaning::Idle,
+        "input_audio_buffer_commit_empty" => Meaning::Benign,
         "conversation_already_has_active_response" | "response_already_active" => Meaning::Busy,
         _ if message.contains("already has an active response") => Meaning::Busy,
+        _ if message.contains("no active response") => Meaning::Idle,
         // Among these "Audio content of 800ms is already shorter than 900ms".
-        _ if ["no active response", "truncat", "already shorter"]
+        _ if ["truncat", "already shorter"]
             .iter()
             .any(|part| message.contains(part)) =>
         {
@@ -109,12 +113,12 @@ mod tests {
     #[test]
     fn an_error_is_benign_busy_the_end_or_none_of_these() {
         let table = [
-            ("response_cancel_not_active", "", Meaning::Benign),
+            ("response_cancel_not_active", "", Meaning::Idle),
             ("input_audio_buffer_commit_empty", "", Meaning::Benign),
             (
                 "",
                 "Cancellation failed: no active response found",
-                Meaning::Benign,
+                Meaning::Idle,
             ),
             (
                 "unsupported_content_type",

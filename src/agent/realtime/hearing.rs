@@ -78,15 +78,10 @@ impl Codec {
         self.line.responses.caller_speaks();
         self.line.caller.speaks(id);
         tell(Event::CallerSpeaks);
-        // Of a response that nothing has been heard of the host knows nothing, and cuts nothing.
-        if !interrupts
-            && self
-                .line
-                .responses
-                .active
-                .as_ref()
-                .is_some_and(|a| !a.audio)
-        {
+        // Of an answer that nothing has been heard of the host knows nothing, and cuts nothing; what we asked
+        // for is not the caller's affair, and a noise must not cost them the greeting.
+        let active = self.line.responses.active.as_ref();
+        if !interrupts && active.is_some_and(|a| !a.audio && a.is_the_servers()) {
             self.cancel(send);
         }
     }

@@ -96,6 +96,11 @@ pub(super) struct Active {
 }
 
 impl Active {
+    /// The server has begun it by itself.
+    pub fn is_the_servers(&self) -> bool {
+        self.known && self.want.is_none()
+    }
+
     /// This name is its own, or may be: it has none yet, and has not been cut without one.
     fn answers_to(&self, id: Option<&str>) -> bool {
         match &self.id {
@@ -322,8 +327,8 @@ impl Responses {
         let active = self.active.as_mut()?;
         let ours = match event_id {
             Some(_) => active.event_id.as_deref() == event_id,
-            // It does not say which: only one can be meant.
-            None => busy && !active.known,
+            // It does not say which: only one can be meant, though another may have been taken for it.
+            None => busy && active.want.is_some(),
         };
         if !ours {
             return None;
@@ -415,7 +420,7 @@ mod tests {
     #[test]
     fn what_the_server_was_quicker_than_waits_for_the_end_of_its_own() {
         // With its event id and without; before the other is announced and after.
-        for (named, announced) in [(true, true), (true, false), (false, false)] {
+        for (named, announced) in [(true, true), (true, false), (false, true), (false, false)] {
             let mut responses = Responses::default();
             responses.want(Purpose::Say("a".into()));
             next(&mut responses);

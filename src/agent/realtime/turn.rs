@@ -381,6 +381,13 @@ impl Codec {
             Meaning::Ends(closed) => Some(closed),
             Meaning::Benign | Meaning::Other if of("cut-") => None,
             Meaning::Benign => None,
+            Meaning::Idle => {
+                // It was done already, and its end was never told.
+                if self.line.responses.nothing_to_cancel().is_some() {
+                    tell(Event::TurnDone);
+                }
+                None
+            }
             Meaning::Busy => {
                 if let Some(want) = self.line.responses.refused(event, true) {
                     self.line.responses.retry(want);
@@ -396,13 +403,8 @@ impl Codec {
                 (of("session-") && !self.line.ready).then_some(Closed::Rejected)
             }
         };
-        if code == "response_cancel_not_active" || meaning == Meaning::Benign && of("cut-") {
-            if self.line.responses.nothing_to_cancel().is_some() {
-                tell(Event::TurnDone);
-            }
-        }
         let told = match meaning {
-            Meaning::Benign | Meaning::Busy => false,
+            Meaning::Benign | Meaning::Idle | Meaning::Busy => false,
             Meaning::Other => !of("cut-"),
             Meaning::Ends(_) => true,
         };

@@ -178,6 +178,13 @@ fn a_cut_that_is_not_the_callers_ends_the_response() {
     call.hears(speech_started("u"), &["speaks"], &[cancel("r2")]);
     call.hears(delta("r2", "i2", 80), &["ignored Stale"], &[]);
     call.hears(done_as("r2", "cancelled"), &["turn"], &[]);
+    // But not what we asked for: a noise must not cost the caller the greeting.
+    call.codec
+        .command(Command::Say { text: "One." }, &mut |_| {});
+    call.hears(speech_started("u"), &["speaks"], &[]);
+    call.hears(created("r3"), &[], &[]);
+    call.hears(speech_started("u"), &["speaks"], &[]);
+    call.hears(delta("r3", "i3", 80), &["audio 2 80"], &[]);
 }
 
 #[test]
