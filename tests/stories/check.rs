@@ -928,7 +928,7 @@ async fn a_realtime_server_that_refuses_says_which_key_to_mend() {
             "",
             &[("realtime.session", "{ x_odd = true }")],
             [
-                "does not take the session",
+                "refuses the session",
                 "unknown_parameter",
                 "check what it is told: ",
             ],
