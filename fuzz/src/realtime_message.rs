@@ -290,8 +290,10 @@ impl Call {
     fn message(&mut self, text: &str) {
         let (mut ignored, mut audio, mut errors) = (0, 0, 0);
         let mut frames = Vec::new();
-        // What ends a response, or says that there is none, opens the way for another.
-        if text.contains("response.done") || text.contains("error") || text.contains('\\') {
+        // What ends a response, or says that there is none, opens the way for another; so do the caller's
+        // words, for one without a name that was cut.
+        let ends = ["response.done", "error", "input_audio", "\\"];
+        if ends.iter().any(|end| text.contains(end)) {
             self.asked = None;
         }
         let Call {

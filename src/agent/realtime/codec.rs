@@ -24,7 +24,7 @@ use crate::{
         Briefing, Capabilities, Closed, Command, Event, Ignored, Request, Role, ToolResult,
         recap::Recap, wire::parse,
     },
-    config::realtime::{ContextRole, Greet, ReadyOn, UserTranscript},
+    config::realtime::{ContextRole, Greet, ReadyOn, Say, UserTranscript},
 };
 
 /// Audio comes whole in one message, if a server likes.
@@ -392,11 +392,18 @@ impl crate::agent::Codec for Codec {
             && active.audio
             && !active.discarded
         {
+            // What it says word for word the host has it say again, if it has the words.
+            let exactly = self.settings.server.config.say == Say::Force;
             self.cut_off = true;
             for segment in self.items.of_response(active.serial) {
-                if let Some(item) = self.items.get(segment).filter(|item| !item.told) {
-                    self.recap
-                        .words(Role::Agent, u64::from(segment.0), item.heard());
+                let Some(item) = self.items.get(segment) else {
+                    continue;
+                };
+                if !item.told {
+                    let key = u64::from(segment.0);
+                    self.recap.words(Role::Agent, key, item.heard());
+                } else if exactly && !item.ended {
+                    self.cut_off = false;
                 }
             }
         }
@@ -438,7 +445,6 @@ impl crate::agent::Codec for Codec {
             }
             Command::ToolResult { call_id, result } => self.tool_result(call_id, result, send),
             Command::Say { text } => {
-                use crate::config::realtime::Say;
                 let text = text.to_owned();
                 match self.settings.server.config.say {
                     Say::Instruct => self.line.responses.want(Purpose::Say(text)),

@@ -179,11 +179,25 @@ fn a_sentence_that_the_loss_of_the_connection_cut_off_is_gone_on_with() {
     call.hears(done("r1"), &["end 2", "turn"], &[]);
     // What was said to its end, or cut by the caller, is not gone on with.
     call.lost();
-    call.hears(updated(), &["resumed sess_1"], &[said.clone()]);
+    call.hears(updated(), &["resumed sess_1"], std::slice::from_ref(&said));
     call.hears(delta("r1", "i1", 80), &["audio 3 80"], &[]);
     call.hears(speech_started("u"), &["speaks"], &[]);
     call.heard(3, 0, &[delete("i1")]);
     call.lost();
+    call.hears(updated(), &["resumed sess_1"], &[said]);
+}
+
+#[test]
+fn a_sentence_that_the_host_has_said_again_is_not_gone_on_with() {
+    let mut call = Call::with(|config| config.say = config::realtime::Say::Force);
+    call.hears(delta("r1", "i1", 8000), &["audio 1 8000"], &[]);
+    call.hears(
+        transcript("r1", "i1", "At nine."),
+        &["agent: At nine."],
+        &[],
+    );
+    call.lost();
+    let said = message("assistant", "output_text", "At nine.");
     call.hears(updated(), &["resumed sess_1"], &[said]);
 }
 

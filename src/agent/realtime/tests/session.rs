@@ -15,7 +15,14 @@ fn object(value: Value) -> serde_json::Map<String, Value> {
 
 #[test]
 fn the_address_is_the_operators_and_names_the_model_once() {
-    let table: [(&str, Option<&str>, bool, &[(&str, &str)], &str); 7] = [
+    type Row<'a> = (
+        &'a str,
+        Option<&'a str>,
+        bool,
+        &'a [(&'a str, &'a str)],
+        &'a str,
+    );
+    let table: [Row<'_>; 7] = [
         (
             "wss://a/v1/realtime",
             Some("m"),
