@@ -18,10 +18,14 @@ use super::{
     session::Format,
     speech::Spoken,
 };
-use crate::sim::evi::{On, Say, Step, Tool, What, chat::Next};
+use crate::sim::evi::{Millis, On, Say, Step, Tool, What, chat::Next};
 
 /// Responses that wait for their turn.
 const MAX_WAITING: usize = 64;
+
+/// How long a model that is to speak first, and has no words for it, thinks about that: mostly the caller
+/// has spoken meanwhile, and is not talked over.
+const PONDERS: Millis = Millis(3_000.0);
 
 /// Why a response was cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +92,10 @@ impl Chat {
             }
             None if first => self.world.shared.script.resumed.clone(),
             None => Vec::new(),
+        };
+        let steps = match steps.is_empty() && first {
+            true => vec![Step::Wait(PONDERS)],
+            false => steps,
         };
         self.begin(steps, true, metadata);
     }

@@ -148,6 +148,26 @@ async fn a_turn_of_the_caller_is_answered_by_itself() {
 }
 
 #[tokio::test]
+async fn a_model_without_words_of_its_own_does_not_talk_over_the_caller() {
+    let server = server(HOURS).await;
+    let mut client = call(&server).await;
+    client.create().await;
+    client.await_type("response.created").await;
+    client.utterance().await;
+    let events = client.upto("response.done").await;
+    assert!(audio(&events).is_empty());
+    assert_eq!(
+        events.last().unwrap()["response"]["status_details"]["reason"],
+        "turn_detected"
+    );
+    assert!(is_said(
+        &client.upto("response.done").await,
+        &["agent-hours"]
+    ));
+    clean(server).await;
+}
+
+#[tokio::test]
 async fn words_are_written_down_and_answered_only_if_the_session_says_so() {
     let server = server(HOURS).await;
     let mut quiet = session();
@@ -294,7 +314,7 @@ async fn after_a_tool_call_the_server_waits_to_be_asked() {
     let arguments = events
         .iter()
         .filter(|event| event["type"] == "response.function_call_arguments.done");
-    let last = arguments.clone().last().unwrap();
+    let last = arguments.clone().next_back().unwrap();
     assert_eq!(
         (last["name"].as_str(), arguments.count()),
         (Some("book"), 2)
