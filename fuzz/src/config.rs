@@ -16,8 +16,8 @@ use std::{
 };
 
 use hume_bridge::config::{
-    AgentKind, Config, Credentials, Fallback, KeyAction, Overrides, Problems, PublicUrl, Secret, changes,
-    credentials, parse,
+    AgentKind, Config, Credentials, Fallback, KeyAction, Overrides, Problems, PublicUrl, Secret,
+    changes, credentials, parse,
 };
 use toml::Value;
 

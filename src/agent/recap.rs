@@ -75,6 +75,14 @@ impl Recap {
         }
     }
 
+    /// What was said last has not been answered, and will be heard again: it does not belong to what was
+    /// said before.
+    pub fn unanswered(&mut self) {
+        while let Some(last) = self.lines.pop_back_if(|last| last.role == Role::Caller) {
+            self.bytes -= last.text.len() + SPEAKER;
+        }
+    }
+
     /// What was said, oldest first.
     pub fn lines(&self) -> impl Iterator<Item = (Role, &str)> {
         let said = self.lines.iter().filter(|line| !line.text.is_empty());
@@ -110,6 +118,20 @@ fn clipped(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_answered_is_not_told() {
+        let mut recap = Recap::default();
+        recap.unanswered();
+        recap.said(Role::Caller, "Hello?", false);
+        recap.begun(Role::Agent, 1);
+        recap.said(Role::Caller, "When are you open?", false);
+        recap.begun(Role::Caller, 2);
+        recap.unanswered();
+        recap.words(Role::Agent, 1, "Hello.");
+        let lines: Vec<_> = recap.lines().collect();
+        assert_eq!(lines, [(Role::Caller, "Hello?"), (Role::Agent, "Hello.")]);
+    }
 
     #[test]
     fn what_was_said_is_told_in_order_and_a_better_version_replaces_its_first() {

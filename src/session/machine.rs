@@ -792,7 +792,11 @@ impl Machine {
                 name,
                 arguments,
                 expects_reply,
-            } => self.tool_call(now, call_id, name, arguments, expects_reply, out),
+            } => {
+                // What can still think can still answer.
+                self.connection.talks();
+                self.tool_call(now, call_id, name, arguments, expects_reply, out);
+            }
             agent::Event::ToolCancelled { call_id } => self.tool_cancelled(now, call_id, out),
             agent::Event::Error { code, ends } => {
                 out.note(Note::AgentError {

@@ -407,6 +407,10 @@ impl crate::agent::Codec for Codec {
                 }
             }
         }
+        // The host has the caller's unanswered words heard again.
+        if !self.line.spoke {
+            self.recap.unanswered();
+        }
         self.items.reconnect();
         self.line = Line::new(&self.settings);
     }

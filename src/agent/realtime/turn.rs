@@ -399,8 +399,13 @@ impl Codec {
                 {
                     return self.came_to_nothing(Some(want), (&code, &kind), tell);
                 }
-                // The same settings would be refused again.
-                (of("session-") && !self.line.ready).then_some(Closed::Rejected)
+                // The same settings would be refused again; and whoever waits for an answer from a server
+                // that is in trouble is better served by another.
+                match () {
+                    () if of("session-") && !self.line.ready => Some(Closed::Rejected),
+                    () if kind == "server_error" && !self.line.spoke => Some(Closed::Lost),
+                    () => None,
+                }
             }
         };
         let told = match meaning {

@@ -292,10 +292,10 @@ impl Machine {
         {
             let words: Vec<_> = std::mem::take(&mut self.saying).into();
             self.connection.unsaid = Some(Words(words.join(" ")));
-            // The answer goes on, so its question need not be heard again.
-            if !self.reply_due {
-                self.uplink.answered();
-            }
+        }
+        // The answer had begun and goes on, one way or another: its question need not be heard again.
+        if self.turn_open && !self.reply_due {
+            self.uplink.answered();
         }
         self.connection.over();
         self.speaking = None;

@@ -292,8 +292,16 @@ impl Chat {
             Some(Step::Wait(time)) => response.until = Some(now + time.0),
             Some(Step::Say(say)) => self.say(say, now),
             Some(Step::Tool(tool)) => self.tool(&tool, now),
-            Some(Step::Mute) => self.write("(in writing)"),
+            // What comes behind is for the next response that is asked for.
+            Some(Step::Mute) => {
+                let rest = Vec::from(std::mem::take(&mut response.steps));
+                self.write("(in writing)");
+                self.finish("completed", Value::Null);
+                self.due.extend((!rest.is_empty()).then_some(rest));
+            }
             Some(Step::Fail(code)) => {
+                let rest = Vec::from(std::mem::take(&mut response.steps));
+                self.due.extend((!rest.is_empty()).then_some(rest));
                 let failure = Failure::scripted(&code, "The server had an error.");
                 let error = json!({
                     "type": failure.kind,

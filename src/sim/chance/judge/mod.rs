@@ -504,7 +504,8 @@ impl Judge {
                     self.uplink.answers();
                 }
             }
-            Seen::OtherWords if live => self.failing = None,
+            // What can still think can still answer.
+            Seen::OtherWords | Seen::Tool { .. } if live => self.failing = None,
             Seen::TurnDone if live => {
                 self.turn_open = false;
                 if !self.has_ear() {
