@@ -286,15 +286,15 @@ impl Machine {
         // What was sent of a sentence is going to be heard, whether or not the rest ever comes.
         self.mark(out);
         out.push(Action::CloseAgent);
-        if !self.saying.is_empty()
-            && self.turn_open
-            && self.settings.capabilities.say == Saying::Exactly
-        {
+        let able = self.settings.capabilities;
+        let again = !self.saying.is_empty() && self.turn_open && able.say == Saying::Exactly;
+        if again {
             let words: Vec<_> = std::mem::take(&mut self.saying).into();
             self.connection.unsaid = Some(Words(words.join(" ")));
         }
-        // The answer had begun and goes on, one way or another: its question need not be heard again.
-        if self.turn_open && !self.reply_due {
+        // The answer goes on, in the same words or, where the agent is asked to, in others: its question
+        // need not be heard again.
+        if (again || able.hears_speech && self.turn_open) && !self.reply_due {
             self.uplink.answered();
         }
         self.connection.over();
