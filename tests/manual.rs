@@ -396,15 +396,16 @@ fn the_table_of_capabilities_is_what_the_agents_can_do() {
     // And what the first row says of other keys.
     let with = |key: &str| {
         let config = parse(&format!("{URL}[realtime]\n{key}\n")).unwrap();
-        Agents::new(&config, &credentials)
-            .capabilities(AgentKind::Realtime)
-            .say
+        Agents::new(&config, &credentials).capabilities(AgentKind::Realtime)
     };
     assert!(rows[2][2].contains("word for word with `say = \"force\"`"));
-    assert_eq!(with("say = \"force\""), Saying::Exactly);
-    assert_eq!(with("preset = \"xai\""), Saying::Exactly);
+    assert_eq!(with("say = \"force\"").say, Saying::Exactly);
+    assert_eq!(with("preset = \"xai\"").say, Saying::Exactly);
     assert!(rows[2][2].contains("not at all with `say = false`"));
-    assert_eq!(with("say = false"), Saying::Not);
+    assert_eq!(with("say = false").say, Saying::Not);
+    assert!(rows[4][2].contains("with `{}` or `false`, no"));
+    assert!(!with("turn_detection = {}").pause);
+    assert!(!with("preset = \"custom\"\nurl = \"wss://x.example/\"\nturn_detection = false").pause);
     for (n, row) in rows[2..].iter().enumerate() {
         for (said, column) in row[1..].iter().zip(&columns) {
             let end = said.strip_prefix(column[n]);

@@ -116,7 +116,8 @@ async fn run() -> anyhow::Result<()> {
 /// Tells the stories, writes their frames, and starts the world that stays up.
 async fn prepare(outdir: &Path) -> anyhow::Result<(World, realtime::Servers)> {
     let program = bridge_program()?;
-    let (mut hume, mut realtime) = (String::new(), String::new());
+    let mut hume = String::new();
+    let mut realtime = realtime::Files::default();
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut telling = JoinSet::new();
     for (name, text) in STORIES {
@@ -126,7 +127,7 @@ async fn prepare(outdir: &Path) -> anyhow::Result<(World, realtime::Servers)> {
             let (places, program) = (places.clone(), program.clone());
             telling.spawn(async move {
                 let _place = places.acquire_owned().await?;
-                Ok((kind, told(name, &story, &program).await))
+                Ok((kind, story.server, told(name, &story, &program).await))
             });
         }
     }
@@ -134,11 +135,11 @@ async fn prepare(outdir: &Path) -> anyhow::Result<(World, realtime::Servers)> {
     let (mut count, mut failed) = (0, Vec::new());
     while let Some(told) = telling.join_next().await {
         let told: anyhow::Result<_> = told.context("a simulator panicked")?;
-        let (kind, told) = told?;
+        let (kind, server, told) = told?;
         count += 1;
         match (kind, told) {
             (AgentKind::Hume, Ok(sent)) => hume.push_str(&sent),
-            (AgentKind::Realtime, Ok(sent)) => realtime.push_str(&sent),
+            (AgentKind::Realtime, Ok(sent)) => realtime.told(server, &sent),
             (_, Err(error)) => failed.push(error),
         }
     }
@@ -153,11 +154,13 @@ async fn prepare(outdir: &Path) -> anyhow::Result<(World, realtime::Servers)> {
     );
     hume.push_str(&every_command());
     let path = write(outdir, "frames.jsonl", &hume)?;
-    let realtime_path = write(outdir, "frames-realtime.jsonl", &realtime)?;
     for (name, server) in realtime::servers() {
-        let frames = realtime::every_command(server);
-        write(outdir, &format!("frames-realtime-{name}.jsonl"), &frames)?;
+        realtime.of(name).push_str(&realtime::every_command(server));
     }
+    for (name, frames) in &realtime.0 {
+        write(outdir, &format!("frames-realtime{name}.jsonl"), frames)?;
+    }
+    let realtime_path = outdir.join("frames-realtime.jsonl");
 
     let world = World::start(&Story::parse(AGENT)?, &program, 1.0).await?;
     let servers = realtime::Servers::start().await?;

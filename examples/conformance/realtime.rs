@@ -1,6 +1,6 @@
 //! The Realtime half: what the codec writes for each kind of server, and whom the official client dials.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use hume_bridge::{
     agent::{
@@ -15,7 +15,7 @@ use hume_bridge::{
     sim::{
         bridge::REALTIME_KEY,
         evi::{self, AgentHandle},
-        realtime::{Options, Realtime as Simulated},
+        realtime::{Dialect as Server, Options, Realtime as Simulated},
         scenario::agent_clips,
     },
 };
@@ -78,6 +78,28 @@ pub fn servers() -> Vec<(&'static str, Realtime)> {
         ("custom", with(Preset::Custom)),
         ("beta", older),
     ]
+}
+
+/// Frames by the server that they were sent to: the end of a file's name, which says what may be in it.
+#[derive(Default)]
+pub struct Files(pub BTreeMap<String, String>);
+
+impl Files {
+    /// What is written for a kind of server.
+    pub fn of(&mut self, server: &str) -> &mut String {
+        self.0.entry(format!("-{server}")).or_default()
+    }
+
+    /// What a story's server was sent.
+    pub fn told(&mut self, server: Server, frames: &str) {
+        let file = match server {
+            Server::Ga => self.0.entry(String::new()).or_default(),
+            Server::Beta => self.of("beta"),
+            Server::Xai => self.of("xai"),
+            Server::Plain => self.of("localai"),
+        };
+        file.push_str(frames);
+    }
 }
 
 /// One frame of each kind that the codec can write for a server: a call in which operator, caller and tools

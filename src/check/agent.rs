@@ -162,6 +162,10 @@ impl Mends {
                 "it wants a key: put {name}_api_key into the credentials and say in {name}.auth how it \
                  is shown"
             ),
+            false if self.kind == AgentKind::Realtime => format!(
+                "put the right {name}_api_key into the credentials; {name}.url must be its vendor's, \
+                 and {name}.auth says how it is shown"
+            ),
             false => format!("put the right {name}_api_key into the credentials"),
         }
     }

@@ -503,7 +503,7 @@ fn modalities(value: &DeValue<'_>, openai: bool) -> Checked<Vec<String>> {
 /// What is merged into the session, but nothing that the bridge would go on not knowing of.
 fn session(value: &DeValue<'_>) -> Checked<Map<String, Value>> {
     let map = object(value, "")?;
-    const OURS: [(&str, &str); 8] = [
+    const OURS: [(&str, &str); 10] = [
         ("/type", "remove it"),
         ("/model", "write it as model"),
         ("/instructions", "write them as instructions"),
@@ -512,12 +512,31 @@ fn session(value: &DeValue<'_>) -> Checked<Map<String, Value>> {
         ("/audio/output/format", "write audio_out"),
         ("/input_audio_format", "write audio_in"),
         ("/output_audio_format", "write audio_out"),
+        ("/output_modalities", "write modalities"),
+        ("/modalities", "write modalities"),
     ];
     let whole = Value::Object(map);
     for (place, mend) in OURS {
         if whole.pointer(place).is_some() {
             let name = place[1..].replace('/', ".");
             return complain(format!("has {name}, which is the bridge's to say"), mend);
+        }
+    }
+    // What stands there in place of a table would take what the bridge says with it.
+    const TABLES: [&str; 5] = [
+        "/audio",
+        "/audio/input",
+        "/audio/output",
+        "/audio/input/turn_detection",
+        "/turn_detection",
+    ];
+    for place in TABLES {
+        if whole.pointer(place).is_some_and(|value| !value.is_object()) {
+            let name = place[1..].replace('/', ".");
+            return complain(
+                format!("has {name}, which is not a table there"),
+                "remove it; false for turn_detection is said by its own key",
+            );
         }
     }
     match whole {

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use hume_bridge::config::{self, Config, LogLevel, Overrides, PublicUrl, known_keys};
+use hume_bridge::config::{
+    self, Config, LogLevel, Overrides, PublicUrl, Realtime, known_keys, realtime::Preset,
+};
 
 use super::{MARK, URL, good, parse, said, says};
 
@@ -13,6 +15,19 @@ fn the_shipped_example_is_the_defaults() {
     let defaults = Config::new(PublicUrl::parse("https://bridge.example.com").unwrap());
     assert_eq!(parse(EXAMPLE).unwrap(), defaults);
     assert_eq!(parse(URL).unwrap(), defaults);
+}
+
+/// Nobody's key goes to another's server because a line was left standing.
+#[test]
+fn the_shipped_example_leaves_every_preset_its_own() {
+    for (name, preset) in Preset::NAMES {
+        let changed = EXAMPLE.replace("preset = \"openai\"", &format!("preset = \"{name}\""));
+        assert_eq!(
+            parse(&changed).unwrap().realtime,
+            Realtime::of(preset),
+            "{name}"
+        );
+    }
 }
 
 /// A line of the example as it is when it is put in: `# config_id = "..."` and `# [[route]]` stand for

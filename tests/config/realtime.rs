@@ -377,6 +377,18 @@ fn what_would_leave_the_caller_without_an_answer_is_refused() {
             "has tools, which is the bridge's to say; write each as a [[tool]]",
         ),
         (
+            "session = { output_modalities = ['text'] }",
+            "has output_modalities, which is the bridge's to say; write modalities",
+        ),
+        (
+            "session = '{\"audio\": null}'",
+            "has audio, which is not a table there; ",
+        ),
+        (
+            "session = '{\"audio\": {\"input\": {\"turn_detection\": null}}}'",
+            "has audio.input.turn_detection, which is not a table there; ",
+        ),
+        (
             "session = { audio = { output = { format = { type = 'audio/pcm' } } } }",
             "has audio.output.format, which is the bridge's to say; write audio_out",
         ),

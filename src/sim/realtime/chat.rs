@@ -87,6 +87,11 @@ pub(super) struct Chat {
     pub(super) due: VecDeque<Vec<Step>>,
     /// Replies that begin by themselves as soon as they can.
     pub(super) owed: VecDeque<Vec<Step>>,
+    /// There is something that the client alone can ask an answer to: a text of its own, a tool's output, a
+    /// turn that is left to it, a response that came to nothing.
+    pub(super) to_ask: bool,
+    /// The last response was ended by the caller's voice, and by nobody else.
+    pub(super) talked_over: bool,
     /// What happens when a response is over, and until when it waits.
     pub(super) aftermath: VecDeque<Step>,
     pub(super) aftermath_until: Option<f64>,
@@ -217,6 +222,8 @@ impl Chat {
             responses: 0,
             due: VecDeque::new(),
             owed: VecDeque::new(),
+            to_ask: false,
+            talked_over: false,
             aftermath: VecDeque::new(),
             aftermath_until: None,
             last: None,

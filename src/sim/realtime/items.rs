@@ -170,6 +170,7 @@ impl Chat {
 
     /// A text of the caller that waits for `response.create`.
     pub(super) fn prompted(&mut self, text: String) {
+        self.to_ask = true;
         self.log(What::UserInput { text: text.clone() });
         let reply = self.take(|reply| reply.on == On::Prompt && reply.has(&text));
         if let Some(reply) = reply.or_else(|| self.take_on(On::Utterance)) {
@@ -195,6 +196,7 @@ impl Chat {
         };
         call.answered = true;
         let (latency_ms, rest) = (now - call.sent_at, std::mem::take(&mut call.rest));
+        self.to_ask = true;
         // A tool that failed says so in the words that the model gets; the protocol has no field for it.
         let object = serde_json::from_str::<Value>(&content).unwrap_or_default();
         let ok = object.get("error").is_none();

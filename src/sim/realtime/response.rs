@@ -20,6 +20,8 @@ use super::{
 };
 use crate::sim::evi::{Millis, On, Say, Step, Tool, What, chat::Next};
 
+/// So much audio after its beginning a client must know of a response.
+const UNAWARES_MS: f64 = 1000.0;
 /// Responses that wait for their turn.
 const MAX_WAITING: usize = 64;
 
@@ -38,6 +40,8 @@ pub(super) enum Reason {
 pub(super) struct Response {
     pub id: String,
     pub by_client: bool,
+    /// In audio received.
+    began_ms: f64,
     metadata: Value,
     steps: VecDeque<Step>,
     until: Option<f64>,
@@ -59,8 +63,9 @@ impl Chat {
                 "Conversation already has an active response in progress: {id}. Wait until the response is finished before creating a new one."
             );
             let failure = Failure::request("conversation_already_has_active_response", message);
-            // Only a response that the server has begun by itself can be in a client's way unawares.
-            return match ours {
+            // Only a response that the server has just begun by itself can be in a client's way unawares.
+            let unawares = ours && self.ears.clock_ms() < active.began_ms + UNAWARES_MS;
+            return match unawares {
                 true => self.refuse(&failure, event_id),
                 false => self.wrong(failure, event_id),
             };
@@ -68,8 +73,12 @@ impl Chat {
         let instructions = asked["instructions"].as_str().unwrap_or_default();
         let metadata = asked["metadata"].clone();
         if let Some(text) = told_to_say(instructions) {
+            // An order of somebody's, at any time.
             self.log(What::AssistantInput { text: text.clone() });
             return self.begin(vec![Step::Say(Say::words(text)), Step::End], true, metadata);
+        }
+        if self.responses > 0 && !self.to_ask {
+            self.violation("response.create: the server answers by itself, and there is nothing else to answer");
         }
         let first = self.responses == 0 && self.ears.utterances == 0;
         let asked_in_writing = self.trailing.is_some();
@@ -107,7 +116,10 @@ impl Chat {
         } else {
             let message = "Cancellation failed: no active response found";
             let failure = Failure::request("response_cancel_not_active", message);
-            self.refuse(&failure, event_id);
+            match self.talked_over && self.world.dialect == Dialect::Ga {
+                true => self.wrong(failure, event_id),
+                false => self.refuse(&failure, event_id),
+            }
         }
     }
 
@@ -116,10 +128,12 @@ impl Chat {
     pub(super) fn begin(&mut self, steps: Vec<Step>, by_client: bool, metadata: Value) {
         self.responses += 1;
         self.unanswered = false;
+        (self.to_ask, self.talked_over) = (false, false);
         self.trailing = None;
         self.response = Some(Response {
             id: self.id("resp"),
             by_client,
+            began_ms: self.ears.clock_ms(),
             metadata,
             steps: steps.into(),
             until: None,
@@ -209,6 +223,7 @@ impl Chat {
         let Some(response) = &mut self.response else {
             return;
         };
+        self.talked_over = reason == Reason::TurnDetected;
         let upcoming = response.steps.pop_front();
         if let Some(spoken) = response.saying.take() {
             self.hush(spoken, "incomplete");
@@ -297,6 +312,7 @@ impl Chat {
                 let rest = Vec::from(std::mem::take(&mut response.steps));
                 self.write("(in writing)");
                 self.finish("completed", Value::Null);
+                self.to_ask = true;
                 self.due.extend((!rest.is_empty()).then_some(rest));
             }
             Some(Step::Fail(code)) => {
@@ -309,6 +325,7 @@ impl Chat {
                     "message": failure.message,
                 });
                 self.finish("failed", json!({ "type": "failed", "error": error }));
+                self.to_ask = true;
                 self.log(What::Error {
                     code: failure.code,
                     message: failure.message,

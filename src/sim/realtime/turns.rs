@@ -226,6 +226,7 @@ impl Chat {
         });
         self.announce(Item::of(value));
         self.said(&text);
+        self.to_ask |= !creates;
         // A script without a reply has nothing to say, and then no response is begun.
         if let Some(reply) = reply
             && !reply.steps.is_empty()

@@ -82,6 +82,8 @@ pub struct Expect {
     pub web: Vec<String>,
     /// Clips of which a Realtime server was told how much was heard, in order.
     pub truncated: Vec<String>,
+    /// Clips that a Realtime server was told nothing was heard of, in order.
+    pub deleted: Vec<String>,
     /// Words of what a Realtime server was told of the conversation before it, in order.
     pub replayed: Vec<String>,
     /// Lines of the call record file `{dir}/records.jsonl`; of each, what is given here.

@@ -27,12 +27,16 @@ impl Observed {
         }
         let mut missed = Vec::new();
         let mut truncated = Vec::new();
-        let mut replayed = Vec::new();
+        let (mut deleted, mut replayed) = (Vec::new(), Vec::new());
         for event in &self.agent.events {
             match &event.what {
                 What::Truncated { clip, heard_ms, .. } => {
                     truncated.push(clip.clone());
                     missed.extend(self.misheard(clip, *heard_ms));
+                }
+                What::Deleted { clip, .. } if !clip.is_empty() => {
+                    deleted.push(clip.clone());
+                    missed.extend(self.misheard(clip, 0));
                 }
                 What::Replayed { text, .. } => replayed.push(text.clone()),
                 _ => {}
@@ -44,6 +48,12 @@ impl Observed {
                 expect.truncated
             ));
         }
+        if deleted != expect.deleted {
+            missed.push(format!(
+                "deleted: expected {:?}, were {deleted:?}",
+                expect.deleted
+            ));
+        }
         missed.extend(differ("told of before", &expect.replayed, &replayed));
         missed
     }
@@ -51,9 +61,11 @@ impl Observed {
     /// What is wrong with the word that so much of a clip was heard.
     fn misheard(&self, clip: &str, heard_ms: u64) -> Option<String> {
         let Some(found) = self.find(clip, 0) else {
-            return Some(format!(
-                "the agent was told that {heard_ms} ms of {clip} were heard, of which nothing was"
-            ));
+            return (heard_ms > 0).then(|| {
+                format!(
+                    "the agent was told that {heard_ms} ms of {clip} were heard, of which nothing was"
+                )
+            });
         };
         let length = speech::clip(clip).map_or(0, |clip| clip.len() as u64) / PER_MS;
         let began = Duration::from_millis(found.at as u64 / PER_MS);
