@@ -577,7 +577,12 @@ impl Machine {
         let phase = match &self.phase {
             Phase::Over => return None,
             Phase::HangingUp { deadline, .. } => return Some(*deadline),
-            Phase::Goodbye(goodbye) => Some(goodbye.next_deadline()),
+            Phase::Goodbye(goodbye) => {
+                // Where the caller speaks into it, they are waited for.
+                let waits = goodbye.may_be_withdrawn() && self.agent == AgentState::Ready;
+                let speech = self.caller_speaks_until().filter(|_| waits);
+                speech.max(Some(goodbye.next_deadline()))
+            }
             Phase::Away(away) => Some(away.deadline()),
             Phase::Talking => None,
         };

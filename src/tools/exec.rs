@@ -54,17 +54,21 @@ pub async fn run(
     let mut running = Running::start(command)
         .map_err(|error| Failure::because("not-started", in_words(&error)))?;
     let stdin = running.child.stdin.take().expect("it is piped");
-    let stdout = running.child.stdout.take().expect("it is piped");
+    let mut stdout = running.child.stdout.take().expect("it is piped");
     let mut said = Vec::new();
     let over = {
         let mut told = pin!(tell(stdin, &question));
-        let mut heard = pin!(hear(stdout, max_output, &mut said));
+        let mut heard = pin!(hear(&mut stdout, max_output, &mut said));
         let (mut telling, mut hearing) = (true, true);
         let ended = loop {
             tokio::select! {
                 () = &mut told, if telling => telling = false,
                 enough = &mut heard, if hearing => {
-                    enough?;
+                    if let Err(failure) = enough {
+                        // Before the pipe closes: a program that notices goes on to what comes next.
+                        running.kill();
+                        return Err(failure);
+                    }
                     hearing = false;
                 }
                 ended = running.ended.readable() => break ended.map(drop),

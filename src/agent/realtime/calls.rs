@@ -27,6 +27,8 @@ struct Waiting {
     response: u32,
     open: usize,
     done: bool,
+    /// It was cut off by the caller.
+    cut: bool,
     /// What a tool that ends the agent's part had to say.
     ending: Option<String>,
 }
@@ -35,6 +37,8 @@ struct Waiting {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answered {
     pub ending: Option<String>,
+    /// The turn that they belong to is over long since.
+    pub cut: bool,
 }
 
 /// What an answer comes to.
@@ -83,6 +87,7 @@ impl Calls {
                     response,
                     open: 1,
                     done: false,
+                    cut: false,
                     ending: None,
                 });
             }
@@ -126,8 +131,8 @@ impl Calls {
         let place = self.waiting.iter().position(|waiting| {
             waiting.response == response && waiting.done && waiting.open == 0
         })?;
-        let ending = self.waiting.remove(place)?.ending;
-        Some(Answered { ending })
+        let Waiting { ending, cut, .. } = self.waiting.remove(place)?;
+        Some(Answered { ending, cut })
     }
 
     /// A response is done: did it make calls, and are they all answered?
@@ -141,9 +146,19 @@ impl Calls {
         self.calls.iter().any(|call| call.response == response)
     }
 
-    /// A response was cut off: its calls are answered, and nothing follows.
+    /// A response was cut off. Whatever its calls were for, nobody waits for the rest of its turn; a result
+    /// that is still to come is spoken of all the same.
     pub fn cancelled(&mut self, response: u32) {
-        self.waiting.retain(|waiting| waiting.response != response);
+        if let Some(waiting) = self.of(response) {
+            (waiting.done, waiting.cut) = (true, true);
+        }
+        self.waiting
+            .retain(|waiting| waiting.response != response || waiting.open > 0);
+    }
+
+    /// Some are still being answered, of a turn that goes on then.
+    pub fn waits(&self) -> bool {
+        self.waiting.iter().any(|waiting| !waiting.cut)
     }
 
     /// The name of a call whose arguments are still to come.
@@ -167,7 +182,10 @@ mod tests {
 
     #[test]
     fn the_turn_goes_on_when_the_response_is_done_and_all_its_calls_are_answered() {
-        let all = || Answered { ending: None };
+        let all = || Answered {
+            ending: None,
+            cut: false,
+        };
         let mut calls = Calls::default();
         assert!(calls.open("a", 1) && calls.open("b", 1) && !calls.open("a", 2));
         assert_eq!(calls.settle("a", None), Settled::Told);
@@ -180,11 +198,20 @@ mod tests {
         assert!(calls.open("c", 2));
         assert_eq!(calls.settle("c", Some("bye")), Settled::Told);
         let ending = Some("bye".to_owned());
-        assert_eq!(calls.done(2), Some(Some(Answered { ending })));
-        // Cut off.
-        assert!(calls.open("d", 3));
+        assert_eq!(calls.done(2), Some(Some(Answered { ending, cut: false })));
+        // Cut off, with a result still to come, and with none.
+        assert!(calls.open("d", 3) && calls.waits());
         calls.cancelled(3);
-        assert_eq!(calls.settle("d", None), Settled::Told);
+        assert!(!calls.waits());
+        let (ending, cut) = (None, true);
+        assert_eq!(
+            calls.settle("d", None),
+            Settled::All(Answered { ending, cut })
+        );
+        assert!(calls.open("e", 4));
+        assert_eq!(calls.settle("e", None), Settled::Told);
+        calls.cancelled(4);
+        assert_eq!(calls.done(4), None);
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub struct Codec {
     pub(super) sounded: bool,
     /// It was in the middle of a sentence when it was lost.
     pub(super) cut_off: bool,
+    /// The agent had spoken, and the rest of its turn was lost: a tool was running, or its result was still to
+    /// be spoken of.
+    pub(super) owes: bool,
 }
 
 /// What belongs to one connection.
@@ -123,6 +126,7 @@ impl Codec {
             ever_ready: false,
             sounded: false,
             cut_off: false,
+            owes: false,
         }
     }
 
@@ -167,6 +171,8 @@ impl Codec {
         self.line.chat = String::new();
         if self.cut_off {
             self.line.responses.want(Purpose::GoOn);
+        } else if std::mem::take(&mut self.owes) {
+            self.line.responses.want(Purpose::Go { follow: true });
         } else if !replayed && !self.sounded {
             // Also if nobody has heard a greeting because its agent was lost before.
             match self.settings.server.config.greet {
@@ -392,27 +398,32 @@ impl crate::agent::Codec for Codec {
             && active.audio
             && !active.discarded
         {
-            // What it says word for word the host has it say again, if it has the words.
-            let exactly = self.settings.server.config.say == Say::Force;
             self.cut_off = true;
             for segment in self.items.of_response(active.serial) {
-                let Some(item) = self.items.get(segment) else {
-                    continue;
-                };
-                if !item.told {
+                if let Some(item) = self.items.get(segment).filter(|item| !item.told) {
                     let key = u64::from(segment.0);
                     self.recap.words(Role::Agent, key, item.heard());
-                } else if exactly && !item.ended {
-                    self.cut_off = false;
                 }
             }
         }
+        let (spoke, paused) = (self.line.spoke, self.line.paused);
+        let rest = self.line.calls.waits() || self.line.responses.turn_goes_on();
+        self.owes = spoke && (self.owes || rest);
+        if paused {
+            // What it was saying is not wanted any more.
+            (self.cut_off, self.owes) = (false, false);
+        }
         // The host has the caller's unanswered words heard again.
-        if !self.line.spoke {
+        if !spoke {
             self.recap.unanswered();
         }
         self.items.reconnect();
-        self.line = Line::new(&self.settings);
+        self.line = Line {
+            // Whoever is called next may be lost as well.
+            spoke: self.owes || self.cut_off,
+            paused,
+            ..Line::new(&self.settings)
+        };
     }
 
     fn brief(&mut self, more: Briefing) {
@@ -470,6 +481,12 @@ impl crate::agent::Codec for Codec {
             Command::Pause => {
                 self.line.paused = true;
                 send(self.update(false));
+                // Of an answer that has begun to be heard the rest is in the caller's ear already.
+                let active = self.line.responses.active.as_ref();
+                if let Some(active) = active.filter(|active| !active.audio && !active.discarded) {
+                    self.line.unanswered |= active.is_an_answer();
+                    self.cancel(send);
+                }
             }
             Command::Resume => {
                 self.line.paused = false;

@@ -18,6 +18,8 @@ pub(super) enum Meaning {
     Idle,
     /// There is a response already: ask again when it is done.
     Busy,
+    /// The response under way has come to nothing, and no `response.done` will tell.
+    Fails,
     /// A close would mean this.
     Ends(Closed),
     /// Told, and the conversation goes on.
@@ -34,11 +36,13 @@ pub(super) fn meaning(code: &str, kind: &str, message: &str) -> Meaning {
     match code {
         "response_cancel_not_active" => Meaning::Idle,
         "input_audio_buffer_commit_empty" => Meaning::Benign,
+        // LocalAI's, behind which it tells no more (its source).
+        "inference_failed" | "prediction_failed" | "tts_error" => Meaning::Fails,
         "conversation_already_has_active_response" | "response_already_active" => Meaning::Busy,
         _ if message.contains("already has an active response") => Meaning::Busy,
         _ if message.contains("no active response") => Meaning::Idle,
         // Among these "Audio content of 800ms is already shorter than 900ms".
-        _ if ["truncat", "already shorter"]
+        _ if ["truncat", "already shorter", "to delete not found"]
             .iter()
             .any(|part| message.contains(part)) =>
         {
@@ -119,6 +123,12 @@ mod tests {
                 "",
                 "Cancellation failed: no active response found",
                 Meaning::Idle,
+            ),
+            ("tts_error", "", Meaning::Fails),
+            (
+                "invalid_item_id",
+                "Item to delete not found",
+                Meaning::Benign,
             ),
             (
                 "unsupported_content_type",

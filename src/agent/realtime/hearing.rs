@@ -17,7 +17,7 @@ use crate::{
 
 impl Codec {
     pub(super) fn heard(&mut self, segment: SegmentId, heard_ms: u64, send: Send<'_, '_>) {
-        self.cut_off = false;
+        (self.cut_off, self.owes) = (false, false);
         let item = self.items.cut(segment, heard_ms);
         let cut = item.and_then(|item| {
             if item.told {
@@ -105,7 +105,7 @@ impl Codec {
         self.recap.begun(Role::Caller, key);
         self.line.spoke = false;
         self.line.error = None;
-        self.cut_off = false;
+        (self.cut_off, self.owes) = (false, false);
         let answers = server.answers && !self.line.paused;
         if !began {
             self.line.responses.caller_spoke(answers);

@@ -101,6 +101,12 @@ impl Active {
         self.known && self.want.is_none()
     }
 
+    /// It is what the caller waits for, and not words that somebody wants said.
+    pub fn is_an_answer(&self) -> bool {
+        let want = self.want.as_ref().map(|want| &want.purpose);
+        matches!(want, None | Some(Purpose::Go { .. } | Purpose::GoOn))
+    }
+
     /// This name is its own, or may be: it has none yet, and has not been cut without one.
     fn answers_to(&self, id: Option<&str>) -> bool {
         match &self.id {
@@ -174,10 +180,16 @@ impl Responses {
     pub fn next(&mut self, event_id: impl FnOnce() -> String) -> Option<(String, Want)> {
         let now = self.now;
         let within = |since: Option<u64>, limit| since.is_some_and(|at| now - at < limit);
-        if let Some(active) = &self.active
-            && now - active.last < STALLED
-        {
-            return None;
+        if let Some(active) = &self.active {
+            if now - active.last < STALLED {
+                return None;
+            }
+            // What was asked for and never heard of is asked for once more.
+            let unseen = active.want.as_ref().filter(|_| !active.known);
+            if let Some(want) = unseen.filter(|want| want.failed == 0).cloned() {
+                self.active = None;
+                self.retry(Want { failed: 1, ..want });
+            }
         }
         let busy = within(self.speaks, LONGEST_SENTENCE) || within(self.due, ANSWER_BEGINS);
         let place = self
@@ -328,7 +340,7 @@ impl Responses {
         let ours = match event_id {
             Some(_) => active.event_id.as_deref() == event_id,
             // It does not say which: only one can be meant, though another may have been taken for it.
-            None => busy && active.want.is_some(),
+            None => busy && active.want.is_some() && !(active.known && active.audio),
         };
         if !ours {
             return None;
@@ -343,6 +355,12 @@ impl Responses {
             }
         }
         want
+    }
+
+    /// What we have asked for is being heard.
+    pub fn speaks_for_us(&self) -> bool {
+        let active = self.active.as_ref();
+        active.is_some_and(|active| active.audio && active.want.is_some())
     }
 
     /// The server says that there is nothing to cancel.

@@ -180,6 +180,7 @@ impl Codec {
             self.caller_spoke(key, true, tell);
         }
         if self.line.paused {
+            self.line.unanswered = true;
             self.cancel(send);
         }
     }
@@ -332,6 +333,10 @@ impl Codec {
 
     /// All calls of a response are answered. True if the turn ends here.
     pub(super) fn answered(&mut self, answered: Answered) -> bool {
+        if answered.cut {
+            self.line.responses.want(Purpose::Go { follow: false });
+            return false;
+        }
         match answered.ending {
             // Its last sentence has been said.
             Some(_) if self.line.spoke => return true,
@@ -353,11 +358,25 @@ impl Codec {
             return tell(Event::TurnDone);
         }
         let hopeless = errors::hopeless(code, kind);
+        let words = matches!(
+            want,
+            Some(Want {
+                purpose: Purpose::Say(_) | Purpose::Force(_),
+                ..
+            })
+        );
         if hopeless.is_none() && self.line.failures < RETRIES {
             self.line.failures += 1;
             let purpose = want.map_or(Purpose::Go { follow: true }, |want| want.purpose);
             let failed = self.line.failures;
             return self.line.responses.retry(Want::again(purpose, failed));
+        }
+        if words && hopeless.is_none() {
+            // Words that the server will not say are no reason to lose an agent that answers its caller.
+            let code = &*harmless(code, kind);
+            tell(Event::Error { code, ends: None });
+            self.line.failures = 0;
+            return tell(Event::TurnDone);
         }
         let ends = hopeless.unwrap_or(Closed::Lost);
         self.line.error = Some(ends);
@@ -369,6 +388,27 @@ impl Codec {
             code: &code,
             ends: Some(ends),
         });
+    }
+
+    /// The response under way has failed, of which the server says no more.
+    fn fails(&mut self, code: &str, kind: &str, tell: Tell<'_, '_>) {
+        let active = self.line.responses.active.as_ref();
+        let id = active.and_then(|active| active.id.clone());
+        let Some(active) = self.line.responses.done(id.as_deref()) else {
+            return;
+        };
+        for segment in self.items.of_response(active.serial) {
+            self.end_segment(segment, tell);
+        }
+        if active.discarded {
+            return tell(Event::TurnDone);
+        }
+        if !active.audio {
+            return self.came_to_nothing(active.want, (code, kind), tell);
+        }
+        let code = &*harmless(code, kind);
+        tell(Event::Error { code, ends: None });
+        tell(Event::TurnDone);
     }
 
     pub(super) fn error(&mut self, failure: &Failure<'_>, tell: Tell<'_, '_>) {
@@ -389,12 +429,21 @@ impl Codec {
                 None
             }
             Meaning::Busy => {
-                if let Some(want) = self.line.responses.refused(event, true) {
-                    self.line.responses.retry(want);
+                let responses = &mut self.line.responses;
+                match responses.refused(event, true) {
+                    Some(want) => responses.retry(want),
+                    // The server's own answer to the caller came in the way of ours, and will not come again.
+                    None if event.is_none() && responses.speaks_for_us() => {
+                        responses.want(Purpose::Go { follow: false });
+                    }
+                    None => {}
                 }
                 None
             }
-            Meaning::Other => {
+            Meaning::Fails if self.line.responses.active.is_some() => {
+                return self.fails(&code, &kind, tell);
+            }
+            Meaning::Other | Meaning::Fails => {
                 if let Some(want) = event.and_then(|e| self.line.responses.refused(Some(e), false))
                 {
                     return self.came_to_nothing(Some(want), (&code, &kind), tell);
@@ -402,7 +451,11 @@ impl Codec {
                 // The same settings would be refused again; and whoever waits for an answer from a server
                 // that is in trouble is better served by another.
                 match () {
-                    () if of("session-") && !self.line.ready => Some(Closed::Rejected),
+                    () if !self.line.ready
+                        && (of("session-") || code == "session_update_error") =>
+                    {
+                        Some(Closed::Rejected)
+                    }
                     () if kind == "server_error" && !self.line.spoke => Some(Closed::Lost),
                     () => None,
                 }
@@ -410,7 +463,7 @@ impl Codec {
         };
         let told = match meaning {
             Meaning::Benign | Meaning::Idle | Meaning::Busy => false,
-            Meaning::Other => !of("cut-"),
+            Meaning::Other | Meaning::Fails => !of("cut-"),
             Meaning::Ends(_) => true,
         };
         if told {

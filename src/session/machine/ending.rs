@@ -64,10 +64,15 @@ impl Machine {
 
     /// Moves a goodbye on: is everything said, is everything heard?
     pub(super) fn goodbye_step(&mut self, now: Instant, out: &mut Outbox) {
+        let speaks = self.caller_speaks_on(now) && self.agent == AgentState::Ready;
         let Phase::Goodbye(goodbye) = &mut self.phase else {
             return;
         };
         if !goodbye.all_said(now) {
+            return;
+        }
+        // Whoever is speaking is heard out: it may be a second thought.
+        if goodbye.may_be_withdrawn() && speaks {
             return;
         }
         if let Some(name) = self.playback.mark() {
@@ -207,7 +212,10 @@ impl Machine {
     pub(super) fn have_said(&mut self, words: Words, out: &mut Outbox) {
         // The turn that is open or due now ends first; the words have one of their own. An agent that
         // says them in the same turn is waited for in vain, for no longer than any quiet agent.
-        if self.owed_turns == 0 && (self.turn_open || self.reply_due) {
+        // A tool leaves a turn open that the words do not wait for, where the agent tells speech from turns.
+        let able = self.settings.capabilities;
+        let aside = able.hears_speech && self.tools.busy();
+        if self.owed_turns == 0 && (self.turn_open || self.reply_due) && !aside {
             self.owed_turns = 1;
         }
         self.owed_turns = self.owed_turns.saturating_add(1);

@@ -9,6 +9,12 @@ fn brief() -> Call {
     Call::with(|config| config.instructions = BRIEF.into())
 }
 
+fn going_on() -> Value {
+    json!({ "type": "response.create", "response": { "instructions": format!(
+        "{BRIEF}\n\nYou were cut off in the middle of your last sentence for technical reasons. Go on \
+         where you stopped; do not greet the caller again.") } })
+}
+
 fn aloud() -> Value {
     json!({ "type": "response.create", "response": { "output_modalities": ["audio"],
         "instructions": format!("{BRIEF}\n\nAnswer the caller now, in spoken words.") } })
@@ -188,8 +194,11 @@ fn a_sentence_that_the_loss_of_the_connection_cut_off_is_gone_on_with() {
 }
 
 #[test]
-fn a_sentence_that_the_host_has_said_again_is_not_gone_on_with() {
-    let mut call = Call::with(|config| config.say = config::realtime::Say::Force);
+fn a_sentence_that_was_cut_off_is_gone_on_with_whatever_the_server_can_say() {
+    let mut call = Call::with(|config| {
+        config.say = config::realtime::Say::Force;
+        config.instructions = BRIEF.into();
+    });
     call.hears(delta("r1", "i1", 8000), &["audio 1 8000"], &[]);
     call.hears(
         transcript("r1", "i1", "At nine."),
@@ -198,7 +207,52 @@ fn a_sentence_that_the_host_has_said_again_is_not_gone_on_with() {
     );
     call.lost();
     let said = message("assistant", "output_text", "At nine.");
-    call.hears(updated(), &["resumed sess_1"], &[said]);
+    call.hears(updated(), &["resumed sess_1"], &[said, going_on()]);
+}
+
+#[test]
+fn a_tool_whose_turn_was_lost_is_not_the_end_of_the_conversation() {
+    // The agent has said that it looks, and then it is gone, and the next one as well.
+    let mut call = Call::new();
+    call.hears(delta("r1", "i1", 160), &["audio 1 160"], &[]);
+    call.hears(
+        transcript("r1", "i1", "Let me look."),
+        &["agent: Let me look."],
+        &[],
+    );
+    let item = call_item("c1", "t", "{}", "completed");
+    call.hears(item_done("r1", item), &["tool c1 t {}"], &[]);
+    call.hears(done("r1"), &["end 1"], &[]);
+    call.lost();
+    call.lost();
+    let said = message("assistant", "output_text", "Let me look.");
+    call.hears(updated(), &["resumed sess_1"], &[said, create()]);
+
+    // Without a word before it the caller's question is heard again, and asked for by nobody else.
+    let mut call = Call::new();
+    call.hears(committed("u1"), &["spoke"], &[]);
+    let item = call_item("c1", "t", "{}", "completed");
+    call.hears(item_done("r1", item), &["tool c1 t {}"], &[]);
+    call.hears(done("r1"), &[], &[]);
+    call.lost();
+    call.hears(updated(), &["resumed sess_1"], &[]);
+}
+
+#[test]
+fn localai_tells_a_failure_by_an_error_alone() {
+    let mut call = brief();
+    call.hears(committed("u1"), &["spoke"], &[]);
+    call.hears(created("r1"), &[], &[]);
+    let failed = |code| json!({"type": "error", "error": {"type": "invalid_request_error", "code": code, "message": "no"}});
+    call.hears(failed("prediction_failed"), &[], &[create()]);
+    call.hears(created("r2"), &[], &[]);
+    call.hears(failed("tts_error"), &[], &[aloud()]);
+    call.hears(created("r3"), &[], &[]);
+    call.hears(
+        failed("inference_failed"),
+        &["error inference_failed Some(Lost)"],
+        &[],
+    );
 }
 
 #[test]

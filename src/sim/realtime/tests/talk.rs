@@ -109,7 +109,12 @@ async fn the_greeting_comes_when_it_is_asked_for_and_as_the_clip_is() {
     let more = client.upto("response.done").await;
     assert_eq!(audio(&more), [0xff; 160]);
     assert_eq!(more.last().unwrap()["response"]["status"], "completed");
-    clean(server).await;
+    // And nobody had anything to ask for.
+    let record = server.stop().await;
+    assert_eq!(
+        record.violations(),
+        ["response.create: the server answers by itself, and there is nothing else to answer"]
+    );
 }
 
 #[tokio::test]
