@@ -481,12 +481,7 @@ impl crate::agent::Codec for Codec {
             Command::Pause => {
                 self.line.paused = true;
                 send(self.update(false));
-                // Of an answer that has begun to be heard the rest is in the caller's ear already.
-                let active = self.line.responses.active.as_ref();
-                if let Some(active) = active.filter(|active| !active.audio && !active.discarded) {
-                    self.line.unanswered |= active.is_an_answer();
-                    self.cancel(send);
-                }
+                self.hush(send);
             }
             Command::Resume => {
                 self.line.paused = false;

@@ -101,6 +101,11 @@ impl Active {
         self.known && self.want.is_none()
     }
 
+    /// It is under way, and nothing has come of it.
+    pub fn is_silent(&self) -> bool {
+        self.known && !self.audio && !self.discarded
+    }
+
     /// It is what the caller waits for, and not words that somebody wants said.
     pub fn is_an_answer(&self) -> bool {
         let want = self.want.as_ref().map(|want| &want.purpose);

@@ -173,14 +173,21 @@ impl Codec {
         tell: Tell<'_, '_>,
         send: Send<'_, '_>,
     ) {
-        if !self.line.responses.created(id) {
-            return;
-        }
-        if let Some(key) = self.line.caller.answered() {
+        let by_itself = self.line.responses.created(id);
+        if by_itself && let Some(key) = self.line.caller.answered() {
             self.caller_spoke(key, true, tell);
         }
         if self.line.paused {
-            self.line.unanswered = true;
+            self.hush(send);
+        }
+    }
+
+    /// A paused agent says nothing: what it is about to say is ended. Of what has begun to be heard the rest
+    /// is in the caller's ear already; what we have asked for and not seen yet is ended when it is seen.
+    pub(super) fn hush(&mut self, send: Send<'_, '_>) {
+        let active = self.line.responses.active.as_ref();
+        if let Some(active) = active.filter(|active| active.is_silent()) {
+            self.line.unanswered |= active.is_an_answer();
             self.cancel(send);
         }
     }
