@@ -4,6 +4,7 @@ use std::path::Path;
 
 use hume_bridge::{
     audio::{g711, wav},
+    config::AgentKind,
     sim::{
         bridge::{ACCOUNT_SID, AUTH_TOKEN, HUME_KEY, PUBLIC_URL},
         ear,
@@ -36,10 +37,14 @@ const TALKATIVE: &str = "[agent]\n\
     heard = \"Great, thank you. That's all, goodbye.\"\n\
     steps = [{ tool = { name = \"hang_up\", parameters = \"{}\" } }, { say = \"agent-goodbye\" }, { end = true }]\n";
 
-/// In real time: this telephone is in another process, which knows no other.
 async fn world(toml: &str) -> World {
+    world_with(toml, AgentKind::Hume).await
+}
+
+/// In real time: this telephone is in another process, which knows no other.
+async fn world_with(toml: &str, agent: AgentKind) -> World {
     let text = format!("title = \"told in Rust\"\n{toml}\n[expect]\n");
-    let story = Story::parse(&text).unwrap();
+    let story = Story::with(&text, agent).unwrap();
     World::start(&story, Path::new(PROGRAM), 1.0).await.unwrap()
 }
 
@@ -151,7 +156,16 @@ async fn a_listener_that_speaks_tls_is_dialled_and_checked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_whole_conversation_without_a_telephone() {
-    let world = world(TALKATIVE).await;
+    converse(AgentKind::Hume).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_with_a_realtime_server() {
+    converse(AgentKind::Realtime).await;
+}
+
+async fn converse(agent: AgentKind) {
+    let world = world_with(TALKATIVE, agent).await;
     let wav = world.bridge.directory().join("dial.wav");
     let command = ctl(&world, &["dial", "--out", wav.to_str().unwrap()]);
     let (code, out, err) = told(command).await;

@@ -1,6 +1,7 @@
 //! Telephone stories on the real program, between strict simulators.
 
 mod admission;
+mod agents;
 mod apart;
 mod check;
 mod demo;
