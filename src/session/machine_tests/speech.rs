@@ -388,6 +388,48 @@ fn a_farewell_is_said_behind_the_answer_to_who_speaks_meanwhile() {
 }
 
 #[test]
+fn nobody_is_sent_away_in_the_middle_of_a_sentence() {
+    let goodbye = || {
+        let mut paper = call();
+        paper.said(1, 400);
+        paper.calls_tool("a", "hang_up");
+        paper.wait(800);
+        paper.begins();
+        paper
+    };
+    let hangs_up = |paper: &mut Paper| paper.taken().contains(&"hang up".to_owned());
+    let mut paper = goodbye();
+    // What there was to be said has had its time.
+    paper.wait(8000);
+    assert!(paper.machine.is_ending() && !hangs_up(&mut paper));
+    paper.ends();
+    assert!(!paper.machine.is_ending());
+
+    // A noise that never ends holds it up for no longer than anybody speaks.
+    let mut paper = goodbye();
+    paper.wait(59_000);
+    assert!(!hangs_up(&mut paper));
+    paper.wait(1100);
+    assert!(hangs_up(&mut paper));
+}
+
+#[test]
+fn the_turn_of_a_tool_is_not_waited_for_before_the_farewell() {
+    let mut paper = with(|settings| {
+        settings.max_duration = Duration::from_secs(20);
+        settings.max_duration_farewell = Some(Words("Time is up.".into()));
+    });
+    paper.wait(18_500);
+    paper.ends();
+    paper.calls_tool("a", "slow");
+    paper.wait(1500);
+    assert_eq!(paper.taken().last().unwrap(), "say Time is up.");
+    paper.said(1, 200);
+    let done = paper.taken();
+    assert!(done.ends_with(&["hang up".to_owned()]), "{done:?}");
+}
+
+#[test]
 fn an_agent_without_credit_ends_the_call_though_it_goes_on_hearing() {
     for why in [Closed::Quota, Closed::Auth] {
         let mut paper = call();
