@@ -181,7 +181,7 @@ impl Responses {
         self.wanted.iter().any(|want| want.purpose.follows())
     }
 
-    /// What is to be asked for now; whoever takes it sends it.
+    /// The next response to ask for, if one can be asked for; whoever takes it sends it.
     pub fn next(&mut self, event_id: impl FnOnce() -> String) -> Option<(String, Want)> {
         let now = self.now;
         let within = |since: Option<u64>, limit| since.is_some_and(|at| now - at < limit);
