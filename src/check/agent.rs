@@ -19,7 +19,7 @@ use crate::{
     },
     config::AgentKind,
     printable::Printable,
-    routing::Plan,
+    routing::{DEFAULT, Plan},
 };
 
 const CHECK: &str = "agent";
@@ -29,24 +29,23 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
 /// `no_key`: the config says that it wants none.
-pub async fn look(
-    agents: &Agents,
-    plan: &Plan,
-    kind: AgentKind,
-    no_key: bool,
-    tls: &Tls,
-) -> Finding {
-    let name = kind.as_str();
-    let mends = Mends { kind, no_key };
-    let manner = agents.manner(kind);
+pub async fn look(agents: &Agents, plan: &Plan, no_key: bool, tls: &Tls) -> Finding {
+    let kind = plan.agent;
+    let mends = Mends {
+        kind,
+        no_key,
+        route: (plan.name != DEFAULT).then_some(&*plan.name),
+    };
+    let name = mends.name();
+    let connection = agents.manner(kind).connection;
     let mut codec = agents.codec(kind, plan.config_id.as_deref(), plan.persona(None));
     let began = Instant::now();
-    let mut socket = match link::connect(&codec.request(), tls, manner.connect_timeout).await {
+    let mut socket = match link::connect(&codec.request(), tls, connection.connect_timeout).await {
         Ok(socket) => socket,
         Err(error) => return unconnected(mends, error),
     };
     let connected = began.elapsed();
-    let outcome = ready(&mut *codec, &mut socket, manner.ready_timeout).await;
+    let outcome = ready(&mut *codec, &mut socket, connection.ready_timeout).await;
     let ready = began.elapsed();
     leave(socket).await;
     match outcome {
@@ -149,12 +148,30 @@ async fn leave(mut socket: Socket) {
 
 /// What is to be done, in an agent's own keys.
 #[derive(Clone, Copy)]
-struct Mends {
+struct Mends<'a> {
     kind: AgentKind,
     no_key: bool,
+    /// Whose agent it is, if not that of calls on no route.
+    route: Option<&'a str>,
 }
 
-impl Mends {
+impl Mends<'_> {
+    fn name(self) -> String {
+        let name = self.kind.as_str();
+        match self.route {
+            Some(route) => format!("{name} on route \"{route}\""),
+            None => name.to_owned(),
+        }
+    }
+
+    /// A route's own keys stand over those of all calls.
+    fn own(self) -> &'static str {
+        match self.route {
+            Some(_) => "the route's own keys, and ",
+            None => "",
+        }
+    }
+
     fn key(self) -> String {
         let name = self.kind.as_str();
         match self.no_key {
@@ -178,22 +195,24 @@ impl Mends {
     fn session(self, code: Option<&str>) -> String {
         if self.kind != AgentKind::Realtime {
             let name = self.kind.as_str();
-            return format!("check {name}.config_id: it must be a config of the key's account");
+            let whose = "it must be a config of the key's account";
+            return format!("check {}{name}.config_id: {whose}", self.own());
         }
-        let mend = match code {
+        match code {
             Some(code) if is_about_the_model(code) => {
                 "check realtime.model: it must be a model, or for Azure a deployment, of the key's \
                  account"
+                    .to_owned()
             }
             Some("beta_api_shape_disabled") => {
-                "write realtime.dialect = \"ga\", and no OpenAI-Beta in realtime.headers"
+                "write realtime.dialect = \"ga\", and no OpenAI-Beta in realtime.headers".to_owned()
             }
-            _ => {
-                "check what it is told: realtime.model, voice, turn_detection, transcription, \
-                 modalities, session"
-            }
-        };
-        mend.to_owned()
+            _ => format!(
+                "check what it is told: {}realtime.model, voice, turn_detection, transcription, \
+                 modalities, session",
+                self.own()
+            ),
+        }
     }
 }
 
@@ -208,8 +227,8 @@ fn is_about_the_model(code: &str) -> bool {
     .any(|known| code.eq_ignore_ascii_case(known))
 }
 
-fn unconnected(mends: Mends, error: ConnectError) -> Finding {
-    let name = mends.kind.as_str();
+fn unconnected(mends: Mends<'_>, error: ConnectError) -> Finding {
+    let name = mends.name();
     let (key, url) = (mends.key(), mends.url());
     let (what, mend) = match error {
         ConnectError::Refused { status: 401 | 403 } | ConnectError::BadKey => {
@@ -239,7 +258,7 @@ fn unconnected(mends: Mends, error: ConnectError) -> Finding {
             "try again; see the vendor's status page".to_owned(),
         ),
         ConnectError::Dns => (
-            format!("the host of {name}.url does not resolve"),
+            format!("the host of {}.url does not resolve", mends.kind.as_str()),
             format!("{url} and the resolver: resolvectl status"),
         ),
         ConnectError::Tcp(_) | ConnectError::Timeout | ConnectError::Lost => (
@@ -259,8 +278,8 @@ fn unconnected(mends: Mends, error: ConnectError) -> Finding {
     Finding::fail(CHECK, what, mend)
 }
 
-fn refused(mends: Mends, unready: Unready) -> Finding {
-    let name = mends.kind.as_str();
+fn refused(mends: Mends<'_>, unready: Unready) -> Finding {
+    let (name, section) = (mends.name(), mends.kind.as_str());
     let word = unready.code.as_deref();
     let code = match word {
         Some(code) => format!(" (error {code})"),
@@ -280,7 +299,7 @@ fn refused(mends: Mends, unready: Unready) -> Finding {
             format!("{name} closes before it listens: {closed}{code}"),
             match mends.kind {
                 AgentKind::Realtime => format!("try again; {}", mends.session(word)),
-                _ => format!("check {name}.config_id, and try again"),
+                _ => format!("check {}{section}.config_id, and try again", mends.own()),
             },
         ),
         // What it is told has an error in it, and it waits for something better.
@@ -292,10 +311,10 @@ fn refused(mends: Mends, unready: Unready) -> Finding {
             format!("{name} connects and does not come to listen{code}"),
             match mends.kind {
                 AgentKind::Realtime => format!(
-                    "try again; if it stays so, raise {name}.ready_timeout, or write {name}.ready_on = \
+                    "try again; if it stays so, raise {section}.ready_timeout, or write {section}.ready_on = \
                      \"session.created\" for a server that never confirms"
                 ),
-                _ => format!("try again; if it stays so, raise {name}.ready_timeout"),
+                _ => format!("try again; if it stays so, raise {section}.ready_timeout"),
             },
         ),
     };
@@ -308,7 +327,12 @@ mod tests {
 
     fn mend(kind: AgentKind, no_key: bool, code: Option<&str>, closed: Option<Closed>) -> String {
         let code = code.map(str::to_owned);
-        let mends = Mends { kind, no_key };
+        let route = None;
+        let mends = Mends {
+            kind,
+            no_key,
+            route,
+        };
         refused(mends, Unready { code, closed }).mend
     }
 
@@ -340,6 +364,7 @@ mod tests {
         let mends = |kind| Mends {
             kind,
             no_key: false,
+            route: None,
         };
         for status in [400, 404] {
             let error = ConnectError::Refused { status };

@@ -10,7 +10,11 @@ mod hours;
 pub mod lookup;
 mod plan;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 
@@ -174,15 +178,16 @@ impl Router {
         &self.default
     }
 
-    /// What the first calls get that this agent answers: those on no route, or else on the first route
-    /// that has it.
-    pub fn first_of(&self, kind: AgentKind) -> &Arc<Plan> {
-        let all = [&self.default]
+    /// The plans that this agent answers, but for those that it is no other in than in an earlier one. At
+    /// least one if any call may be answered by it.
+    pub fn different(&self, kind: AgentKind) -> Vec<&Arc<Plan>> {
+        let doors = self.routes.iter().map(|door| &door.plan);
+        let mut seen = HashSet::new();
+        [&self.default]
             .into_iter()
-            .chain(self.routes.iter().map(|door| &door.plan));
-        all.into_iter()
-            .find(|plan| plan.agent == kind)
-            .unwrap_or(&self.default)
+            .chain(doors)
+            .filter(|plan| plan.agent == kind && seen.insert(plan.likeness()))
+            .collect()
     }
 
     /// What the webhook says that somebody here may want to know.

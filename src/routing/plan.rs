@@ -1,6 +1,6 @@
 //! How a call is answered: a route, resolved over what holds for all calls.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, hash::Hash, sync::Arc, time::Duration};
 
 use super::{DEFAULT, Facts, fill};
 use crate::{
@@ -78,6 +78,14 @@ impl Plan {
             max_duration: route.max_duration.unwrap_or(all.max_duration),
             no_input_timeout: route.no_input_timeout.unwrap_or(all.no_input_timeout),
         }
+    }
+
+    /// What makes an agent another one in a vendor's eyes: equal for plans whose agents are taken or refused
+    /// alike. What it is told of a caller is not part of it.
+    pub(super) fn likeness(&self) -> impl Hash + Eq + use<'_> {
+        let offers = self.catalogue.offers().iter();
+        let tools: Vec<&str> = offers.map(|offer| &*offer.name).collect();
+        (&self.config_id, &self.voice, &self.instructions, tools)
     }
 
     /// What the agent is to know of a call before its first word. Without a call, what holds for all.

@@ -492,6 +492,51 @@ async fn each_agent_that_some_call_is_answered_by_has_a_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_route_with_an_agent_of_its_own_has_a_line() {
+    let routes = "[\
+        { name = \"shop\", to = \"+15557654321\", variables = { shop = \"north\" } }, \
+        { name = \"night\", to = \"+15557654322\", config_id = \"0b0b0b0b-1111-4222-8333-444444444444\" }, \
+        { name = \"depot\", to = \"+15557654323\", tools = [] }]";
+    for (script, code, expected) in [
+        (
+            "opening = [\"ready\", \"I0100\"]",
+            1,
+            &[
+                "ok   agent       hume listens after ",
+                "FAIL agent       hume on route \"night\" closes before it listens: ",
+                "ok   agent       hume on route \"depot\" listens after ",
+            ][..],
+        ),
+        // What holds for all calls is mended first.
+        (
+            "opening = [\"I0100\"]",
+            1,
+            &[
+                "FAIL agent       hume closes before it listens: ",
+                "skip agent       2 more routes have hume otherwise, and were not tried",
+            ],
+        ),
+    ] {
+        let mut stage = Stage::with_agent(script).await;
+        stage.set("route", routes);
+        let told = stage.check(&[]).await;
+        assert_eq!(told.code, Some(code), "{}", told.out);
+        let lines = told.lines("agent");
+        assert_eq!(lines.len(), expected.len(), "{}", told.out);
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(expected), "{line}");
+            let mend = "check the route's own keys, and hume.config_id";
+            assert_eq!(
+                line.contains(mend),
+                line.contains("FAIL") && line.contains("route"),
+                "{line}"
+            );
+        }
+        stage.peaceful();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_that_cannot_carry_a_stream() {
     let stage = Stage::new().await;
     let set = |status: &str, kind: &str| {
