@@ -15,12 +15,7 @@ mod recap;
 mod scratch;
 mod wire;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use crate::config::{self, AgentKind, Secret, Variable};
 
@@ -240,6 +235,24 @@ pub struct Briefing {
     pub context: String,
 }
 
+impl Briefing {
+    /// What has become known later stands over what was known before; what is to be borne in mind is added
+    /// to.
+    pub fn add(&mut self, more: Briefing) {
+        let Briefing {
+            fixed,
+            variables,
+            context,
+        } = more;
+        self.fixed.extend(fixed);
+        self.variables.extend(variables);
+        if !self.context.is_empty() && !context.is_empty() {
+            self.context.push('\n');
+        }
+        self.context.push_str(&context);
+    }
+}
+
 /// A tool that the agent may call, as it is declared.
 #[derive(Clone)]
 pub struct Declared {
@@ -265,7 +278,7 @@ pub struct Persona {
 /// no clock.
 pub trait Codec: Send {
     /// What this agent can do.
-    fn capabilities(&self) -> &'static Capabilities;
+    fn capabilities(&self) -> Capabilities;
     /// Where to connect.
     fn request(&self) -> Request;
     /// The connection is lost or given up, and [`request`](Codec::request) will be asked for another.
@@ -294,16 +307,7 @@ pub trait Codec: Send {
 /// What a call needs to know of its agent's connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
-    pub connect_timeout: Duration,
-    pub ready_timeout: Duration,
-    pub ping_interval: Duration,
-    pub pong_timeout: Duration,
-    /// For how long a first connection that fails at once is tried again.
-    pub connect_budget: Duration,
-    /// How long a call waits for an agent that it has lost.
-    pub reconnect_budget: Duration,
-    /// A conversation older than this is taken up on a new connection; zero for never.
-    pub recycle_after: Duration,
+    pub connection: config::Connection,
     /// The caller's transcribed words interrupt a reply that is generated but not yet heard.
     pub words_interrupt: bool,
 }
@@ -354,34 +358,21 @@ impl Agents {
         }
     }
 
-    pub fn capabilities(&self, kind: AgentKind) -> &'static Capabilities {
+    pub fn capabilities(&self, kind: AgentKind) -> Capabilities {
         match kind {
-            AgentKind::Hume => &evi::CAPABILITIES,
+            AgentKind::Hume => evi::CAPABILITIES,
             AgentKind::Realtime => self.realtime.capabilities(),
         }
     }
 
     pub fn manner(&self, kind: AgentKind) -> Manner {
-        let (hume, realtime) = (&self.hume, &self.realtime.config);
         match kind {
             AgentKind::Hume => Manner {
-                connect_timeout: hume.connect_timeout,
-                ready_timeout: hume.ready_timeout,
-                ping_interval: hume.ping_interval,
-                pong_timeout: hume.pong_timeout,
-                connect_budget: hume.connect_budget,
-                reconnect_budget: hume.reconnect_budget,
-                recycle_after: hume.recycle_after,
-                words_interrupt: hume.clear_on_user_message,
+                connection: self.hume.connection,
+                words_interrupt: self.hume.clear_on_user_message,
             },
             AgentKind::Realtime => Manner {
-                connect_timeout: realtime.connect_timeout,
-                ready_timeout: realtime.ready_timeout,
-                ping_interval: realtime.ping_interval,
-                pong_timeout: realtime.pong_timeout,
-                connect_budget: realtime.connect_budget,
-                reconnect_budget: realtime.reconnect_budget,
-                recycle_after: realtime.recycle_after,
+                connection: self.realtime.config.connection,
                 // It tells when the caller speaks.
                 words_interrupt: false,
             },

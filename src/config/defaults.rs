@@ -84,13 +84,7 @@ impl Default for Hume {
         Hume {
             url: "wss://api.hume.ai/v0/evi/chat".into(),
             config_id: None,
-            ping_interval: Duration::from_secs(20),
-            pong_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(10),
-            ready_timeout: Duration::from_secs(10),
-            connect_budget: Duration::from_secs(3),
-            reconnect_budget: Duration::from_secs(30),
-            recycle_after: Duration::from_secs(28 * 60),
+            connection: Connection::default(),
             declare_hang_up: true,
             clear_on_user_message: true,
         }

@@ -16,6 +16,8 @@ use super::{
     Problems, PublicUrl,
     callers::{callers, contradiction},
     check::{self, Checked, Complaint},
+    connection::connection,
+    duration::{HOUR, MINUTE, SECOND},
     either, hold_sound, keypad, outward,
     reader::{Report, Section},
     realtime_reader, route_reader,
@@ -330,9 +332,6 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config, broken: bool) {
     );
     s.close();
 
-    const SECOND: u64 = 1000;
-    const MINUTE: u64 = 60 * SECOND;
-    const HOUR: u64 = 60 * MINUTE;
     let mut s = top.section("hume");
     let hume = &mut config.hume;
     s.set(&mut hume.url, "url", |v| {
@@ -341,28 +340,8 @@ fn sections(top: &mut Section<'_, '_>, config: &mut Config, broken: bool) {
     s.set(&mut hume.config_id, "config_id", |v| {
         check::opaque_id(check::text(v)?).map(Some)
     });
-    s.set(&mut hume.ping_interval, "ping_interval", |v| {
-        check::duration(v, 10..=10 * MINUTE)
-    });
-    s.set(&mut hume.pong_timeout, "pong_timeout", |v| {
-        check::duration(v, 10..=10 * MINUTE)
-    });
-    s.set(&mut hume.connect_timeout, "connect_timeout", |v| {
-        check::duration(v, 10..=2 * MINUTE)
-    });
-    s.set(&mut hume.ready_timeout, "ready_timeout", |v| {
-        check::duration(v, 10..=2 * MINUTE)
-    });
-    s.set(&mut hume.connect_budget, "connect_budget", |v| {
-        check::duration(v, 0..=MINUTE)
-    });
-    s.set(&mut hume.reconnect_budget, "reconnect_budget", |v| {
-        check::duration(v, 0..=10 * MINUTE)
-    });
     // EVI ends a chat at thirty minutes, and a pause is waited for up to a minute.
-    s.set(&mut hume.recycle_after, "recycle_after", |v| {
-        check::duration_or_never(v, SECOND..=28 * MINUTE)
-    });
+    connection(&mut s, &mut hume.connection, 28 * MINUTE);
     s.set(&mut hume.declare_hang_up, "declare_hang_up", check::boolean);
     s.set(
         &mut hume.clear_on_user_message,

@@ -10,6 +10,7 @@ mod callers;
 pub mod certificate;
 pub mod changes;
 mod check;
+mod connection;
 pub mod credentials;
 mod defaults;
 mod duration;
@@ -47,6 +48,7 @@ use serde::Deserialize;
 
 pub use callers::CallerPrefix;
 pub use certificate::Certificate;
+pub use connection::Connection;
 pub use credentials::Credentials;
 pub use file::{known_keys, load, parse};
 pub use problem::{Problem, Problems};
@@ -259,20 +261,7 @@ pub struct Hume {
     pub url: String,
     /// An EVI config; without it Hume uses its default.
     pub config_id: Option<String>,
-    /// A WebSocket ping this often.
-    pub ping_interval: Duration,
-    /// The connection is given up when a ping is not answered for this long.
-    pub pong_timeout: Duration,
-    /// TCP, TLS and WebSocket handshakes together.
-    pub connect_timeout: Duration,
-    /// From the handshake to `chat_metadata`.
-    pub ready_timeout: Duration,
-    /// For how long a first connection that fails is tried again.
-    pub connect_budget: Duration,
-    /// How long a call waits for an agent that it has lost.
-    pub reconnect_budget: Duration,
-    /// A chat this old is taken up on a new connection; zero for never.
-    pub recycle_after: Duration,
+    pub connection: Connection,
     /// Tell EVI about the bridge's own `hang_up` tool in the session settings.
     pub declare_hang_up: bool,
     /// The caller's words, once EVI has understood them, interrupt a reply that EVI has finished

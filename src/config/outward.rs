@@ -9,13 +9,10 @@ use toml::de::DeValue;
 use super::{
     Destination, Lookup, Sms, Transfer,
     check::{self, Checked, complain},
+    duration::{HOUR, MINUTE, SECOND},
     either, headers,
     reader::Section,
 };
-
-const SECOND: u64 = 1000;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
 
 pub(super) fn transfer(mut s: Section<'_, '_>, transfer: &mut Transfer) {
     s.set(&mut transfer.numbers, "numbers", destinations);

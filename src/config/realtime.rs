@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value};
 
-use super::HeaderValue;
+use super::{Connection, HeaderValue};
 
 /// Whose defaults hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -285,16 +285,7 @@ pub struct Realtime {
     pub context_role: ContextRole,
     /// Merged into the session last, over all that the other keys make.
     pub session: Map<String, Value>,
-    pub ping_interval: Duration,
-    pub pong_timeout: Duration,
-    pub connect_timeout: Duration,
-    /// From the handshake to the session's confirmation.
-    pub ready_timeout: Duration,
-    pub connect_budget: Duration,
-    pub reconnect_budget: Duration,
-    /// A session this old is replaced by a new one, which is told what was said; zero for never. One
-    /// whose end the server has told is replaced before that.
-    pub recycle_after: Duration,
+    pub connection: Connection,
 }
 
 impl Default for Realtime {
@@ -341,13 +332,11 @@ impl Realtime {
             say: Say::Instruct,
             context_role: ContextRole::System,
             session: Map::new(),
-            ping_interval: Duration::from_secs(20),
-            pong_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(10),
-            ready_timeout: Duration::from_secs(10),
-            connect_budget: Duration::from_secs(3),
-            reconnect_budget: Duration::from_secs(30),
-            recycle_after: Duration::from_secs(55 * 60),
+            connection: Connection {
+                // OpenAI's sessions end after an hour.
+                recycle_after: Duration::from_secs(55 * 60),
+                ..Connection::default()
+            },
         };
         match preset {
             Preset::OpenAi => openai,
@@ -378,7 +367,10 @@ impl Realtime {
                 audio_out: Format::Pcm(24_000),
                 transcription: Part::Unset,
                 // The pipeline's models may have to be loaded first.
-                ready_timeout: Duration::from_secs(30),
+                connection: Connection {
+                    ready_timeout: Duration::from_secs(30),
+                    ..openai.connection
+                },
                 ..openai
             },
             Preset::Custom => Realtime {

@@ -11,6 +11,8 @@ use toml::de::DeValue;
 use super::{
     Realtime,
     check::{self, Checked, Complaint, complain},
+    connection::connection,
+    duration::HOUR,
     headers,
     reader::Section,
     realtime::{
@@ -20,10 +22,6 @@ use super::{
     schema,
     secret::{WHERE_SECRETS_GO, names_a_secret},
 };
-
-const SECOND: u64 = 1000;
-const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
 
 /// It is sent to the server at the beginning of every conversation.
 const MOST_INSTRUCTIONS: usize = 64 << 10;
@@ -40,7 +38,8 @@ pub(super) fn realtime(mut s: Section<'_, '_>, realtime: &mut Realtime) {
     key(&mut s, preset, realtime);
     character(&mut s, realtime);
     dialect(&mut s, preset, realtime);
-    durations(&mut s, realtime);
+    // A session lasts from a quarter of an hour to two hours, or for ever: servers differ.
+    connection(&mut s, &mut realtime.connection, 24 * HOUR);
     s.close();
 }
 
@@ -359,31 +358,6 @@ fn dialect(s: &mut Section<'_, '_>, preset: Option<Preset>, realtime: &mut Realt
         check::choice(check::text(v)?, &ContextRole::NAMES)
     });
     s.set(&mut realtime.session, "session", session);
-}
-
-fn durations(s: &mut Section<'_, '_>, realtime: &mut Realtime) {
-    s.set(&mut realtime.ping_interval, "ping_interval", |v| {
-        check::duration(v, 10..=10 * MINUTE)
-    });
-    s.set(&mut realtime.pong_timeout, "pong_timeout", |v| {
-        check::duration(v, 10..=10 * MINUTE)
-    });
-    s.set(&mut realtime.connect_timeout, "connect_timeout", |v| {
-        check::duration(v, 10..=2 * MINUTE)
-    });
-    s.set(&mut realtime.ready_timeout, "ready_timeout", |v| {
-        check::duration(v, 10..=2 * MINUTE)
-    });
-    s.set(&mut realtime.connect_budget, "connect_budget", |v| {
-        check::duration(v, 0..=MINUTE)
-    });
-    s.set(&mut realtime.reconnect_budget, "reconnect_budget", |v| {
-        check::duration(v, 0..=10 * MINUTE)
-    });
-    // A session lasts from a quarter of an hour to two hours, or for ever: servers differ.
-    s.set(&mut realtime.recycle_after, "recycle_after", |v| {
-        check::duration_or_never(v, SECOND..=24 * HOUR)
-    });
 }
 
 /// One of a few words, or `false`.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::{
     Agent, AgentKind, Hours, Keys, Route, callers,
     check::{self, Checked, Complaint, complain},
+    duration::{HOUR, SECOND},
     either, file, hours, keypad,
     problem::harmless,
     reader::Section,
@@ -21,9 +22,6 @@ const MOST_ROUTES: usize = 1000;
 
 /// How `route-test`, logs and tokens call it when no route fits.
 const NO_ROUTE: &str = "default";
-
-const SECOND: u64 = 1000;
-const HOUR: u64 = 3600 * SECOND;
 
 /// Reads every route; what its `keys` leave out is as in `keys`, and `agent` is that of all calls.
 pub(super) fn routes(

@@ -1,6 +1,6 @@
 //! Which calls are answered how: `[[route]]`, `[keys]`, `[lookup]`.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
 
 use super::{AgentKind, CallerPrefix, Fallback, HeaderValue};
 
@@ -70,6 +70,17 @@ pub enum Variable {
     Text(String),
     Number(f64),
     Flag(bool),
+}
+
+impl Variable {
+    /// As a prompt has it. Not `Display`: it may say who calls, which no log is to show by accident.
+    pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Variable::Text(text) => Cow::Borrowed(text),
+            Variable::Number(number) => Cow::Owned(number.to_string()),
+            Variable::Flag(flag) => Cow::Owned(flag.to_string()),
+        }
+    }
 }
 
 /// When a route is open: `["mon-fri 09:00-17:30", "sat 10:00-12:00"]` in a time zone.

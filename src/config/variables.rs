@@ -106,8 +106,7 @@ pub(super) fn fit<'v>(all: impl Iterator<Item = (&'v String, &'v Variable)>) -> 
                 Ok((text, 0)) => encoded(&text.replace("{{", "{").replace("}}", "}")),
                 _ => return 0,
             },
-            Variable::Number(number) => encoded(&number.to_string()),
-            Variable::Flag(flag) => flag.to_string().len(),
+            other => encoded(&other.to_text()),
         };
         // And the two signs around it.
         name.len() + value + 2

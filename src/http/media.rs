@@ -187,7 +187,7 @@ fn call(front: &Arc<Front>, claim: Claim, carrier: Telephone, peer: SocketAddr) 
         carrier,
         codec,
         tls: front.tls.clone(),
-        connect_timeout: front.agents.manner(plan.agent).connect_timeout,
+        connect_timeout: front.agents.manner(plan.agent).connection.connect_timeout,
         rest,
         settings: front.call_settings(&plan),
         briefing,

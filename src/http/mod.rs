@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    agent::{Agents, link::Tls},
+    agent::{Agents, Manner, link::Tls},
     config::{Config, Credentials, HoldSound, NoAnswer, Transfer},
     metrics::Metrics,
     routing::{Facts, Plan, Router, lookup::Lookup},
@@ -145,17 +145,20 @@ impl Front {
     }
 
     fn call_settings(&self, plan: &Plan) -> machine::Settings {
-        let manner = self.agents.manner(plan.agent);
+        let Manner {
+            connection,
+            words_interrupt,
+        } = self.agents.manner(plan.agent);
         let calls = &self.config.calls;
         let words = |text: &str| (!text.trim().is_empty()).then(|| Words(text.to_owned()));
         let some = |duration: Duration| (!duration.is_zero()).then_some(duration);
         machine::Settings {
-            ready_timeout: manner.ready_timeout,
-            ping_interval: manner.ping_interval,
-            pong_timeout: manner.pong_timeout,
-            connect_budget: manner.connect_budget,
-            reconnect_budget: manner.reconnect_budget,
-            recycle_after: some(manner.recycle_after),
+            ready_timeout: connection.ready_timeout,
+            ping_interval: connection.ping_interval,
+            pong_timeout: connection.pong_timeout,
+            connect_budget: connection.connect_budget,
+            reconnect_budget: connection.reconnect_budget,
+            recycle_after: some(connection.recycle_after),
             seed: RandomState::new().hash_one(0),
             hold: self.hold.clone().map(|sound| Waiting {
                 after: calls.hold_after,
@@ -168,7 +171,7 @@ impl Front {
                 check: words(&calls.no_input_check),
                 farewell: words(&calls.no_input_farewell),
             }),
-            words_interrupt: manner.words_interrupt,
+            words_interrupt,
             drain_goodbye: !calls.drain_goodbye.is_empty(),
             capabilities: self.agents.capabilities(plan.agent),
             tools: plan.catalogue.clone(),

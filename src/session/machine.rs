@@ -92,7 +92,7 @@ pub struct Settings {
     /// There is a sentence for callers whose call outlasts a drain.
     pub drain_goodbye: bool,
     /// What the agent can do: an order beyond it is refused.
-    pub capabilities: &'static Capabilities,
+    pub capabilities: Capabilities,
     /// What the agent may have done.
     pub tools: Arc<Catalogue>,
     /// What the keys of the caller's telephone do.

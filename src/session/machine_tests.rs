@@ -74,7 +74,7 @@ fn settings() -> Settings {
         max_duration: Duration::from_secs(7200),
         words_interrupt: true,
         drain_goodbye: false,
-        capabilities: &ABLE,
+        capabilities: ABLE,
         tools: Arc::new(Catalogue::new(vec![
             offer("hang_up", 0, None),
             offer("stock", 5000, None),
@@ -986,7 +986,7 @@ fn an_order_to_an_agent_that_is_not_there_is_refused() {
 
 #[test]
 fn an_agent_is_not_asked_for_what_it_cannot_do() {
-    let mut paper = Paper::with(|settings| settings.capabilities = &PLAIN);
+    let mut paper = Paper::with(|settings| settings.capabilities = PLAIN);
     paper.ready();
     paper.taken();
     for (order, why) in [

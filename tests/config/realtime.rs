@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hume_bridge::config::{
-    AgentKind, Config, HeaderValue, Overrides, parse as parse_with,
+    AgentKind, Config, Connection, HeaderValue, Overrides, parse as parse_with,
     realtime::{
         Auth, ContextRole, Dialect, Format, Greet, Interrupt, Part, Place, Preset, ReadyOn,
         Realtime, Say, ToolShape, ToolTrigger, Truncate, UserTranscript,
@@ -99,13 +99,15 @@ fn every_key_stands_over_the_preset() {
         session: map(json!({
             "x_a": 1, "audio": { "input": { "noise_reduction": { "type": "near_field" } } }
         })),
-        ping_interval: seconds(1),
-        pong_timeout: seconds(2),
-        connect_timeout: seconds(3),
-        ready_timeout: seconds(4),
-        connect_budget: seconds(0),
-        reconnect_budget: seconds(5),
-        recycle_after: seconds(14 * 60),
+        connection: Connection {
+            ping_interval: seconds(1),
+            pong_timeout: seconds(2),
+            connect_timeout: seconds(3),
+            ready_timeout: seconds(4),
+            connect_budget: seconds(0),
+            reconnect_budget: seconds(5),
+            recycle_after: seconds(14 * 60),
+        },
     };
     assert_eq!(config, expected);
 }

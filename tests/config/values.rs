@@ -177,7 +177,10 @@ fn a_listener_needs_an_address_and_is_told_which() {
 #[test]
 fn durations_have_a_unit_and_make_sense() {
     assert_eq!(
-        good("hume.ping_interval = '20ms'").hume.ping_interval,
+        good("hume.ping_interval = '20ms'")
+            .hume
+            .connection
+            .ping_interval,
         Duration::from_millis(20)
     );
     assert_eq!(
@@ -207,6 +210,7 @@ fn durations_have_a_unit_and_make_sense() {
     assert!(
         good("hume.recycle_after = '0s'")
             .hume
+            .connection
             .recycle_after
             .is_zero()
     );

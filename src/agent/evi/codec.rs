@@ -24,7 +24,6 @@ use crate::agent::{
 };
 use crate::audio::resample::Downsampler;
 use crate::audio::{g711, wav};
-use crate::config::Variable;
 
 /// One message may have 16 MB (EVI docs).
 const MAX_MESSAGE: usize = 16 << 20;
@@ -308,8 +307,8 @@ fn persistent(text: &str) -> Context<'_> {
 }
 
 impl crate::agent::Codec for Codec {
-    fn capabilities(&self) -> &'static Capabilities {
-        &CAPABILITIES
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
     }
 
     fn request(&self) -> Request {
@@ -334,12 +333,10 @@ impl crate::agent::Codec for Codec {
         // A greeting that EVI begins at once knows only these. What is the caller's affair never stands in
         // a URL.
         for (name, value) in &self.settings.persona.briefing.fixed {
-            let value = match value {
-                Variable::Text(text) => text.clone(),
-                Variable::Number(number) => number.to_string(),
-                Variable::Flag(flag) => flag.to_string(),
-            };
-            query.append_pair(&format!("session_settings[variables][{name}]"), &value);
+            query.append_pair(
+                &format!("session_settings[variables][{name}]"),
+                &value.to_text(),
+            );
         }
         let url = self.settings.url.trim_end_matches(['?', '&']);
         let joint = if url.contains('?') { '&' } else { '?' };
@@ -369,15 +366,7 @@ impl crate::agent::Codec for Codec {
     }
 
     fn brief(&mut self, more: Briefing) {
-        let Briefing {
-            fixed,
-            variables,
-            context,
-        } = more;
-        let briefing = &mut self.settings.persona.briefing;
-        briefing.fixed.extend(fixed);
-        briefing.variables.extend(variables);
-        briefing.context = joined(&briefing.context, &context).into_owned();
+        self.settings.persona.briefing.add(more);
     }
 
     fn opened(&mut self, send: &mut dyn FnMut(String)) {

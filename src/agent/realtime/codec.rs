@@ -358,7 +358,7 @@ fn is_nothing(kind: &str) -> bool {
 }
 
 impl crate::agent::Codec for Codec {
-    fn capabilities(&self) -> &'static Capabilities {
+    fn capabilities(&self) -> Capabilities {
         self.settings.server.capabilities()
     }
 
@@ -427,18 +427,7 @@ impl crate::agent::Codec for Codec {
     }
 
     fn brief(&mut self, more: Briefing) {
-        let Briefing {
-            fixed,
-            variables,
-            context,
-        } = more;
-        let briefing = &mut self.settings.persona.briefing;
-        briefing.fixed.extend(fixed);
-        briefing.variables.extend(variables);
-        if !briefing.context.is_empty() && !context.is_empty() {
-            briefing.context.push('\n');
-        }
-        briefing.context.push_str(&context);
+        self.settings.persona.briefing.add(more);
     }
 
     fn opened(&mut self, send: &mut dyn FnMut(String)) {

@@ -91,15 +91,21 @@ impl Server {
     }
 
     /// What it can do, which depends on its config.
-    pub fn capabilities(&self) -> &'static Capabilities {
-        // Pausing switches its answers off, which are a part of its turn detection.
-        match (self.config.say, self.detects) {
-            (Say::Instruct, true) => &NEARLY,
-            (Say::Instruct, false) => &NEARLY_UNPAUSED,
-            (Say::Force, true) => &EXACTLY,
-            (Say::Force, false) => &EXACTLY_UNPAUSED,
-            (Say::No, true) => &MUTE,
-            (Say::No, false) => &MUTE_UNPAUSED,
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            name: "realtime",
+            heard: true,
+            say: match self.config.say {
+                Say::Instruct => Saying::Nearly,
+                Say::Force => Saying::Exactly,
+                Say::No => Saying::Not,
+            },
+            mid_context: true,
+            // Pausing switches its answers off, which are a part of its turn detection.
+            pause: self.detects,
+            parallel_tools: true,
+            hears_speech: true,
+            turn_events: true,
         }
     }
 }
@@ -128,36 +134,6 @@ fn headers(config: &config::Realtime, credentials: &config::Credentials) -> Vec<
         }
     }
     headers
-}
-
-/// OpenAI's server.
-const NEARLY: Capabilities = Capabilities {
-    name: "realtime",
-    heard: true,
-    say: Saying::Nearly,
-    mid_context: true,
-    pause: true,
-    parallel_tools: true,
-    hears_speech: true,
-    turn_events: true,
-};
-const NEARLY_UNPAUSED: Capabilities = unpaused(NEARLY);
-const EXACTLY: Capabilities = Capabilities {
-    say: Saying::Exactly,
-    ..NEARLY
-};
-const EXACTLY_UNPAUSED: Capabilities = unpaused(EXACTLY);
-const MUTE: Capabilities = Capabilities {
-    say: Saying::Not,
-    ..NEARLY
-};
-const MUTE_UNPAUSED: Capabilities = unpaused(MUTE);
-
-const fn unpaused(able: Capabilities) -> Capabilities {
-    Capabilities {
-        pause: false,
-        ..able
-    }
 }
 
 /// How ids are remembered. It is not keyed; a server that goes out of its way to collide confuses only

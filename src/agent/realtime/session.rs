@@ -10,7 +10,7 @@ use super::Settings;
 use crate::{
     agent::{Briefing, Declared},
     config::{
-        self, Variable,
+        self,
         realtime::{Dialect, Format, Part, Place, ToolShape},
     },
 };
@@ -41,11 +41,8 @@ pub(super) fn filled(template: &str, briefing: &Briefing) -> String {
         };
         let name = name.trim();
         let variable = briefing.variables.get(name);
-        match variable.or_else(|| briefing.fixed.get(name)) {
-            Some(Variable::Text(value)) => text.push_str(value),
-            Some(Variable::Number(number)) => text.push_str(&number.to_string()),
-            Some(Variable::Flag(flag)) => text.push_str(&flag.to_string()),
-            None => {}
+        if let Some(variable) = variable.or_else(|| briefing.fixed.get(name)) {
+            text.push_str(&variable.to_text());
         }
         rest = behind;
     }

@@ -114,7 +114,7 @@ fn a_caller_who_speaks_into_the_farewell_is_not_sent_away() {
 
 #[test]
 fn nobody_is_asked_by_an_agent_that_cannot_and_twilio_says_the_farewell() {
-    let mut paper = watched(|settings| settings.capabilities = &PLAIN);
+    let mut paper = watched(|settings| settings.capabilities = PLAIN);
     paper.wait(60_000);
     paper.expect(&[
         "after: no-input farewell",
@@ -277,7 +277,7 @@ fn time_that_is_up_cuts_no_word() {
             settings.max_duration_farewell = words("Time is up.");
             settings.reconnect_budget = Duration::from_secs(300);
             if !lost {
-                settings.capabilities = &PLAIN;
+                settings.capabilities = PLAIN;
             }
         });
         paper.ready();

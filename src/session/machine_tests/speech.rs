@@ -14,7 +14,7 @@ const EAR: Capabilities = Capabilities {
 
 fn with(change: impl FnOnce(&mut Settings)) -> Paper {
     let mut paper = Paper::with(|settings| {
-        settings.capabilities = &EAR;
+        settings.capabilities = EAR;
         settings.ping_interval = Duration::from_secs(100_000);
         change(settings);
     });
@@ -249,7 +249,7 @@ fn a_paused_agent_is_silenced_too_and_its_answer_is_not_waited_for() {
 
 #[test]
 fn an_agent_that_is_not_ready_hears_nobody() {
-    let mut paper = Paper::with(|settings| settings.capabilities = &EAR);
+    let mut paper = Paper::with(|settings| settings.capabilities = EAR);
     paper.event(Event::AgentOpened);
     paper.taken();
     paper.begins();
@@ -461,14 +461,14 @@ fn an_agent_without_credit_ends_the_call_though_it_goes_on_hearing() {
 
 #[test]
 fn what_is_refused_before_the_conversation_began_is_refused() {
-    let mut paper = Paper::with(|settings| settings.capabilities = &EAR);
+    let mut paper = Paper::with(|settings| settings.capabilities = EAR);
     paper.event(Event::AgentOpened);
     paper.errs(Some(Closed::Rejected));
     paper.taken();
     paper.wait(2000);
     paper.expect(&["close agent", "after: fallback", "end agent-rejected 1000"]);
     // Unless it begins all the same.
-    let mut paper = Paper::with(|settings| settings.capabilities = &EAR);
+    let mut paper = Paper::with(|settings| settings.capabilities = EAR);
     paper.event(Event::AgentOpened);
     paper.errs(Some(Closed::Rejected));
     paper.agent(agent::Event::Ready {

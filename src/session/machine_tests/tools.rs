@@ -78,7 +78,7 @@ fn a_newer_call_takes_the_place_of_an_older_one() {
 
 #[test]
 fn an_agent_that_can_has_several_at_once_but_not_any_number() {
-    let mut paper = Paper::with(|settings| settings.capabilities = &MANY);
+    let mut paper = Paper::with(|settings| settings.capabilities = MANY);
     paper.ready();
     paper.taken();
     for id in 0..9 {
@@ -269,7 +269,7 @@ fn who_has_waited_for_a_tool_is_not_asked_at_once_whether_they_are_there() {
 
 #[test]
 fn several_tools_that_take_long_are_bridged_by_one_sentence() {
-    let mut paper = Paper::with(|settings| settings.capabilities = &MANY);
+    let mut paper = Paper::with(|settings| settings.capabilities = MANY);
     paper.ready();
     paper.taken();
     paper.calls_tool("a", "slow");

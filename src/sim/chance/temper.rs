@@ -145,10 +145,10 @@ impl Temper {
             no_answer: (!three.one_in(4))
                 .then(|| Words("The caller was not put through: {reason}.".into())),
             capabilities: match (wire, plain, bit(one.what, 2)) {
-                _ if ear => &EAR,
-                (false, true, _) => &PLAIN,
-                (false, false, true) => &MANY,
-                _ => &evi::CAPABILITIES,
+                _ if ear => EAR,
+                (false, true, _) => PLAIN,
+                (false, false, true) => MANY,
+                _ => evi::CAPABILITIES,
             },
         };
         let manner = Manner {

@@ -127,7 +127,7 @@ fn the_key_is_shown_as_the_server_wants_it_and_an_operators_headers_are_stronger
 #[test]
 fn what_it_can_do_depends_on_its_config() {
     let able = |change: &dyn Fn(&mut Realtime)| -> Capabilities {
-        *Call::dialled(|config| change(config)).codec.capabilities()
+        Call::dialled(|config| change(config)).codec.capabilities()
     };
     for (say, saying) in [
         (Say::Instruct, Saying::Nearly),
