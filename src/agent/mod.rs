@@ -36,7 +36,8 @@ pub enum Command<'a> {
     Say { text: &'a str },
     /// Text that the agent answers as if the caller had typed it.
     Prompt { text: &'a str },
-    /// Give the agent something to know.
+    /// Give the agent something to know, to the end of the conversation and in those after it. The host sees
+    /// to it that there is no end of it.
     AddContext { text: &'a str },
     /// Tell the agent what was said so far: it was asked to take the conversation up and has begun
     /// another.

@@ -491,6 +491,10 @@ pub struct Machine {
     prompts: VecDeque<Words>,
     /// So many of them it has been given, and has not answered to.
     prompts_given: usize,
+    /// What a key wants said, as soon as there is somebody to say it.
+    awaited: Option<Words>,
+    /// Characters of context that operators have added.
+    context: usize,
     garbage: u32,
     /// By Twilio's word the call is over: when the socket has had time to say so, and why.
     over: Option<(Instant, Cause)>,
@@ -531,6 +535,8 @@ impl Machine {
             keys: Collector::default(),
             prompts: VecDeque::new(),
             prompts_given: 0,
+            awaited: None,
+            context: 0,
             garbage: 0,
             over: None,
         }
@@ -624,7 +630,8 @@ impl Machine {
             let words: usize = texts.iter().map(String::capacity).sum();
             words + texts.capacity() * size_of::<String>()
         };
-        let prompts: usize = self.prompts.iter().map(|words| words.0.capacity()).sum();
+        let prompts = self.prompts.iter().chain(&self.awaited);
+        let prompts: usize = prompts.map(|words| words.0.capacity()).sum();
         texts(&self.saying)
             + prompts
             + self.tools.footprint()

@@ -948,6 +948,19 @@ fn an_operator_has_the_agent_say_and_know_something() {
 }
 
 #[test]
+fn an_agent_is_told_so_much_and_what_it_was_told_stays() {
+    let mut paper = Paper::greeted();
+    let long = "\u{65e5}".repeat(2000);
+    for _ in 0..8 {
+        assert_eq!(paper.order(context(&long)), Verdict::Done);
+    }
+    paper.taken();
+    let refused = Verdict::Refused(Refusal::KnowsEnough);
+    assert_eq!(paper.order(context("x")), refused);
+    paper.expect(&[]);
+}
+
+#[test]
 fn an_order_to_an_agent_that_is_not_there_is_refused() {
     let not_ready = Verdict::Refused(Refusal::NotReady);
     let orders = || [say("a"), context("b"), Order::Pause, Order::Resume];

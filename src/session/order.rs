@@ -6,6 +6,10 @@ use std::fmt;
 use super::errand::{Errand, Transferred};
 use crate::tools::Transfer;
 
+/// What operators let an agent know stays true to the end of the call, and is told again to every agent that
+/// comes after this one: so many characters in all.
+pub const MAX_CONTEXT: usize = 16_000;
+
 /// What an operator, or the daemon itself, tells a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -62,6 +66,8 @@ pub enum Refusal {
     CannotSay,
     #[error("this call's agent cannot be told anything in mid-call")]
     CannotLearn,
+    #[error("the agent can be told {MAX_CONTEXT} characters in a call, and this would be more")]
+    KnowsEnough,
     #[error("this call's agent cannot be paused")]
     CannotPause,
     #[error("the agent is paused and would say nothing; resume it first")]

@@ -29,8 +29,6 @@ use crate::audio::{g711, wav};
 const MAX_MESSAGE: usize = 16 << 20;
 /// The host keeps ids; a longer one is not an id.
 const MAX_ID: usize = 512;
-/// How much context is sent again with an addition.
-const MAX_CONTEXT: usize = 4096;
 
 /// EVI's [`Codec`](crate::agent::Codec).
 pub struct Codec {
@@ -42,7 +40,7 @@ pub struct Codec {
     calls: Calls,
     /// What a close would mean; forgotten when the conversation goes on.
     error: Option<Closed>,
-    /// What the host has added so far, at most [`MAX_CONTEXT`] bytes.
+    /// What the host has added so far.
     context: String,
     /// The chat group, by which EVI would take up the conversation.
     group: Option<String>,
@@ -262,15 +260,8 @@ impl Codec {
     }
 
     /// EVI has one field for context, which the EVI docs only ever set or clear, so an addition is
-    /// sent together with the earlier ones; the oldest go when it gets too long.
+    /// sent together with the earlier ones.
     fn add_context(&mut self, text: &str) -> String {
-        while !self.context.is_empty() && self.context.len() + 1 + text.len() > MAX_CONTEXT {
-            let oldest = self
-                .context
-                .find('\n')
-                .map_or(self.context.len(), |at| at + 1);
-            self.context.drain(..oldest);
-        }
         let added = joined(&self.context, text);
         let earlier = joined(&self.settings.persona.briefing.context, &self.preface);
         let all = joined(&earlier, &added);
@@ -282,9 +273,7 @@ impl Codec {
             voice_id: None,
         }
         .to_frame();
-        if added.len() <= MAX_CONTEXT {
-            self.context = added.into_owned();
-        }
+        self.context = added.into_owned();
         frame
     }
 }

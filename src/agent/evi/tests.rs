@@ -346,7 +346,7 @@ fn commands_become_messages() {
 }
 
 #[test]
-fn added_context_stays_and_adds_up_but_not_without_end() {
+fn added_context_stays_and_adds_up() {
     let codec = &mut codec();
     assert_eq!(
         say(
@@ -371,24 +371,9 @@ fn added_context_stays_and_adds_up_but_not_without_end() {
         },
     ));
     assert_eq!(both, "The caller is Ms Park.\nOrder 4711.");
-    for n in 0..500 {
-        let all = context(say(
-            codec,
-            Command::AddContext {
-                text: &format!("Fact number {n}."),
-            },
-        ));
-        assert!(all.len() <= 4096 && all.ends_with(&format!("Fact number {n}.")));
-    }
-    let long = "x".repeat(10_000);
-    assert_eq!(
-        context(say(codec, Command::AddContext { text: &long })),
-        long
-    );
-    assert_eq!(
-        context(say(codec, Command::AddContext { text: "After." })),
-        "After."
-    );
+    let long = "\u{65e5}".repeat(2000);
+    let all = context(say(codec, Command::AddContext { text: &long }));
+    assert_eq!(all, format!("The caller is Ms Park.\nOrder 4711.\n{long}"));
 }
 
 /// Everything that may be sent, by the SDK types' field names; anything else is a defect.

@@ -31,8 +31,6 @@ use crate::{
 const MAX_MESSAGE: usize = 16 << 20;
 /// The host keeps ids; a longer one is not an id.
 const MAX_ID: usize = 512;
-/// How much added context a new session is told.
-const MAX_CONTEXT: usize = 4096;
 /// In seconds since 1970: what is later than the year 2100 is no time at which a session ends.
 const LATEST: f64 = 4_102_444_800.0;
 
@@ -42,7 +40,7 @@ pub struct Codec {
     pub(super) line: Line,
     pub(super) items: Items,
     pub(super) recap: Recap,
-    /// What the host has added so far, at most [`MAX_CONTEXT`] bytes.
+    /// What the host has added so far.
     pub(super) context: String,
     /// Events of ours so far.
     pub(super) events: u32,
@@ -194,14 +192,7 @@ impl Codec {
             ContextRole::User => "user",
         };
         send(messages::message(&event, role, "input_text", text));
-        // For a session that has to begin anew; the oldest go when it gets too long.
-        if text.len() > MAX_CONTEXT {
-            return;
-        }
-        while !self.context.is_empty() && self.context.len() + 1 + text.len() > MAX_CONTEXT {
-            let end = self.context.find('\n').map(|at| at + 1);
-            self.context.drain(..end.unwrap_or(self.context.len()));
-        }
+        // For a session that has to begin anew.
         if !self.context.is_empty() {
             self.context.push('\n');
         }

@@ -232,6 +232,14 @@ impl Machine {
             // It left while there was nobody to talk to.
             self.dial_again(now, out);
         }
+        if self.paused && matches!(away.errand, Errand::Transfer(_)) {
+            // Whoever put the caller through has let them go; they are not sent back into silence.
+            self.paused = false;
+            if self.agent == AgentState::Ready {
+                out.push(Action::Resume);
+            }
+            out.note(Note::Resumed);
+        }
         self.give_prompts(out);
         match (&away.errand, away.failed) {
             (Errand::Digits(_), _) if self.waiting_tool.is_some() => {

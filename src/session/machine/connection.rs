@@ -205,6 +205,12 @@ impl Machine {
             out.push(Action::Say(words));
             out.note(Note::SaidAgain);
         }
+        if let Some(words) = self.awaited.take()
+            && self.can_say()
+            && matches!(self.phase, Phase::Talking)
+        {
+            self.have_said(words, out);
+        }
     }
 
     /// The agent has said when its conversation ends. What has no time left for a pause to be waited for

@@ -204,9 +204,13 @@ impl Machine {
 
     /// There is an agent that speaks our words.
     pub(super) fn can_say(&self) -> bool {
-        let able = self.settings.capabilities.says();
         let there = !matches!(self.phase, Phase::Away(_));
-        able && there && self.agent == AgentState::Ready && !self.paused
+        there && self.agent == AgentState::Ready && !self.is_mute()
+    }
+
+    /// The agent says nothing that it is given, and will not when it is there.
+    pub(super) fn is_mute(&self) -> bool {
+        self.paused || !self.settings.capabilities.says()
     }
 
     pub(super) fn have_said(&mut self, words: Words, out: &mut Outbox) {

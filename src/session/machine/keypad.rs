@@ -53,6 +53,8 @@ impl Machine {
                 self.hush(now, out);
                 self.prompt(now, Words(words), out);
             }
+            // Nobody would say it, and what is being heard is not cut for nothing.
+            Pressed::Act(KeyAction::Say(_)) if self.is_mute() => {}
             Pressed::Act(action) => {
                 self.withdraw_goodbye(out);
                 out.note(Note::KeyActed);
@@ -68,11 +70,11 @@ impl Machine {
                 let goodbye = Goodbye::ordered(Cause::Key, now, false);
                 self.say_goodbye(now, goodbye, out);
             }
-            KeyAction::Say(words) => {
-                if self.can_say() {
-                    self.have_said(Words(words), out);
-                }
-            }
+            KeyAction::Say(words) => match self.can_say() {
+                true => self.have_said(Words(words), out),
+                // The agent is on its way, for the first time or again.
+                false => self.awaited = Some(Words(words)),
+            },
             KeyAction::Transfer(number) => {
                 // Nothing is announced but that there is somebody.
                 let announce = self.settings.warm.then(|| Words(String::new()));
@@ -85,6 +87,8 @@ impl Machine {
 
     /// Nothing more is heard of what the agent is saying.
     fn hush(&mut self, now: Instant, out: &mut Outbox) {
+        // Nor from the next agent, if this one is lost.
+        self.connection.unsay();
         if self.playback.unheard(now) {
             self.cut(now, out);
         } else if let Some(segment) = self.turn_segment.filter(|_| self.turn_open) {

@@ -14,7 +14,7 @@ use crate::{
         cause::Cause,
         errand::Errand,
         goodbye::Goodbye,
-        order::{After, Order, Refusal, Verdict, Words},
+        order::{After, MAX_CONTEXT, Order, Refusal, Verdict, Words},
     },
 };
 
@@ -114,6 +114,11 @@ impl Machine {
         if !self.settings.capabilities.mid_context {
             return Err(Refusal::CannotLearn);
         }
+        let context = self.context + words.0.chars().count();
+        if context > MAX_CONTEXT {
+            return Err(Refusal::KnowsEnough);
+        }
+        self.context = context;
         out.push(Action::AddContext(words));
         Ok(true)
     }

@@ -106,6 +106,20 @@ fn who_is_not_put_through_comes_back_to_an_agent_that_knows_why() {
 }
 
 #[test]
+fn who_comes_back_to_a_paused_agent_is_answered() {
+    let mut paper = Paper::greeted();
+    assert_eq!(paper.order(Order::Pause), Verdict::Done);
+    assert_eq!(paper.order(Order::Transfer(transfer())), Verdict::Done);
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    assert_eq!(paper.order(no_answer()), Verdict::Done);
+    paper.taken();
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", "resume", SORRY]);
+    assert_eq!(paper.order(Order::Resume), Verdict::Already);
+}
+
+#[test]
 fn a_return_that_does_not_come_is_not_waited_for() {
     let mut paper = away();
     paper.order(no_answer());

@@ -91,6 +91,42 @@ fn a_key_hangs_up_and_another_has_something_said() {
 }
 
 #[test]
+fn what_a_key_wants_said_waits_for_somebody_to_say_it() {
+    let mut paper = Paper::new();
+    paper.taken();
+    press(&mut paper, "8");
+    paper.expect(&[]);
+    paper.ready();
+    paper.expect(&["say We open at nine."]);
+    paper.says(1, 500);
+    paper.event(Event::AgentClosed(Closed::Lost));
+    paper.taken();
+    press(&mut paper, "8");
+    paper.expect(&["clear"]);
+    paper.wait(2000);
+    paper.taken();
+    paper.ready();
+    paper.expect(&["remind", "say We open at nine."]);
+}
+
+#[test]
+fn a_key_that_could_have_nothing_said_cuts_nobody_off() {
+    let mut mute = Paper::with(|settings| settings.capabilities = PLAIN);
+    mute.ready();
+    let mut paused = Paper::greeted();
+    assert_eq!(paused.order(Order::Pause), Verdict::Done);
+    for paper in [&mut mute, &mut paused] {
+        paper.says(2, 3000);
+        paper.wait(1000);
+        paper.taken();
+        paper.notes.clear();
+        press(paper, "8");
+        paper.expect(&[]);
+        assert_eq!(paper.notes, []);
+    }
+}
+
+#[test]
 fn an_agent_that_is_told_nothing_is_told_nothing() {
     let mut paper = Paper::with(|settings| {
         settings.keys = Arc::new(Keys {

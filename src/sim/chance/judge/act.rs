@@ -82,6 +82,7 @@ impl Judge {
                 led.said += 1;
                 led.words.push(words.0.clone());
                 led.reason |= matches!(seen, Seen::Order("say"));
+                led.reason |= matches!(seen, Seen::Ready) && self.awaits_words();
                 self.asks_agent(able.says() && !self.paused);
             }
             Action::AddContext(_) => {
@@ -96,7 +97,8 @@ impl Judge {
                 self.paused = true;
             }
             Action::Resume => {
-                let asked = matches!(seen, Seen::Order("resume"));
+                let back = std::mem::take(&mut self.back_to_paused);
+                let asked = back || matches!(seen, Seen::Order("resume"));
                 self.asks_agent(asked && able.pause && self.paused);
                 self.paused = false;
                 (self.quiet, self.may_say_since) = (now, now);

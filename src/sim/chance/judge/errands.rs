@@ -179,6 +179,10 @@ impl Judge {
         if !gone.transfer && !self.keys_waited_for() {
             self.tell(KEYS_SOUNDED.to_owned());
         }
+        if gone.transfer && self.paused {
+            self.back_to_paused = self.line == Line::Ready;
+            self.paused = self.back_to_paused;
+        }
         if gone.transfer {
             let reason = gone.failed.unwrap_or(Failed::Unreachable).words();
             let words = self.settings.no_answer.clone();
@@ -219,6 +223,12 @@ impl Judge {
         let ends = self.hung_up.is_some() || self.end.is_some();
         let there = self.line == Line::Ready && self.gone.is_none() && !ends;
         self.holds(Rule::Told, knows || !there, "an agent is not told");
+        let silent = std::mem::take(&mut self.back_to_paused) && there;
+        self.holds(
+            Rule::Errands,
+            !silent,
+            "a caller comes back to nobody who answers",
+        );
         let late = |gone: &Gone| now > gone.by + 2 * self.slack;
         let lost = self.end.is_none() && self.gone.as_ref().is_some_and(late);
         self.holds(Rule::Errands, !lost, "a caller is lost between two places");

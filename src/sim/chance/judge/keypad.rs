@@ -23,6 +23,8 @@ pub(super) struct Keypad {
     keys: String,
     last: Option<Instant>,
     due: VecDeque<Due>,
+    /// Words that a key stands for, until there is an agent.
+    awaited: Option<String>,
     /// Keys were pressed in this call.
     pressed: bool,
 }
@@ -54,6 +56,11 @@ impl Judge {
             .get(&key)
             .filter(|_| self.keypad.keys.is_empty());
         if let Some(action) = action {
+            // Nobody would say it.
+            let mute = self.paused || !self.settings.capabilities.says();
+            if mute && matches!(action, KeyAction::Say(_)) {
+                return;
+            }
             return self.keypad.due.push_back(Due::Act(action.clone()));
         }
         self.keypad.keys.push(key);
@@ -82,6 +89,11 @@ impl Judge {
     fn input_over(&self, now: Instant, slack: Duration) -> bool {
         let last = self.keypad.last.filter(|_| !self.keypad.keys.is_empty());
         last.is_some_and(|last| now >= last + self.settings.keys.timeout + slack)
+    }
+
+    /// An agent that comes to listen has words of a key to say.
+    pub(super) fn awaits_words(&self) -> bool {
+        self.keypad.awaited.is_some()
     }
 
     /// The agent is about to be told of so many keys.
@@ -133,14 +145,13 @@ impl Judge {
         self.holds(Rule::Keys, done, "a key comes to nothing");
         self.keypad.due.clear();
         if let Some(words) = &led.key_words {
-            let able = self.settings.capabilities.says() && !self.paused;
-            let wanted = able && self.line == super::Line::Ready;
-            let said = led.words.contains(words);
-            self.holds(
-                Rule::Keys,
-                said || !wanted,
-                "the words of a key are not said",
-            );
+            self.keypad.awaited = Some(words.clone());
+        }
+        if self.line == super::Line::Ready
+            && let Some(words) = self.keypad.awaited.take()
+        {
+            let said = led.words.contains(&words) || !self.talking();
+            self.holds(Rule::Keys, said, "the words of a key are not said");
         }
         if led.key_ends {
             let ends = self.farewell.is_some() || self.hung_up.is_some() || self.end.is_some();

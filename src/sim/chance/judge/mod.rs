@@ -166,6 +166,8 @@ pub struct Judge {
     caller: Instant,
     asked: bool,
     paused: bool,
+    /// It was when a caller came back whom nobody has taken.
+    back_to_paused: bool,
     turn_open: bool,
     agent_spoke: Instant,
     /// Of this connection, everything up to here is stale.
@@ -283,6 +285,7 @@ impl Judge {
             caller: now,
             asked: false,
             paused: false,
+            back_to_paused: false,
             turn_open: false,
             agent_spoke: now,
             cut: None,
@@ -590,6 +593,7 @@ impl Judge {
         let most = 1
             + u32::from(matches!(seen, Seen::Order("say")))
             + u32::from(led.key_words.is_some())
+            + u32::from(matches!(seen, Seen::Ready))
             + led.filled;
         let why = led.said <= most && (led.said == 0 || led.reason);
         self.holds(
