@@ -3,7 +3,7 @@
 use super::*;
 use crate::admin::{
     event::What,
-    routed::{Meets, Plan, Routed, Tried},
+    routed::{Does, Meets, Plan, Routed, Tried},
 };
 
 fn hangup(call: Option<&str>, all: bool, now: bool, reason: Option<&str>) -> Request {
@@ -393,13 +393,14 @@ fn replies_are_spelled_like_this() {
                 closed: Some(Meets::Dial),
                 tools: vec!["hang_up".into()],
                 variables: vec!["city".into()],
+                keys: [('0', Does::Say)].into(),
                 max_concurrent: 0,
                 max_per_caller: Some(2),
                 max_duration_seconds: 60,
                 no_input_timeout_seconds: 0,
             },
         }))),
-        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"route\":\"shop\",\"why\":[{\"route\":\"shop\",\"fits\":true,\"why\":\"fits\"}],\"plan\":{\"agent\":\"hume\",\"configId\":\"c\",\"greeting\":\"\",\"fallback\":\"hangup\",\"closed\":\"dial\",\"tools\":[\"hang_up\"],\"variables\":[\"city\"],\"maxConcurrent\":0,\"maxPerCaller\":2,\"maxDurationSeconds\":60,\"noInputTimeoutSeconds\":0}}}\n"
+        "{\"protocol\":1,\"version\":\"V\",\"ok\":{\"route\":\"shop\",\"why\":[{\"route\":\"shop\",\"fits\":true,\"why\":\"fits\"}],\"plan\":{\"agent\":\"hume\",\"configId\":\"c\",\"greeting\":\"\",\"fallback\":\"hangup\",\"closed\":\"dial\",\"tools\":[\"hang_up\"],\"variables\":[\"city\"],\"keys\":{\"0\":\"say\"},\"maxConcurrent\":0,\"maxPerCaller\":2,\"maxDurationSeconds\":60,\"noInputTimeoutSeconds\":0}}}\n"
     );
     assert_eq!(
         spelled(Err(Failure::new(Code::NoSuchCall, "no call \"x\"\n"))),

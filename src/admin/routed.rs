@@ -2,6 +2,8 @@
 //!
 //! The numbers asked about are not repeated, and none of the config's is told.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Which route a call would take.
@@ -41,6 +43,9 @@ pub struct Plan {
     /// By name.
     pub tools: Vec<String>,
     pub variables: Vec<String>,
+    /// What the caller's keys do by themselves.
+    #[serde(default)]
+    pub keys: BTreeMap<char, Does>,
     /// Of the route; 0 for no limit of its own.
     pub max_concurrent: usize,
     /// Of one caller's calls on the route, 0 for no limit; without it `calls.max_per_caller` holds.
@@ -49,6 +54,30 @@ pub struct Plan {
     pub max_duration_seconds: u64,
     /// 0 for never.
     pub no_input_timeout_seconds: u64,
+}
+
+/// What a key does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Does {
+    Transfer,
+    Say,
+    Hangup,
+    /// Of a daemon newer than this.
+    #[serde(other)]
+    Other,
+}
+
+impl Does {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Does::Transfer => "puts through",
+            Does::Say => "says something",
+            Does::Hangup => "hangs up",
+            Does::Other => "does what this humebridgectl does not know",
+        }
+    }
 }
 
 /// What a caller meets without an agent.

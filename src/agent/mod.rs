@@ -346,9 +346,7 @@ impl Agents {
                 Box::new(evi::Codec::new(evi::Settings {
                     url: self.hume.url.clone(),
                     api_key: self.hume_api_key.clone().unwrap_or_else(|| Secret::new("")),
-                    config_id: config_id
-                        .map(str::to_owned)
-                        .or_else(|| self.hume.config_id.clone()),
+                    config_id: self.names(kind, config_id, None).0.map(str::to_owned),
                     persona,
                 }))
             }
@@ -356,6 +354,20 @@ impl Agents {
                 server: self.realtime.clone(),
                 persona,
             })),
+        }
+    }
+
+    /// With whom a conversation will be had, by the vendor's names where there are any: its prepared
+    /// configuration, and its voice. What a route says of its own comes first.
+    pub fn names<'a>(
+        &'a self,
+        kind: AgentKind,
+        config_id: Option<&'a str>,
+        voice: Option<&'a str>,
+    ) -> (Option<&'a str>, Option<&'a str>) {
+        match kind {
+            AgentKind::Hume => (config_id.or(self.hume.config_id.as_deref()), voice),
+            AgentKind::Realtime => (None, voice.or(self.realtime.config.voice.as_deref())),
         }
     }
 

@@ -22,7 +22,7 @@ use super::{
     reader::{Report, Section},
     realtime_reader, route_reader,
     tool_reader::{self, Shelf},
-    variables,
+    variables::{self, MOST_PARAMETERS},
 };
 
 /// Every key that the file may have, by section.
@@ -249,6 +249,8 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
     let ports = top
         .line_of("listen", "ops")
         .or(top.line_of("listen", "http"));
+    let say = top.line_of("realtime", "say");
+    let variables = top.line_of("agent", "variables");
     let realtime = ["preset", "url", "model"].map(|key| top.line_of("realtime", key));
     sections(&mut top, &mut config, broken);
     let torn = |key: &str| top.complained_of(key);
@@ -268,11 +270,23 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
             "write public_url = \"https://HOST\" at the top, with the host that Twilio reaches",
         );
     }
+    let named = variables::parameters(&config).len();
+    if named > MOST_PARAMETERS {
+        let what =
+            format!("name {named} different fields as {{param.NAME}}, with those of the routes");
+        let mend = format!("name {MOST_PARAMETERS} at most: each travels with every call");
+        report.add(variables, "agent.variables", what, &mend);
+    }
     // What is missing matters to nobody whose calls Hume answers.
     if config.uses(AgentKind::Realtime) {
         let line = realtime.into_iter().flatten().next();
         for (key, complaint) in lacking {
             report.add(line, key, complaint.what, complaint.mend);
+        }
+        if let Some(whose) = realtime_reader::unsayable(&config) {
+            let what = format!("is false, and a key of {whose} has words to be said");
+            let mend = "remove { say = ... } there, or say how this server is made to speak";
+            report.add(say, "realtime.say", what, mend);
         }
     }
     let calls = &config.calls;

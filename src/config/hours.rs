@@ -145,11 +145,20 @@ fn time(text: &str) -> Option<u16> {
 /// A time zone by its name in the IANA's database.
 pub(super) fn zone(text: &str) -> Checked<jiff::tz::TimeZone> {
     const EXAMPLE: &str = "write a name of the IANA's database, as in \"Australia/Sydney\"";
+    // What a machine is set to, or nothing, and no place.
+    const NOWHERE: [&str; 4] = ["localtime", "posixrules", "factory", "etc/unknown"];
     let database = jiff::tz::db();
-    if let Ok(zone) = database.get(text) {
+    if !NOWHERE.contains(&&*text.to_ascii_lowercase())
+        && let Ok(zone) = database.get(text)
+    {
         return Ok(zone);
     }
-    let names: Vec<String> = database.available().map(|name| name.to_string()).collect();
+    // Places alone: of abbreviations there are several with one name, and "Etc/GMT+10" is ten hours behind.
+    let names: Vec<String> = database
+        .available()
+        .map(|name| name.to_string())
+        .filter(|name| name.contains('/') && !name.starts_with("Etc/"))
+        .collect();
     let lower: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
     let wrong = text.replace(' ', "_");
     // "Sydney" alone is no slip of the fingers, and still clear.
@@ -260,6 +269,25 @@ mod tests {
             "did you mean \"Australia/Sydney\"?"
         );
         assert_eq!(mend("sydney"), "did you mean \"Australia/Sydney\"?");
-        assert!(mend("AEST+10").starts_with("write a name"));
+        // Of what has several meanings none is guessed at, and least of all the opposite of what it says.
+        for unclear in [
+            "AEST+10",
+            "GMT+10",
+            "GMT+1",
+            "AEST",
+            "PST",
+            "IST",
+            "BST",
+            "localtime",
+            "Factory",
+        ] {
+            let told = mend(unclear);
+            assert!(
+                told.starts_with("write a name") || told.contains('/'),
+                "{unclear}: {told}"
+            );
+            assert!(!told.contains("Etc/"), "{unclear}: {told}");
+        }
+        assert!(zone("UTC").is_ok() && zone("Etc/GMT+10").is_ok());
     }
 }

@@ -59,6 +59,7 @@ pub use tools::{
     BUILTIN_TOOLS, Destination, HeaderValue, HttpTool, Method, NoAnswer, Sms, Tool, ToolKind,
     Transfer,
 };
+pub use variables::MOST_PARAMETERS;
 
 /// Where the config is when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/hume-bridge/hume-bridge.toml";

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use toml::de::DeValue;
 
 use super::{
-    Realtime,
+    AgentKind, Config, KeyAction, Keys, Realtime,
     check::{self, Checked, Complaint, complain},
     connection::connection,
     duration::HOUR,
@@ -67,6 +67,27 @@ pub(super) fn missing(realtime: &Realtime) -> Vec<(&'static str, Complaint)> {
         );
     }
     all
+}
+
+/// Whose keys a server is to say something for that cannot be given words.
+pub(super) fn unsayable(config: &Config) -> Option<String> {
+    let says = |keys: &Keys| {
+        let mut actions = keys.actions.values();
+        actions.any(|action| matches!(action, KeyAction::Say(_)))
+    };
+    let kind = |own: Option<AgentKind>| own.unwrap_or(config.agent.default);
+    if config.realtime.say != Say::No {
+        return None;
+    }
+    if config.agent.default == AgentKind::Realtime && says(&config.keys) {
+        return Some("[keys]".to_owned());
+    }
+    let mut routes = config.routes.iter().enumerate();
+    let found = routes.find(|(_, route)| {
+        kind(route.agent) == AgentKind::Realtime
+            && says(route.keys.as_ref().unwrap_or(&config.keys))
+    });
+    found.map(|(at, _)| format!("route {}", at + 1))
 }
 
 /// Who the agent is and what it does.

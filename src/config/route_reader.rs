@@ -220,7 +220,14 @@ fn alone<T>() -> Checked<T> {
 /// Whether every call that would be `later`'s is `earlier`'s.
 fn shadows(earlier: &Route, later: &Route) -> bool {
     // Outside its hours a route that says what a caller meets then keeps the call.
-    let always = earlier.hours.is_none() || earlier.closed.is_some();
+    let open = match (&earlier.hours, &later.hours) {
+        (None, _) => true,
+        (Some(earlier), Some(later)) if earlier.zone == later.zone => {
+            later.spans.iter().all(|span| earlier.covers(*span))
+        }
+        (Some(earlier), _) => earlier.is_always(),
+    };
+    let always = open || earlier.closed.is_some();
     let to = earlier.to.is_none() || earlier.to == later.to;
     let from = match (&earlier.from, &later.from) {
         (None, _) => true,

@@ -73,6 +73,9 @@ pub enum Variable {
 }
 
 impl Variable {
+    /// From here on not every whole number is one that an agent can be told.
+    pub const EXACT: f64 = 9_007_199_254_740_992.0;
+
     /// As a prompt has it. Not `Display`: it may say who calls, which no log is to show by accident.
     pub fn to_text(&self) -> Cow<'_, str> {
         match self {
@@ -88,6 +91,25 @@ impl Variable {
 pub struct Hours {
     pub zone: jiff::tz::TimeZone,
     pub spans: Vec<Span>,
+}
+
+impl Hours {
+    /// Whether it is open all that time.
+    pub fn covers(&self, other: Span) -> bool {
+        let mut spans = self.spans.iter();
+        spans.any(|span| span.day == other.day && span.from <= other.from && other.to <= span.to)
+    }
+
+    /// Whether it is never closed.
+    pub fn is_always(&self) -> bool {
+        (0..7).all(|day| {
+            self.covers(Span {
+                day,
+                from: 0,
+                to: 1440,
+            })
+        })
+    }
 }
 
 /// Minutes of one weekday.

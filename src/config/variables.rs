@@ -3,13 +3,13 @@
 //! A text may hold facts in braces: `{from}`, `{param.Account}`; `{{` and `}}` are braces. What a
 //! fact is worth is known only when there is a call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::DeValue;
 use url::form_urlencoded::byte_serialize;
 
 use super::{
-    Variable,
+    Config, Variable,
     check::{self, Checked, Complaint, complain},
     problem::{harmless, name},
     reader::Section,
@@ -37,6 +37,29 @@ const PARAMETER: &str = "param.";
 /// More than a prompt can name; they are sent to the agent for every call.
 const MOST: usize = 50;
 
+/// Fields of the webhook that all variables together may name: each travels with every call.
+pub const MOST_PARAMETERS: usize = 20;
+
+/// The fields that all variables of a config name.
+pub(super) fn parameters(config: &Config) -> BTreeSet<String> {
+    let of_routes = config.routes.iter().map(|route| &route.variables);
+    let all = of_routes.chain([&config.agent.variables]);
+    let texts = all
+        .flat_map(|all| all.values())
+        .filter_map(|one| match one {
+            Variable::Text(text) => Some(text),
+            _ => None,
+        });
+    let mut all = BTreeSet::new();
+    for text in texts {
+        let text = text.replace("{{", "");
+        let facts = text.split('{').skip(1);
+        let named = facts.filter_map(|fact| fact.split_once('}')?.0.strip_prefix(PARAMETER));
+        all.extend(named.map(str::to_owned));
+    }
+    all
+}
+
 /// Reads `variables`, where it stands.
 pub(super) fn variables(section: &mut Section<'_, '_>) -> Option<BTreeMap<String, Variable>> {
     let variables = section.entries("variables", |written, value| {
@@ -62,6 +85,10 @@ pub(super) fn variables(section: &mut Section<'_, '_>) -> Option<BTreeMap<String
 
 fn variable(written: &str, value: &DeValue<'_>) -> Checked<Variable> {
     let number = |number: Option<f64>| match number {
+        Some(number) if number.fract() == 0.0 && number.abs() >= Variable::EXACT => complain(
+            "has more digits than an agent can be told exactly",
+            "put it in quotes",
+        ),
         Some(number) if number.is_finite() => Ok(Variable::Number(number)),
         _ => complain(
             "is no number that an agent can be told",

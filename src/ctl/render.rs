@@ -232,6 +232,10 @@ pub fn routed(routed: &Routed) -> String {
         0 => "never".into(),
         seconds => duration(seconds),
     };
+    let keys = plan.keys.iter();
+    let keys: Vec<String> = keys
+        .map(|(key, does)| format!("{key} {}", does.words()))
+        .collect();
     let mut plan_rows = vec![
         ("route", clean(&routed.route)),
         ("agent", clean(&plan.agent)),
@@ -240,6 +244,7 @@ pub fn routed(routed: &Routed) -> String {
         ("greeting", or(&plan.greeting, "-")),
         ("tools", or(&plan.tools.join(" "), "-")),
         ("variables", or(&plan.variables.join(" "), "-")),
+        ("keys", or(&keys.join(", "), "-")),
         (
             "calls at most",
             limit(plan.max_concurrent as u64, "no limit of its own"),
@@ -419,7 +424,7 @@ CA1   connecting  hume   +1            +61200000002  1h02m  1          0
 
     #[test]
     fn a_route_and_why() {
-        use crate::admin::routed::{Meets, Plan, Tried};
+        use crate::admin::routed::{Does, Meets, Plan, Tried};
         let tried = |route: &str, fits, why: &str| Tried {
             route: route.into(),
             fits,
@@ -440,6 +445,7 @@ CA1   connecting  hume   +1            +61200000002  1h02m  1          0
                 closed: Some(Meets::Say),
                 tools: vec!["hang_up".into(), "find_order".into()],
                 variables: vec![],
+                keys: [('0', Does::Transfer), ('9', Does::Hangup)].into(),
                 max_concurrent: 3,
                 max_per_caller: None,
                 max_duration_seconds: 7200,
@@ -460,6 +466,7 @@ voice:          -
 greeting:       Hello.\\u{1b}
 tools:          hang_up find_order
 variables:      -
+keys:           0 puts through, 9 hangs up
 calls at most:  3
 of one caller:  as for all calls
 duration:       2h00m

@@ -26,7 +26,7 @@ use crate::{
     },
     agent::link::Tls,
     config::{
-        self, Certificate, Config, Credentials, Fallback, Problems, ToolKind,
+        self, Certificate, Config, Credentials, Fallback, KeyAction, Problems, ToolKind,
         args::RunArgs,
         certificate,
         changes::{self, Changes},
@@ -288,19 +288,26 @@ impl Control for Office {
             why: tried.why.to_string(),
         });
         let names = |offers: &[Offer]| offers.iter().map(|offer| offer.name.clone()).collect();
-        let config_id = plan.config_id.clone();
+        let (config_id, voice) = desk.front.agent_names(&plan);
+        let does = |action: &KeyAction| match action {
+            KeyAction::Transfer(_) => routed::Does::Transfer,
+            KeyAction::Say(_) => routed::Does::Say,
+            KeyAction::HangUp => routed::Does::Hangup,
+        };
+        let keys = plan.keys.actions.iter();
         Routed {
             route: plan.name.clone(),
             why: tried.collect(),
             plan: routed::Plan {
                 agent: plan.agent.as_str().to_owned(),
-                config_id: config_id.or_else(|| desk.facts.hume_config_id.clone()),
-                voice: plan.voice.clone(),
+                config_id: config_id.map(str::to_owned),
+                voice: voice.map(str::to_owned),
                 greeting: plan.greeting.clone(),
                 fallback: meets(&plan.fallback),
                 closed: closed.as_ref().map(meets),
                 tools: names(plan.catalogue.offers()),
                 variables: plan.variables.keys().cloned().collect(),
+                keys: keys.map(|(key, action)| (*key, does(action))).collect(),
                 max_concurrent: plan.max_concurrent,
                 max_per_caller: plan.max_per_caller,
                 max_duration_seconds: plan.max_duration.as_secs(),

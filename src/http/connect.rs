@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Front, paths, unix_now};
+use crate::config;
 use crate::twilio::{
     CallSid,
     token::Parameters,
@@ -19,8 +20,8 @@ pub(super) const FROM: &str = "from";
 pub(super) const TO: &str = "to";
 pub(super) const ROUTE: &str = "route";
 
-/// Facts of the webhook that travel; those that come later in the alphabet stay behind.
-const MOST_FACTS: usize = 20;
+/// Facts of the webhook that travel: those that always do, and those that the config may name besides.
+const MOST_FACTS: usize = 5 + config::MOST_PARAMETERS;
 /// Twilio wants less than 500 characters for name and value together (Twilio docs, "TwiML Stream").
 const LONGEST: usize = 499;
 

@@ -144,6 +144,12 @@ impl Front {
         known.unwrap_or_else(|| self.router.pick(to, from, Timestamp::now()).plan)
     }
 
+    /// The agent of a plan as its vendor names it: the prepared configuration, and the voice.
+    pub fn agent_names<'a>(&'a self, plan: &'a Plan) -> (Option<&'a str>, Option<&'a str>) {
+        let (config_id, voice) = (plan.config_id.as_deref(), plan.voice.as_deref());
+        self.agents.names(plan.agent, config_id, voice)
+    }
+
     fn call_settings(&self, plan: &Plan) -> machine::Settings {
         let Manner {
             connection,

@@ -132,14 +132,15 @@ pub(super) fn filled(text: &str, facts: &Facts<'_>) -> Option<String> {
         let text = match piece {
             Piece::Text(text) => text,
             Piece::Fact(name) => {
-                let value = facts.get(name);
+                let value = clean(facts.get(name));
                 known |= !value.is_empty();
-                value
+                filled.push_str(&value);
+                continue;
             }
         };
         filled.push_str(text);
     }
-    known.then(|| clean(&filled))
+    known.then_some(filled)
 }
 
 #[cfg(test)]

@@ -380,7 +380,14 @@ fn read(body: &[u8]) -> Option<Briefing> {
         }
         let value = match value {
             Value::String(text) => Variable::Text(clean(&text)),
-            Value::Number(number) => Variable::Number(number.as_f64()?),
+            Value::Number(number) => {
+                let value = number.as_f64()?;
+                // A long number is an account's or an order's: its digits count.
+                match value.fract() == 0.0 && value.abs() >= Variable::EXACT {
+                    true => Variable::Text(clean(&number.to_string())),
+                    false => Variable::Number(value),
+                }
+            }
             Value::Bool(flag) => Variable::Flag(flag),
             Value::Null => continue,
             Value::Array(_) | Value::Object(_) => return None,

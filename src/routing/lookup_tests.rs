@@ -346,6 +346,14 @@ fn nothing_and_little_are_answers_and_too_long_is_cut() {
     ] {
         assert!(read(body.as_bytes()) == Some(Briefing::default()), "{body}");
     }
+    let numbers =
+        br#"{"variables":{"a":12345678901234567,"b":-9007199254740993,"c":1e300,"d":42}}"#;
+    let told = read(numbers).unwrap();
+    // Digits count more than what kind of value they are.
+    assert_eq!(text(&told, "a").as_deref(), Some("12345678901234567"));
+    assert_eq!(text(&told, "b").as_deref(), Some("-9007199254740993"));
+    assert_eq!(text(&told, "c").as_deref(), Some("1e+300"));
+    assert_eq!(text(&told, "d").as_deref(), Some("Number(42.0)"));
     let long = "\u{e9}".repeat(5000);
     let body = serde_json::json!({"variables": {"a": long}, "context": long});
     let briefing = read(body.to_string().as_bytes()).unwrap();

@@ -326,6 +326,10 @@ fn an_agent_is_told_what_is_known_and_of_the_rest_nothing() {
         ("place", Variable::Text("{city}, {country}".into())),
         ("name", Variable::Text("{caller_name}".into())),
         ("order", Variable::Text("{param.Order}".into())),
+        (
+            "brief",
+            Variable::Text(format!("{}\nin {{city}}.", "x".repeat(900))),
+        ),
     ];
     let mut config = config(vec![]);
     config.agent.variables = variables
@@ -359,7 +363,9 @@ fn an_agent_is_told_what_is_known_and_of_the_rest_nothing() {
     ];
     let fixed = fixed.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(briefing.fixed, fixed.into());
-    let own = [("place", "Rome, "), ("order", "77")];
+    // The operator's own words are whole, whatever stands in them.
+    let brief = format!("{}\nin Rome.", "x".repeat(900));
+    let own = [("place", "Rome, "), ("order", "77"), ("brief", &brief)];
     let own = own.map(|(name, value)| (name.to_owned(), Variable::Text(value.to_owned())));
     assert_eq!(briefing.variables, own.into());
     // A check has no call.

@@ -579,19 +579,18 @@ impl Driver {
                     let metrics = self.metrics.clone();
                     let briefing = self.briefing.take();
                     self.agent = AgentLeg::Connecting(Box::pin(async move {
-                        let connect = async {
-                            let dialled = Instant::now();
-                            let socket = link::connect(&request, &tls, limit).await?;
+                        // First, for some agents greet as soon as they are connected to.
+                        let briefing = match briefing {
+                            Some(briefing) => Some(briefing.await),
+                            None => None,
+                        };
+                        let dialled = Instant::now();
+                        let socket = link::connect(&request, &tls, limit).await;
+                        let leg = socket.map(|socket| {
                             metrics.agent_connect.observe(dialled.elapsed());
-                            Ok(Box::new(Leg::to_agent(socket)))
-                        };
-                        let briefing = async {
-                            match briefing {
-                                Some(briefing) => Some(briefing.await),
-                                None => None,
-                            }
-                        };
-                        tokio::join!(connect, briefing)
+                            Box::new(Leg::to_agent(socket))
+                        });
+                        (leg, briefing)
                     }));
                 }
                 Action::PingAgent => {

@@ -87,6 +87,7 @@ impl Control for NoConfig {
                 named("shop", true, format!("{to} {from} {at}")),
             ],
             plan: routed::Plan {
+                keys: Default::default(),
                 agent: "hume".into(),
                 config_id: None,
                 voice: None,

@@ -430,6 +430,29 @@ fn what_would_leave_the_caller_without_an_answer_is_refused() {
 }
 
 #[test]
+fn who_cannot_be_given_words_has_no_key_that_wants_some_said() {
+    let speaks = "actions = { 9 = { say = 'We open at nine.' } }";
+    let routes =
+        |rest: &str| format!("{rest}[[route]]\nagent = 'realtime'\nkeys = {{ {speaks} }}\n");
+    good(&format!("[keys]\n{speaks}\n[realtime]\nsay = false"));
+    good(&routes("[realtime]\nsay = 'instruct'\n"));
+    let told = |whose: &str| {
+        format!(
+            "realtime.say: is false, and a key of {whose} has words to be said; remove {{ say = ... }} \
+             there, or say how this server is made to speak"
+        )
+    };
+    says(
+        &format!("agent.default = 'realtime'\nrealtime.say = false\n[keys]\n{speaks}"),
+        &format!("t.toml:3: {}", told("[keys]")),
+    );
+    says(
+        &routes("[realtime]\nsay = false\n"),
+        &format!("t.toml:3: {}", told("route 1")),
+    );
+}
+
+#[test]
 fn what_is_missing_matters_where_a_call_needs_it() {
     realtime("preset = 'azure'");
     realtime("preset = 'custom'\nvoice = 'x'");

@@ -158,6 +158,9 @@ fn a_route_that_an_earlier_one_leaves_no_call_to_is_a_mistake() {
             "from = 'anonymous'\nto = '+15557654324'\n",
         ),
         ("", HOURS),
+        (HOURS, HOURS),
+        (HOURS, "hours = ['mon-fri 10:00-12:00']\ntimezone = 'UTC'\n"),
+        ("hours = ['daily 00:00-24:00']\ntimezone = 'UTC'\n", ""),
         // One that says what happens outside its hours keeps the call.
         (&format!("{HOURS}closed = {{ hangup = true }}\n"), TO),
     ] {
@@ -172,7 +175,11 @@ fn a_route_that_an_earlier_one_leaves_no_call_to_is_a_mistake() {
         ("from = '+61'\n", ""),
         ("from = '+61'\n", TO),
         (HOURS, ""),
-        (HOURS, HOURS),
+        (
+            HOURS,
+            "hours = ['daily 09:00-17:00']\ntimezone = 'Asia/Tokyo'\n",
+        ),
+        (HOURS, "hours = ['daily 09:00-17:01']\ntimezone = 'UTC'\n"),
     ] {
         assert_eq!(good(&two(first, second)).routes.len(), 2);
     }
@@ -270,6 +277,10 @@ fn variables_are_texts_with_facts_in_them() {
             "a: is a date, not a text, a number, true or false; ",
         ),
         ("a = nan", "a: is no number that an agent can be told; "),
+        (
+            "a = 12345678901234567",
+            "a: has more digits than an agent can be told exactly; put it in quotes",
+        ),
         ("'a-b' = 'x'", "a-b: is not the name of a variable; "),
         ("1a = 'x'", "1a: is not the name of a variable; "),
         (
@@ -284,6 +295,22 @@ fn variables_are_texts_with_facts_in_them() {
         );
         assert!(!told.contains(MARK) && told.lines().count() == 1, "{told}");
     }
+    good("[agent]\nvariables = { a = 9007199254740991, b = -1.5 }");
+    // Each field that is named travels, whoever names it.
+    let fields = |from: usize, to: usize| -> String {
+        let facts = (from..to).map(|n| format!("{{param.F{n}}}"));
+        facts.chain(["{{param.none}}".to_owned()]).collect()
+    };
+    let both = |own| {
+        let (all, own) = (fields(0, 18), fields(16, own));
+        format!("[agent]\nvariables = {{ a = '{all}' }}\n[[route]]\nvariables = {{ a = '{own}' }}")
+    };
+    good(&both(20));
+    says(
+        &both(21),
+        "t.toml:3: agent.variables: name 21 different fields as {param.NAME}, with those of the routes; \
+         name 20 at most: each travels with every call",
+    );
     let many: String = (0..51).map(|n| format!("v{n} = 1\n")).collect();
     says(
         &format!("[agent.variables]\n{many}"),

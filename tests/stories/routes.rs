@@ -54,6 +54,8 @@ struct Given {
     /// What could be read in somebody's access log.
     in_url: Vec<String>,
     frames: Vec<String>,
+    /// It had begun to speak when it was told what stands in no address.
+    told_late: bool,
 }
 
 impl Given {
@@ -70,12 +72,14 @@ fn given(world: &World) -> Given {
         frames: record.uplinks[&last].frames.clone(),
         ..Given::default()
     };
+    let mut speaks = false;
     for event in record
         .events
         .iter()
         .filter(|event| event.connection == last)
     {
         match &event.what {
+            What::Saying { .. } => speaks = true,
             What::Connected { config_id, .. } => given.config_id.clone_from(config_id),
             What::Settings {
                 in_query,
@@ -83,8 +87,9 @@ fn given(world: &World) -> Given {
                 tools,
                 ..
             } => {
-                if *in_query {
-                    given.in_url.extend(variables.keys().cloned());
+                match in_query {
+                    true => given.in_url.extend(variables.keys().cloned()),
+                    false => given.told_late |= speaks,
                 }
                 given.variables.extend(variables.clone());
                 given.tools.extend(tools.clone());
@@ -360,6 +365,7 @@ async fn a_service_says_who_calls_before_the_agents_first_word_and_is_asked_once
         r#"
         [[web.answers]]
         path = "/who"
+        delay = "700ms"
         json = { variables = { name = "Ann Lovelace", orders = 3, vip = true }, context = "Ann waits for order 77." }
         "#,
     ))
@@ -371,7 +377,7 @@ async fn a_service_says_who_calls_before_the_agents_first_word_and_is_asked_once
         assert_eq!(given.variable("name"), Some("Ann Lovelace"));
         assert_eq!(given.variable("orders"), Some("3"));
         assert_eq!(given.variable("vip"), Some("true"));
-        assert!(given.in_url.is_empty(), "{given:?}");
+        assert!(given.in_url.is_empty() && !given.told_late, "{given:?}");
         let settings = given
             .frames
             .iter()

@@ -183,9 +183,6 @@ impl<'a> Tool<'a> {
     }
 }
 
-/// Whole numbers below this are what they seem to be.
-const EXACT: f64 = 9_007_199_254_740_992.0;
-
 /// By name.
 pub(super) type Variables<'a> = BTreeMap<&'a str, Value<'a>>;
 
@@ -203,7 +200,7 @@ impl<'a> Value<'a> {
     pub fn of(variable: &'a Variable) -> Value<'a> {
         match variable {
             Variable::Text(text) => Value::Text(text),
-            Variable::Number(number) if number.fract() == 0.0 && number.abs() < EXACT => {
+            Variable::Number(number) if number.fract() == 0.0 && number.abs() < Variable::EXACT => {
                 Value::Whole(*number as i64)
             }
             Variable::Number(number) => Value::Number(*number),
