@@ -114,7 +114,7 @@ pub async fn run(args: &Args, dial: &DialArgs) -> Exit {
         call_sid: line.call_sid.clone(),
         from: line.from.clone(),
         to: line.to.clone(),
-        script: Vec::new(),
+        ..CallSetup::new(Vec::new())
     });
     let limit = Duration::from_secs(dial.secs);
     if !converse(&call, clips, limit, &mut signals, args.json).await {

@@ -59,10 +59,7 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
         call: call.call_sid,
         from,
         to,
-        inbound: !matches!(
-            call.direction,
-            Direction::OutboundApi | Direction::OutboundDial
-        ),
+        inbound: !call.direction.is_outbound(),
         on: OnRoute {
             name: &plan.name,
             max_concurrent: plan.max_concurrent,
@@ -78,7 +75,8 @@ pub async fn incoming(front: &Front, request: Request<Incoming>, peer: Peer) -> 
             return turned_away(front, &call, refused, &plan, &closed);
         }
     }
-    let known = front.router.known(|field| form.get(field));
+    let (caller, _) = call.direction.ends();
+    let known = front.router.known(caller, |field| form.get(field));
     let lifetime = front.registry.limits().admission_lifetime;
     if let Some(lookup) = &front.lookup {
         let facts = Facts {
@@ -284,8 +282,10 @@ pub(super) fn fallback(front: &Front, form: &Form) -> String {
     let field = |name| form.get(name).unwrap_or_default();
     let call = field("CallSid").parse::<CallSid>().ok();
     let route = call.and_then(|call| front.registry.route_of(&call));
-    let plan = front.plan(route.as_deref(), field("To"), field("From"));
-    met(&plan.fallback, field("From"), field("To"))
+    let (caller, ours) = Direction::of(form).ends();
+    let (from, to) = (field(caller), field(ours));
+    let plan = front.plan(route.as_deref(), to, from);
+    met(&plan.fallback, from, to)
 }
 
 /// What a caller meets in place of an agent.

@@ -12,14 +12,16 @@ pub type Known = BTreeMap<String, String>;
 /// A value's length, in characters.
 const LONGEST: usize = 256;
 
-/// Fields of Twilio's webhook and the placeholders that stand for them.
-const FIELDS: [(&str, &str); 5] = [
-    ("FromCity", "city"),
-    ("FromState", "state"),
-    ("FromZip", "zip"),
-    ("FromCountry", "country"),
-    ("CallerName", "caller_name"),
+/// Where a caller's number is from: how the fields of Twilio's webhook end, and the placeholders that stand for
+/// them.
+const PLACES: [(&str, &str); 4] = [
+    ("City", "city"),
+    ("State", "state"),
+    ("Zip", "zip"),
+    ("Country", "country"),
 ];
+/// Only of somebody who calls.
+const NAME: (&str, &str) = ("CallerName", "caller_name");
 
 const PARAM: &str = "param.";
 
@@ -55,15 +57,18 @@ impl Facts<'_> {
 
 pub(super) fn known<'a>(
     fields: &BTreeSet<String>,
+    caller: &str,
     field: impl Fn(&str) -> Option<&'a str>,
 ) -> Known {
-    let ours = FIELDS.map(|(name, placeholder)| (name, placeholder.to_owned()));
+    let places =
+        PLACES.map(|(end, placeholder)| (format!("{caller}{end}"), placeholder.to_owned()));
+    let name = (NAME.0.to_owned(), NAME.1.to_owned());
     let theirs = fields
         .iter()
-        .map(|name| (name.as_str(), format!("{PARAM}{name}")));
-    let said = ours.into_iter().chain(theirs);
+        .map(|name| (name.clone(), format!("{PARAM}{name}")));
+    let said = places.into_iter().chain([name]).chain(theirs);
     said.filter_map(|(name, placeholder)| {
-        let value = clean(field(name)?);
+        let value = clean(field(&name)?);
         (!value.is_empty()).then_some((placeholder, value))
     })
     .collect()
@@ -223,7 +228,7 @@ mod tests {
             _ => None,
         };
         let wanted = BTreeSet::from(["SipHeader_X-A".to_owned(), "Nothing".to_owned()]);
-        let known = known(&wanted, form);
+        let known = known(&wanted, "From", form);
         let expected = Known::from([
             ("city".to_owned(), "Rome".to_owned()),
             ("caller_name".to_owned(), "\u{e9}".repeat(256)),

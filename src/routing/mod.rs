@@ -190,9 +190,10 @@ impl Router {
             .collect()
     }
 
-    /// What the webhook says that somebody here may want to know.
-    pub fn known<'a>(&self, field: impl Fn(&str) -> Option<&'a str>) -> Known {
-        fill::known(&self.fields, field)
+    /// What the webhook says that somebody here may want to know. `caller`: how its fields begin that are
+    /// about the caller.
+    pub fn known<'a>(&self, caller: &str, field: impl Fn(&str) -> Option<&'a str>) -> Known {
+        fill::known(&self.fields, caller, field)
     }
 }
 

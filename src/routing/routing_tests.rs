@@ -342,7 +342,9 @@ fn an_agent_is_told_what_is_known_and_of_the_rest_nothing() {
         "Other" => Some("88"),
         _ => None,
     };
-    let known = router.known(form);
+    let placed = router.known("To", form);
+    assert_eq!(placed.keys().collect::<Vec<_>>(), ["param.Order"]);
+    let known = router.known("From", form);
     let expected = [("city", "Rome"), ("param.Order", "77")];
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     assert_eq!(known, expected.map(owned).into());

@@ -123,15 +123,40 @@ pub enum Direction {
     Other,
 }
 
+impl Direction {
+    pub fn of(form: &Form) -> Direction {
+        match form.get("Direction") {
+            Some("inbound") => Direction::Inbound,
+            Some("outbound-api") => Direction::OutboundApi,
+            Some("outbound-dial") => Direction::OutboundDial,
+            _ => Direction::Other,
+        }
+    }
+
+    /// The operator placed the call, and somebody has answered.
+    pub fn is_outbound(self) -> bool {
+        matches!(self, Direction::OutboundApi | Direction::OutboundDial)
+    }
+
+    /// How the fields begin that are about whoever talks to the agent, and those about the operator's number.
+    pub fn ends(self) -> (&'static str, &'static str) {
+        match self.is_outbound() {
+            true => ("To", "From"),
+            false => ("From", "To"),
+        }
+    }
+}
+
 /// What a voice webhook says about its call.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CallRequest {
     pub call_sid: CallSid,
     /// `AC` and 32 hexadecimal digits.
     pub account_sid: String,
-    /// E.164, a SIP or client address, or a word such as `anonymous`; may be empty.
+    /// Whoever talks to the agent: who calls, or who answers a call that the operator has placed. E.164, a
+    /// SIP or client address, or a word such as `anonymous`; may be empty.
     pub from: String,
-    /// The number or address that was called.
+    /// The operator's number or address.
     pub to: String,
     pub direction: Direction,
 }
@@ -162,17 +187,13 @@ impl CallRequest {
         };
         // A withheld number is a word here; should it ever be nothing, the call still deserves an
         // answer.
-        let from = address("From")?;
-        let to = address("To")?;
+        let direction = Direction::of(form);
+        let (caller, ours) = direction.ends();
+        let from = address(caller)?;
+        let to = address(ours)?;
         if to.is_empty() {
-            return Err(CallRequestError::Invalid("To"));
+            return Err(CallRequestError::Invalid(ours));
         }
-        let direction = match form.get("Direction") {
-            Some("inbound") => Direction::Inbound,
-            Some("outbound-api") => Direction::OutboundApi,
-            Some("outbound-dial") => Direction::OutboundDial,
-            _ => Direction::Other,
-        };
         Ok(CallRequest {
             call_sid,
             account_sid: account_sid.to_owned(),

@@ -64,6 +64,8 @@ pub struct Call {
     pub call_sid: String,
     pub(super) from: String,
     pub(super) to: String,
+    /// By the operator.
+    placed: bool,
     pub clock: Clock,
     pub journal: Arc<Journal>,
     pub orders: mpsc::Receiver<Order>,
@@ -103,8 +105,11 @@ impl Call {
                 parent: None,
                 from: setup.from.clone(),
                 to: setup.to.clone(),
-                status: CallStatus::Ringing,
-                direction: "inbound",
+                status: match setup.placed {
+                    true => CallStatus::InProgress,
+                    false => CallStatus::Ringing,
+                },
+                direction: direction(setup.placed),
             }),
             bridged: false,
             gathering: false,
@@ -112,6 +117,7 @@ impl Call {
             call_sid: setup.call_sid,
             from: setup.from,
             to: setup.to,
+            placed: setup.placed,
             clock: Clock {
                 origin: Instant::now(),
                 pace: phone.pace,
@@ -189,7 +195,11 @@ impl Call {
             self.phone.public_url, self.phone.options.webhook_path
         );
         let get = self.phone.has(Fault::GetWebhook);
-        let params = self.standard(&self.call_sid).incoming();
+        let standard = self.standard(&self.call_sid);
+        let params = match self.placed {
+            true => standard.during("in-progress"),
+            false => standard.incoming(),
+        };
         let mut first = self
             .phone
             .has(Fault::NoWebhook)
@@ -462,6 +472,7 @@ impl Call {
             call_sid,
             from: &self.from,
             to: &self.to,
+            direction: direction(self.placed),
         }
     }
 
@@ -482,6 +493,13 @@ impl Call {
             action: None,
             stream,
         }
+    }
+}
+
+fn direction(placed: bool) -> &'static str {
+    match placed {
+        true => "outbound-api",
+        false => "inbound",
     }
 }
 

@@ -331,13 +331,9 @@ impl Call {
             call_sid: &leg.call_sid,
             from: &leg.from,
             to: &leg.number,
+            direction: "outbound-dial",
         };
         let mut params = standard.during(status);
-        for (name, value) in &mut params {
-            if name == "Direction" {
-                "outbound-dial".clone_into(value);
-            }
-        }
         params.push(("ParentCallSid".to_owned(), self.call_sid.clone()));
         params
     }

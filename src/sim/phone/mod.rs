@@ -164,6 +164,8 @@ pub struct CallSetup {
     pub call_sid: String,
     pub from: String,
     pub to: String,
+    /// The operator has placed it, by the REST API, and it has been answered.
+    pub placed: bool,
     pub script: Vec<Step>,
 }
 
@@ -174,6 +176,7 @@ impl CallSetup {
             call_sid: sid("CA"),
             from: "+15551234567".into(),
             to: "+15557654321".into(),
+            placed: false,
             script,
         }
     }

@@ -75,6 +75,7 @@ pub struct Standard<'a> {
     pub call_sid: &'a str,
     pub from: &'a str,
     pub to: &'a str,
+    pub direction: &'a str,
 }
 
 impl Standard<'_> {
@@ -97,7 +98,7 @@ impl Standard<'_> {
             ("ApiVersion", "2010-04-01"),
             ("CallSid", self.call_sid),
             ("CallStatus", status),
-            ("Direction", "inbound"),
+            ("Direction", self.direction),
             ("From", self.from),
             ("To", self.to),
             ("Caller", self.from),
