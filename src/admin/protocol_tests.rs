@@ -532,6 +532,12 @@ fn events() -> Vec<(What, &'static str)> {
             r#""type":"back","callSid":"CA1""#,
         ),
         (
+            What::GoesOn {
+                call_sid: call_sid(),
+            },
+            r#""type":"goes-on","callSid":"CA1""#,
+        ),
+        (
             What::AgentConnected {
                 call_sid: call_sid(),
             },

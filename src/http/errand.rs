@@ -138,7 +138,10 @@ fn after_keys(way: &Way, digits: &Digits) -> Result<String, TwimlError> {
 pub fn again(front: &Front, form: &Form, errand: &Errand) -> String {
     let call = sid(form.get("CallSid")).filter(|call| front.registry.take_errand(call));
     match call.and_then(|call| front.registry.facts(&call)) {
-        Some(facts) => front.twiml(&facts, errand),
+        Some(facts) => {
+            front.registry.errand_begun(&facts.call);
+            front.twiml(&facts, errand)
+        }
         // It has died on its errand.
         None => fallback(front, form),
     }

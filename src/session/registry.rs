@@ -578,15 +578,21 @@ impl Registry {
     /// Tells a live call what has become of its transfer. It is Twilio's word, as with
     /// [`call_over`](Registry::call_over): nobody waits for an answer, and operators' orders leave room.
     pub fn transferred(&self, call: &CallSid, what: Transferred) {
+        self.pass_on(call, Order::Transferred(what));
+    }
+
+    /// Tells a live call that Twilio runs its errand's TwiML, in the same way.
+    pub fn errand_begun(&self, call: &CallSid) {
+        self.pass_on(call, Order::ErrandBegun);
+    }
+
+    fn pass_on(&self, call: &CallSid, order: Order) {
         let inner = self.lock();
         if let Some(live) = inner.live.get(call)
             && live.orders.capacity() > LAST
         {
             // What does not fit now has been said twice already.
-            _ = live.orders.try_send(Letter {
-                order: Order::Transferred(what),
-                reply: None,
-            });
+            _ = live.orders.try_send(Letter { order, reply: None });
         }
     }
 
