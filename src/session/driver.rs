@@ -793,7 +793,8 @@ impl Driver {
         };
         let rest = async {
             if let Some(hanging_up) = hanging_up {
-                hanging_up.await;
+                // The call's own patience with it is over.
+                _ = tokio::time::timeout(REST_LIMIT, hanging_up).await;
             }
         };
         tokio::join!(carrier, agent, rest);
@@ -840,12 +841,7 @@ fn answer(asked: Option<oneshot::Sender<Verdict>>, verdict: Verdict) {
     }
 }
 
-async fn end_by_rest(
-    rest: Rest,
-    view: Arc<View>,
-    metrics: Arc<Metrics>,
-    within: Duration,
-) -> bool {
+async fn end_by_rest(rest: Rest, view: Arc<View>, metrics: Arc<Metrics>, within: Duration) -> bool {
     let asked = Instant::now();
     let outcome = rest.complete_call(&view.facts.call, within).await;
     counting::rest(&metrics, asked.elapsed(), &outcome);

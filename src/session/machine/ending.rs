@@ -129,6 +129,10 @@ impl Machine {
         if matches!(self.phase, Phase::Away(_)) {
             return self.end(Cause::Drain, 1000, out);
         }
+        if let Phase::HangingUp { deadline, .. } = &mut self.phase {
+            // There is no time left in which Twilio could be asked again and again.
+            *deadline = (now + HANG_UP_LIMIT).min(*deadline);
+        }
         let hanging_up = matches!(self.phase, Phase::HangingUp { .. });
         if hanging_up || !self.settings.drain_goodbye {
             return self.hang_up(now, Cause::Drain, out);

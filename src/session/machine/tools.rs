@@ -200,9 +200,7 @@ impl Machine {
                 Answer::KeysFirst
             }
             Outcome::Transfer(_) | Outcome::Digits(_) if !talking => Answer::Ending,
-            Outcome::Transfer(_) if self.tools.transfers >= MAX_TRANSFERS => {
-                Answer::TransfersSpent
-            }
+            Outcome::Transfer(_) if self.tools.transfers >= MAX_TRANSFERS => Answer::TransfersSpent,
             Outcome::Digits(_) if self.tools.keys >= MAX_KEYS => Answer::KeysSpent,
             Outcome::Transfer(transfer) => {
                 self.tools.transfers += 1;

@@ -177,7 +177,6 @@ fn where_the_rest_api_fails_the_stream_is_closed_and_twilio_asks() {
     paper.taken();
     paper.wait(4100);
     paper.expect(&["close carrier"]);
-
 }
 
 #[test]
@@ -322,7 +321,9 @@ fn an_agent_that_never_stops_asking_is_told_so() {
         }
         paper.wait(700);
         let taken = paper.taken();
-        let left = taken.last().is_some_and(|done| done.starts_with("redirect"));
+        let left = taken
+            .last()
+            .is_some_and(|done| done.starts_with("redirect"));
         assert!(left, "{call}: {taken:?}");
         paper.event(Event::RedirectAnswered(Redirected::Done));
         paper.event(Event::Carrier(Carrier::Stop));
