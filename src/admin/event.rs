@@ -78,6 +78,10 @@ pub enum What {
     GoodbyeWithdrawn {
         call_sid: String,
     },
+    /// It was to be ended while it was away, and Twilio was not reached: it goes on there, without us.
+    GoesOn {
+        call_sid: String,
+    },
     /// The call has left its agent, which waits: for `digits` to be sounded, or for a `transfer`.
     Away {
         call_sid: String,
@@ -128,6 +132,7 @@ impl What {
             | What::GoodbyeWithdrawn { call_sid }
             | What::Away { call_sid, .. }
             | What::Back { call_sid }
+            | What::GoesOn { call_sid }
             | What::CallEnded { call_sid, .. }
             | What::CallRefused { call_sid, .. } => Some(call_sid),
             What::Snapshot { .. }

@@ -157,6 +157,7 @@ fn line(told: &Told) -> Event {
             why: why.as_str().to_owned(),
         },
         News::Back => What::Back { call_sid },
+        News::GoesOn => What::GoesOn { call_sid },
         News::Ended { cause, lasted } => What::CallEnded {
             call_sid,
             cause: cause.map(|cause| cause.as_str().to_owned()),

@@ -338,7 +338,7 @@ impl Request {
             Request::Say { text, .. } | Request::Context { text, .. } => {
                 text.check().or_else(|what| bad(&what))
             }
-            Request::Transfer { number, .. } if !is_number(&number.0) => {
+            Request::Transfer { number, .. } if !can_be_called(&number.0) => {
                 bad("`number` is not a number with its country, like +12025550123")
             }
             Request::Transfer {
@@ -360,6 +360,11 @@ pub fn is_number(text: &str) -> bool {
     text.strip_prefix('+').is_some_and(|digits| {
         (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
     })
+}
+
+/// A number that Twilio can be asked to call: its country's code begins with no 0.
+pub fn can_be_called(text: &str) -> bool {
+    is_number(text) && text.len() > 7 && !text.starts_with("+0")
 }
 
 /// Who withholds the number, on a command line.

@@ -214,11 +214,11 @@ fn an_order_that_is_half_understood_is_refused() {
             BadRequest,
         ),
         (
-            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+1","announce":" "}"#,
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+12025550123","announce":" "}"#,
             BadRequest,
         ),
         (
-            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+1","warm":true}"#,
+            r#"{"protocol":1,"op":"transfer","call":"CA1","number":"+12025550123","warm":true}"#,
             BadRequest,
         ),
         (r#"{"protocol":1,"op":"route-test"}"#, BadRequest),
@@ -530,6 +530,12 @@ fn events() -> Vec<(What, &'static str)> {
                 call_sid: call_sid(),
             },
             r#""type":"back","callSid":"CA1""#,
+        ),
+        (
+            What::GoesOn {
+                call_sid: call_sid(),
+            },
+            r#""type":"goes-on","callSid":"CA1""#,
         ),
         (
             What::AgentConnected {

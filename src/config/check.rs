@@ -392,7 +392,7 @@ pub(super) fn account_sid(text: &str) -> Checked<String> {
 
 pub(super) fn phone_number(text: &str) -> Checked<String> {
     let digits = text.strip_prefix('+').unwrap_or("");
-    let fits = (6..=15).contains(&digits.len())
+    let fits = (7..=15).contains(&digits.len())
         && digits.bytes().all(|b| b.is_ascii_digit())
         && !digits.starts_with('0');
     if fits {

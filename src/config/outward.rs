@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::{
     Destination, Lookup, Sms, Transfer,
-    check::{self, Checked, complain},
+    check::{self, Checked, Complaint, complain},
     duration::{HOUR, MINUTE, SECOND},
     either, headers,
     reader::Section,
@@ -37,6 +37,12 @@ pub(super) fn sms(mut s: Section<'_, '_>, sms: &mut Sms) {
     s.set(&mut sms.from, "from", |v| {
         check::phone_number(check::text(v)?).map(Some)
     });
+    let from = sms.from.as_ref();
+    if let Some(at) = sms.numbers.iter().position(|to| Some(to) == from) {
+        let what = format!("is entry {} of sms.numbers, too", at + 1);
+        let mend = "remove it there: nobody can send a message to themselves".to_owned();
+        s.complain("from", Complaint { what, mend });
+    }
     s.close();
 }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use lexopt::{Arg, ValueExt};
 
 use crate::admin::protocol::{
-    DEFAULT_SOCKET, MAX_REASON, Request, Text, WITHHELD, is_number, is_party,
+    DEFAULT_SOCKET, MAX_REASON, Request, Text, WITHHELD, can_be_called, is_number, is_party,
 };
 
 /// An option: `--name`, or `--name VALUE`.
@@ -686,7 +686,7 @@ fn transfer_to(call: String, number: Text, announce: Option<Text>) -> Result<Req
 }
 
 fn fit_to_call(number: &Text) -> Result<(), Usage> {
-    match is_number(&number.0) {
+    match can_be_called(&number.0) {
         true => Ok(()),
         false => usage("NUMBER: write a number with its country, like +12025550123"),
     }

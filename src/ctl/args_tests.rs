@@ -88,7 +88,9 @@ fn what_is_not_understood_is_explained() {
         ("fly", "no command \"fly\"; `humebridgectl help`"),
         ("transfre CA1 +61", "did you mean `transfer`?"),
         ("transfer CA1", "a CALL and one NUMBER"),
-        ("transfer CA1 +1 +2", "a CALL and one NUMBER"),
+        ("transfer CA1 +1", "with its country"),
+        ("transfer CA1 +012025550123", "with its country"),
+        ("transfer CA1 +12025550123 +2", "a CALL and one NUMBER"),
         (
             "transfer CA1 0299990000",
             "with its country, like +12025550123",
@@ -97,7 +99,10 @@ fn what_is_not_understood_is_explained() {
             "transfer CA1 - --announce -",
             "cannot both come from standard input",
         ),
-        ("transfer CA1 +1 --announce=", "--announce is empty"),
+        (
+            "transfer CA1 +12025550123 --announce=",
+            "--announce is empty",
+        ),
         (
             "say CA1 hello --announce x",
             "--announce belongs to `transfer`",

@@ -295,6 +295,7 @@ pub fn event(event: &Event) -> String {
         What::GoodbyeWithdrawn { .. } => "goodbye withdrawn".into(),
         What::Away { why, .. } => gone(why).into(),
         What::Back { .. } => "back".into(),
+        What::GoesOn { .. } => "not ended, goes on at Twilio".into(),
         What::CallEnded {
             cause,
             duration_seconds,
@@ -420,6 +421,8 @@ CA1   connecting  hume   +1            +61200000002  1h02m  1          0
         });
         assert!(gone.ends_with("  sounding keys\n"), "{gone}");
         assert!(event(What::Back { call_sid }).ends_with("  back\n"));
+        let call_sid = "CA1".to_owned();
+        assert!(event(What::GoesOn { call_sid }).ends_with("  not ended, goes on at Twilio\n"));
     }
 
     #[test]

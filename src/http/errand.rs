@@ -21,7 +21,7 @@ use super::{
     paths,
     signed::signed_form,
     unix_now,
-    voice::{fallback, met, xml},
+    voice::{caller_id, fallback, met, terms, xml},
 };
 use crate::{
     config::NoAnswer,
@@ -57,8 +57,8 @@ impl Guide for Front {
             // What tools and operators may ask for can be written. Should it not be, the caller is owed
             // words, not a dead line.
             warn!(limited = true, CALL_SID = call.call.as_str(), %error, "no TwiML for an errand");
-            let plan = self.plan(call.route.as_deref(), &call.to, &call.from);
-            met(&plan.fallback, &call.from, &call.to)
+            let terms = self.terms(Some(&call.call), &call.to, &call.from);
+            met(&terms.fallback, &call.from, &call.to)
         })
     }
 }
@@ -81,7 +81,8 @@ impl Front {
 
     fn transfer(&self, call: &CallFacts, transfer: &Transfer) -> Result<String, TwimlError> {
         let public = &self.config.public_url;
-        let rules = &self.config.transfer;
+        let terms = self.terms(Some(&call.call), &call.to, &call.from);
+        let rules = &terms.config.transfer;
         // The announcement itself stands behind this URL: it may be longer than the REST API's document.
         let announce =
             asks_callee(transfer).then(|| of_call(public.http(paths::ANNOUNCE), &call.call));
@@ -90,7 +91,7 @@ impl Front {
             caller_id: rules
                 .caller_id
                 .as_deref()
-                .or(twiml::caller_id(&call.from, &call.to)),
+                .or(caller_id(&call.from, &call.to)),
             ring: rules.ring,
             action: &public.http(paths::TRANSFERRED),
             announce: announce.as_deref(),
@@ -138,7 +139,10 @@ fn after_keys(way: &Way, digits: &Digits) -> Result<String, TwimlError> {
 pub fn again(front: &Front, form: &Form, errand: &Errand) -> String {
     let call = sid(form.get("CallSid")).filter(|call| front.registry.take_errand(call));
     match call.and_then(|call| front.registry.facts(&call)) {
-        Some(facts) => front.twiml(&facts, errand),
+        Some(facts) => {
+            front.registry.errand_begun(&facts.call);
+            front.twiml(&facts, errand)
+        }
         // It has died on its errand.
         None => fallback(front, form),
     }
@@ -197,7 +201,7 @@ fn after_dial(front: &Front, form: &Form) -> String {
         "no-answer" => Failed::NoAnswer,
         _ => Failed::Unreachable,
     };
-    if let NoAnswer::Say(text) = &front.config.transfer.no_answer {
+    if let NoAnswer::Say(text) = &terms(front, form).config.transfer.no_answer {
         tell(Transferred::Ended(failed));
         return twiml::say_and_hang_up(text);
     }

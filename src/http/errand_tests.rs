@@ -215,6 +215,49 @@ fn keys_and_numbers_that_cannot_be_asked_for_are_no_dead_line() {
 }
 
 #[test]
+fn who_has_no_number_to_be_shown_is_shown_with_ours() {
+    let shown = |from| {
+        let stage = Stage::of(from, |_| {});
+        let xml = stage.front.twiml(stage.facts(), &to_desk(None));
+        let document = Document::parse(&xml).unwrap();
+        let dial = document.root_element().first_element_child().unwrap();
+        dial.attribute("callerId").map(str::to_owned)
+    };
+    assert_eq!(shown("+15551234567"), None);
+    // The last two are words, spelt on a telephone's keys.
+    for from in ["anonymous", "sip:a@example.com", "+266696687", "+2562533"] {
+        assert_eq!(shown(from).as_deref(), Some("+15557654321"), "{from}");
+    }
+}
+
+#[test]
+fn a_call_ends_on_the_terms_on_which_it_began() {
+    let mut stage = Stage::with(|config| config.transfer.ring = Duration::from_secs(45));
+    let plan = stage.front.plan(None, "", "");
+    stage.claim.agree(stage.front.terms_of(&plan));
+    let mut newer = Config::clone(&stage.front.config);
+    newer.transfer.ring = Duration::from_secs(10);
+    newer.transfer.no_answer = NoAnswer::Say("Nobody is there.".into());
+    stage.front.config = Arc::new(newer);
+    let errand = to_desk(None);
+    assert!(
+        stage
+            .front
+            .twiml(stage.facts(), &errand)
+            .contains("timeout=\"45\"")
+    );
+    let stage = stage.away(errand);
+    let failed = [("DialCallStatus", "busy"), ("DialBridged", "false")];
+    assert_eq!(verbs(&stage.after_dial(&failed)), ["Connect"]);
+    // And so when it is over.
+    let registry = stage.front.registry.clone();
+    let call = CALL.parse().unwrap();
+    drop(stage.claim);
+    let terms = registry.terms(&call).unwrap();
+    assert_eq!(terms.config.transfer.ring, Duration::from_secs(45));
+}
+
+#[test]
 fn a_cold_transfer_asks_nobody() {
     let stage = Stage::with(|config| config.transfer.caller_id = Some("+15550009999".into()));
     let xml = stage.front.twiml(stage.facts(), &to_desk(None));

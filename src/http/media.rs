@@ -161,6 +161,7 @@ fn call(front: &Arc<Front>, claim: Claim, carrier: Telephone, peer: SocketAddr) 
     let rest = (!claim.view.test).then(|| front.rest.clone());
     let call = &claim.view.facts;
     let plan = front.plan(call.route.as_deref(), &call.to, &call.from);
+    claim.agree(front.terms_of(&plan));
     let facts = facts(call, &plan);
     let codec = front.agents.codec(
         plan.agent,

@@ -41,9 +41,10 @@ use crate::{
         order::Words,
         record::Recorder,
         registry::{CallFacts, Registry},
+        terms::Terms,
     },
     tools::Runner,
-    twilio::{rest::Rest, signature::Verifier, token::Minter},
+    twilio::{CallSid, rest::Rest, signature::Verifier, token::Minter},
 };
 
 /// Media sockets that have not yet shown whose they are.
@@ -142,6 +143,22 @@ impl Front {
     fn plan(&self, route: Option<&str>, to: &str, from: &str) -> Arc<Plan> {
         let known = route.and_then(|name| self.router.named(name, to, from));
         known.unwrap_or_else(|| self.router.pick(to, from, Timestamp::now()).plan)
+    }
+
+    fn terms_of(&self, plan: &Plan) -> Arc<Terms> {
+        Arc::new(Terms {
+            config: self.config.clone(),
+            fallback: plan.fallback.clone(),
+        })
+    }
+
+    /// Those on which a call began; of one that this instance does not know, today's.
+    fn terms(&self, call: Option<&CallSid>, to: &str, from: &str) -> Arc<Terms> {
+        if let Some(terms) = call.and_then(|call| self.registry.terms(call)) {
+            return terms;
+        }
+        let route = call.and_then(|call| self.registry.route_of(call));
+        self.terms_of(&self.plan(route.as_deref(), to, from))
     }
 
     /// The agent of a plan as its vendor names it: the prepared configuration, and the voice.

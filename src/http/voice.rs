@@ -4,7 +4,7 @@
 //! says nothing but 403. Both POST with a form and GET with a query are taken, as a number may be
 //! set to either.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use hyper::{
     Request, Response, StatusCode,
@@ -27,8 +27,10 @@ use crate::{
     printable::Printable,
     routing::{Facts, Picked, Plan},
     session::{
+        caller::Caller,
         order::After,
         registry::{Admitted, Asking, OnRoute, Refused},
+        terms::Terms,
     },
     twilio::{
         CallSid, twiml,
@@ -216,13 +218,11 @@ pub async fn after(front: &Front, request: Request<Incoming>, peer: Peer) -> Res
     match call.and_then(|call| front.registry.after(&call)) {
         Some(After::HangUp) => xml(twiml::hang_up()),
         _ if over => xml(twiml::empty()),
-        Some(After::NoInputFarewell) => xml(twiml::say_and_hang_up(
-            &front.config.calls.no_input_farewell,
-        )),
-        Some(After::MaxDurationFarewell) => xml(twiml::say_and_hang_up(
-            &front.config.calls.max_duration_farewell,
-        )),
-        Some(After::DrainGoodbye) => xml(twiml::say_and_hang_up(&front.config.calls.drain_goodbye)),
+        Some(After::NoInputFarewell) => said(&terms(front, &form).config.calls.no_input_farewell),
+        Some(After::MaxDurationFarewell) => {
+            said(&terms(front, &form).config.calls.max_duration_farewell)
+        }
+        Some(After::DrainGoodbye) => said(&terms(front, &form).config.calls.drain_goodbye),
         Some(After::Errand(on)) => xml(errand::again(front, &form, &on)),
         Some(After::Fallback) | None => xml(fallback(front, &form)),
     }
@@ -277,23 +277,48 @@ pub async fn stream(front: &Front, request: Request<Incoming>, peer: Peer) -> Re
     xml(twiml::empty())
 }
 
+fn said(text: &str) -> Response<Body> {
+    xml(twiml::say_and_hang_up(text))
+}
+
+/// The terms on which a webhook's call began.
+pub(super) fn terms(front: &Front, form: &Form) -> Arc<Terms> {
+    let call = form
+        .get("CallSid")
+        .and_then(|call| call.parse::<CallSid>().ok());
+    let (from, to) = parties(form);
+    front.terms(call.as_ref(), to, from)
+}
+
+/// Whoever talks to the agent, and our number.
+fn parties(form: &Form) -> (&str, &str) {
+    let (caller, ours) = Direction::of(form).ends();
+    let field = |name| form.get(name).unwrap_or_default();
+    (field(caller), field(ours))
+}
+
 /// What a caller meets whose agent has failed, by the call's route.
 pub(super) fn fallback(front: &Front, form: &Form) -> String {
-    let field = |name| form.get(name).unwrap_or_default();
-    let call = field("CallSid").parse::<CallSid>().ok();
-    let route = call.and_then(|call| front.registry.route_of(&call));
-    let (caller, ours) = Direction::of(form).ends();
-    let (from, to) = (field(caller), field(ours));
-    let plan = front.plan(route.as_deref(), to, from);
-    met(&plan.fallback, from, to)
+    let fallback = &terms(front, form).fallback;
+    let (from, to) = parties(form);
+    met(fallback, from, to)
 }
 
 /// What a caller meets in place of an agent.
 pub(super) fn met(fallback: &Fallback, from: &str, to: &str) -> String {
     match fallback {
         Fallback::Say(text) => twiml::say_and_hang_up(text),
-        Fallback::Dial(number) => twiml::dial(number, twiml::caller_id(from, to)),
+        Fallback::Dial(number) => twiml::dial(number, caller_id(from, to)),
         Fallback::HangUp => twiml::hang_up(),
+    }
+}
+
+/// What a callee sees of a caller who has no number to be shown: the one that they have called. A number that
+/// is withheld may come as one that nobody has, the word spelt on a telephone's keys.
+pub(super) fn caller_id<'a>(from: &str, to: &'a str) -> Option<&'a str> {
+    match Caller::of(from) {
+        Caller::Withheld => twiml::caller_id("", to),
+        Caller::Known(_) => twiml::caller_id(from, to),
     }
 }
 

@@ -103,7 +103,9 @@ pub fn note(metrics: &Metrics, view: &View, note: &Note) {
         | Note::GoodbyeWithdrawn
         | Note::Paused
         | Note::Resumed
-        | Note::RestFailed => {}
+        | Note::RestFailed
+        | Note::GoesOn
+        | Note::OverDoubted => {}
     }
 }
 
@@ -203,7 +205,7 @@ pub fn rest<T: Asked>(metrics: &Metrics, took: Duration, outcome: &Result<T, Res
 /// are run.
 pub fn tool(answer: &Answer) -> Option<Tool> {
     match answer {
-        Answer::HangingUp => Some(Tool::HangUp),
+        Answer::HangingUp | Answer::HangingUpAfterKeys => Some(Tool::HangUp),
         Answer::UnknownTool => Some(Tool::Other),
         _ => None,
     }

@@ -49,6 +49,8 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::ProtocolE
 const READS: u32 = 16;
 /// The REST API's whole time to end a call.
 const REST_LIMIT: Duration = Duration::from_secs(3);
+/// The same where nothing else would end it.
+const STREAMLESS_LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything a call needs from outside.
 pub struct Call {
@@ -664,12 +666,17 @@ impl Driver {
                         carrier.time(Timed::Clear, self.woken);
                     }
                 }
-                Action::HangUp => {
+                Action::HangUp { streamless } => {
                     let (view, metrics) = (self.claim.view.clone(), self.metrics.clone());
+                    let within = match streamless {
+                        true => STREAMLESS_LIMIT,
+                        false => REST_LIMIT,
+                    };
                     self.hanging_up = Some(match self.rest.clone() {
-                        Some(rest) => Box::pin(end_by_rest(rest, view, metrics)),
-                        // Twilio knows nothing of a test call: closing the stream ends it.
-                        None => Box::pin(std::future::ready(false)),
+                        Some(rest) => Box::pin(end_by_rest(rest, view, metrics, within)),
+                        // Twilio knows nothing of a test call: closing the stream ends it, and its
+                        // telephone comes to its end by itself where there is none.
+                        None => Box::pin(std::future::ready(streamless)),
                     });
                 }
                 Action::Redirect(errand) => self.redirect(&errand),
@@ -786,7 +793,8 @@ impl Driver {
         };
         let rest = async {
             if let Some(hanging_up) = hanging_up {
-                hanging_up.await;
+                // The call's own patience with it is over.
+                _ = tokio::time::timeout(REST_LIMIT, hanging_up).await;
             }
         };
         tokio::join!(carrier, agent, rest);
@@ -810,6 +818,7 @@ impl Driver {
             }
             Note::Transferred(what) => self.record.transferred(*what),
             Note::Back { .. } => self.claim.tell(News::Back),
+            Note::GoesOn => self.claim.tell(News::GoesOn),
             Note::AgentClosed(_) => self.claim.tell(News::AgentClosed),
             Note::ToolCall { name, .. } => self.claim.tell(News::ToolCall {
                 name: Printable(name).to_string(),
@@ -832,9 +841,9 @@ fn answer(asked: Option<oneshot::Sender<Verdict>>, verdict: Verdict) {
     }
 }
 
-async fn end_by_rest(rest: Rest, view: Arc<View>, metrics: Arc<Metrics>) -> bool {
+async fn end_by_rest(rest: Rest, view: Arc<View>, metrics: Arc<Metrics>, within: Duration) -> bool {
     let asked = Instant::now();
-    let outcome = rest.complete_call(&view.facts.call, REST_LIMIT).await;
+    let outcome = rest.complete_call(&view.facts.call, within).await;
     counting::rest(&metrics, asked.elapsed(), &outcome);
     match outcome {
         Ok(_) => true,
@@ -877,6 +886,13 @@ fn answer_text(answer: &Answer) -> ToolResult<'_> {
              If you have not told them yet, do so now in one short sentence.",
         ),
         Answer::KeysSent => ToolResult::Ok("The keys have been sent."),
+        Answer::LastKeysSent => ToolResult::Ending(
+            "The keys have been sent, and the call ends as soon as you have finished speaking. \
+             If you have not said goodbye yet, do so now in one short sentence.",
+        ),
+        Answer::HangingUpAfterKeys => ToolResult::Ok(
+            "Keys are being sent, and nobody hears you until they have been. The call ends after that.",
+        ),
         Answer::Noted => ToolResult::Ok("The note is kept."),
         Answer::Done(words) => ToolResult::Ok(&words.0),
         Answer::UnknownTool => failed("unknown tool", "This tool is not available on this call."),
@@ -887,6 +903,18 @@ fn answer_text(answer: &Answer) -> ToolResult<'_> {
         ),
         Answer::TimedOut => failed("timeout", "The tool took too long and was stopped."),
         Answer::NotesFull => failed("too many notes", "No more notes can be kept of this call."),
+        Answer::TransfersSpent => failed(
+            "too many transfers",
+            "The caller has been put through too often in this call. Do not try again.",
+        ),
+        Answer::KeysSpent => failed(
+            "too many keys",
+            "Keys have been sent too often in this call. Do not try again.",
+        ),
+        Answer::KeysFirst => failed(
+            "keys are being sent",
+            "Keys are being sent. Try again when they have been.",
+        ),
         Answer::Ending => failed(
             "the call is ending",
             "This is not possible any more: the call is ending or being transferred.",

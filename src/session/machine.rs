@@ -221,8 +221,10 @@ pub enum Action {
     Play(Range<usize>),
     Mark(String),
     Clear,
-    /// Ask Twilio's REST API to end the call.
-    HangUp,
+    /// Ask Twilio's REST API to end the call; again and again where no stream's end would do it.
+    HangUp {
+        streamless: bool,
+    },
     /// Ask it to take the call elsewhere, and be ready for a new media socket.
     Redirect(Errand),
     /// The old media socket is over, and the call is not.
@@ -257,12 +259,20 @@ pub enum Answer {
     /// The caller will be put through when the agent has finished.
     Transferring,
     KeysSent,
+    /// The same for an agent that has hung up meanwhile: its goodbye is due.
+    LastKeysSent,
+    /// `hang_up` while keys are sounded, which comes first.
+    HangingUpAfterKeys,
     Noted,
     /// A newer call has taken its place.
     Replaced,
     TooMany,
     TimedOut,
     NotesFull,
+    TransfersSpent,
+    KeysSpent,
+    /// Keys are being sounded.
+    KeysFirst,
     /// The call is ending, or going elsewhere already.
     Ending,
     /// The tool's own.
@@ -280,13 +290,19 @@ impl Answer {
             Answer::HangingUp
             | Answer::Transferring
             | Answer::KeysSent
+            | Answer::LastKeysSent
+            | Answer::HangingUpAfterKeys
             | Answer::Noted
             | Answer::Done(_) => "done",
             Answer::UnknownTool => "unknown",
             Answer::Replaced => "replaced",
             Answer::TooMany => "busy",
             Answer::TimedOut => "timeout",
-            Answer::NotesFull | Answer::Ending => "refused",
+            Answer::NotesFull
+            | Answer::TransfersSpent
+            | Answer::KeysSpent
+            | Answer::KeysFirst
+            | Answer::Ending => "refused",
             Answer::Failed { error, .. } => error,
         }
     }
@@ -380,6 +396,10 @@ pub enum Note {
         bytes: usize,
     },
     RestFailed,
+    /// The call was to be ended, and Twilio, which alone could do it, was not reached.
+    GoesOn,
+    /// A call with a stream is over, says Twilio's REST API.
+    OverDoubted,
     /// The call was over, by Twilio's word, and its media socket went on.
     Lingered,
 }
@@ -442,6 +462,8 @@ enum Phase {
     HangingUp {
         cause: Cause,
         deadline: Instant,
+        /// No stream is left whose end would end the call.
+        streamless: bool,
     },
     /// Somewhere else; the agent waits.
     Away(Away),
@@ -486,6 +508,8 @@ pub struct Machine {
     tools: Tools,
     /// The tool call that is answered when the caller is back.
     waiting_tool: Option<(String, usize)>,
+    /// The agent has hung up while keys were being sounded: the call ends when the caller is back.
+    hangs_up: bool,
     keys: Collector,
     /// What the agent is to answer to as soon as it is there.
     prompts: VecDeque<Words>,
@@ -532,6 +556,7 @@ impl Machine {
             turn: Turn::default(),
             tools: Tools::default(),
             waiting_tool: None,
+            hangs_up: false,
             keys: Collector::default(),
             prompts: VecDeque::new(),
             prompts_given: 0,
@@ -898,9 +923,16 @@ impl Machine {
     fn deadlines(&mut self, now: Instant, out: &mut Outbox) {
         match &self.phase {
             Phase::Over => return,
-            Phase::HangingUp { cause, deadline } => {
+            Phase::HangingUp {
+                cause,
+                deadline,
+                streamless,
+            } => {
                 if now >= *deadline {
                     let cause = *cause;
+                    if *streamless && self.over.is_none() {
+                        out.note(Note::GoesOn);
+                    }
                     self.end(cause, 1000, out);
                 }
                 return;

@@ -205,7 +205,8 @@ impl Paper {
                     self.verdicts.push(verdict);
                     continue;
                 }
-                Action::HangUp => "hang up".into(),
+                Action::HangUp { streamless: false } => "hang up".into(),
+                Action::HangUp { streamless: true } => "hang up streamless".into(),
                 Action::Decide(After::HangUp) => "after: hang up".into(),
                 Action::Decide(After::Fallback) => "after: fallback".into(),
                 Action::Decide(After::NoInputFarewell) => "after: no-input farewell".into(),

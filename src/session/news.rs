@@ -45,6 +45,8 @@ pub enum News {
     BargeIn,
     HangingUp(Cause),
     GoodbyeWithdrawn,
+    /// It was to be ended while it had no stream, and Twilio was not reached: it goes on without us.
+    GoesOn,
     /// It has left its agent, which waits.
     Away {
         why: Away,

@@ -32,6 +32,8 @@ pub enum Order {
     Transfer(Transfer),
     /// What has become of a transfer.
     Transferred(Transferred),
+    /// Twilio runs the TwiML of the errand that the call is away on: it has asked for it.
+    ErrandBegun,
 }
 
 /// What somebody says or is told. It belongs to a conversation, so it is never printed.

@@ -26,6 +26,7 @@ use super::{
     leg::Telephone,
     news::{Away, Followed, News, RING, Seen, Told},
     order::{After, Order, Verdict},
+    terms::Terms,
 };
 use crate::twilio::{CallSid, StreamSid};
 
@@ -224,6 +225,7 @@ struct Live {
     errand_taken: bool,
     /// How far the callee of the transfer has come that it is away for.
     callee: Callee,
+    terms: Option<Arc<Terms>>,
 }
 
 /// How far a callee has come who is asked before they are connected.
@@ -279,6 +281,7 @@ struct Ended {
     after: After,
     route: Option<String>,
     token_expires_unix: u64,
+    terms: Option<Arc<Terms>>,
 }
 
 /// How many calls there may be and whose, and how long they may take to begin.
@@ -495,6 +498,7 @@ impl Registry {
                 token_expires_unix,
                 errand_taken: false,
                 callee: Callee::Absent,
+                terms: None,
             },
         );
         self.publish(&inner, Some(call), || News::Started(view.clone()));
@@ -558,6 +562,15 @@ impl Registry {
         live.is_some_and(|live| !std::mem::replace(&mut live.errand_taken, true))
     }
 
+    /// The terms on which a call began that this instance carries, or has carried just now.
+    pub fn terms(&self, call: &CallSid) -> Option<Arc<Terms>> {
+        let inner = self.lock();
+        match inner.live.get(call) {
+            Some(live) => live.terms.clone(),
+            None => inner.ended.get(call)?.terms.clone(),
+        }
+    }
+
     /// How far the callee of a live call's transfer has come.
     pub fn callee(&self, call: &CallSid) -> Callee {
         let inner = self.lock();
@@ -578,15 +591,21 @@ impl Registry {
     /// Tells a live call what has become of its transfer. It is Twilio's word, as with
     /// [`call_over`](Registry::call_over): nobody waits for an answer, and operators' orders leave room.
     pub fn transferred(&self, call: &CallSid, what: Transferred) {
+        self.pass_on(call, Order::Transferred(what));
+    }
+
+    /// Tells a live call that Twilio runs its errand's TwiML, in the same way.
+    pub fn errand_begun(&self, call: &CallSid) {
+        self.pass_on(call, Order::ErrandBegun);
+    }
+
+    fn pass_on(&self, call: &CallSid, order: Order) {
         let inner = self.lock();
         if let Some(live) = inner.live.get(call)
             && live.orders.capacity() > LAST
         {
             // What does not fit now has been said twice already.
-            _ = live.orders.try_send(Letter {
-                order: Order::Transferred(what),
-                reply: None,
-            });
+            _ = live.orders.try_send(Letter { order, reply: None });
         }
     }
 
@@ -852,6 +871,13 @@ impl Claim {
 }
 
 impl Claim {
+    /// The call began on these.
+    pub fn agree(&self, terms: Arc<Terms>) {
+        if let Some(live) = self.registry.lock().live.get_mut(&self.view.facts.call) {
+            live.terms = Some(terms);
+        }
+    }
+
     /// What is known of the call by now.
     pub fn facts(&self) -> CallFacts {
         let facts = self.registry.facts(&self.view.facts.call);
@@ -893,6 +919,7 @@ impl Drop for Claim {
         let mut inner = self.registry.lock();
         let live = inner.live.remove(&call);
         let token_expires_unix = live.as_ref().map_or(0, |live| live.token_expires_unix);
+        let terms = live.as_ref().and_then(|live| live.terms.clone());
         let after = live.and_then(|live| live.after).unwrap_or(After::Fallback);
         let lifetime = self.registry.limits().admission_lifetime + ENDED_MARGIN;
         let ended = Ended {
@@ -900,6 +927,7 @@ impl Drop for Claim {
             after,
             route: self.view.facts.route.clone(),
             token_expires_unix,
+            terms,
         };
         inner.ended.insert(call, ended);
         self.registry.publish(&inner, Some(call), || News::Ended {

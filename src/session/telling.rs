@@ -244,6 +244,26 @@ impl Teller {
                     say!(self, warn, "closing the stream instead of the call");
                 }
             }
+            Note::GoesOn => {
+                if self.may(Line::RestFailed, Level::ERROR) {
+                    say!(
+                        self,
+                        error,
+                        "the call goes on at Twilio: it was to be ended while it was away, which \
+                         only Twilio's REST API can do; end it in Twilio's console"
+                    );
+                }
+            }
+            Note::OverDoubted => {
+                if self.may(Line::RestFailed, Level::WARN) {
+                    say!(
+                        self,
+                        warn,
+                        "Twilio's REST API says that the call is over, and its stream goes on: \
+                         closing the stream; check that [twilio] account_sid owns the call"
+                    );
+                }
+            }
             Note::Lingered => {
                 if self.may(Line::Lingered, Level::WARN) {
                     say!(

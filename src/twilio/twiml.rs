@@ -22,8 +22,8 @@ const MAX_WORDS: usize = 4_000;
 pub const MAX_REST: usize = 4_000;
 /// As many keys as the REST API lets a new call sound; of `<Play digits>` no limit is written down.
 const MAX_KEYS: usize = 32;
-/// E.164.
-const MAX_NUMBER_DIGITS: usize = 15;
+/// E.164, whose shortest numbers in use have seven.
+const NUMBER_DIGITS: std::ops::RangeInclusive<usize> = 7..=15;
 /// How long `<Dial>` can be told to ring.
 const RING: std::ops::RangeInclusive<u64> = 5..=600;
 /// What a callee has to press a key after the announcement; it is made twice.
@@ -46,7 +46,7 @@ pub enum TwimlError {
     StreamUrl,
     #[error("keys to be sounded are 1 to 32 of 0-9, A-D, * and #, and w and W to wait")]
     Keys,
-    #[error("a number to be called is + and up to 15 digits")]
+    #[error("a number to be called is + and 7 to 15 digits, the first of them not 0")]
     Number,
 }
 
@@ -226,10 +226,12 @@ pub fn caller_id<'a>(from: &str, to: &'a str) -> Option<&'a str> {
     (!is_number(from) && is_number(to)).then_some(to)
 }
 
-/// `+` and digits.
+/// `+`, a country code (none begins with 0) and more digits.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('+').unwrap_or_default();
-    (1..=MAX_NUMBER_DIGITS).contains(&digits.len()) && digits.bytes().all(|d| d.is_ascii_digit())
+    NUMBER_DIGITS.contains(&digits.len())
+        && !digits.starts_with('0')
+        && digits.bytes().all(|d| d.is_ascii_digit())
 }
 
 /// Refuses the call with a busy tone; nothing is billed.
@@ -335,10 +337,25 @@ mod tests {
         assert_eq!(say_and_hang_up("Sorry."), xml("<Say>Sorry.</Say><Hangup/>"));
         assert_eq!(dial("+61412345678", None), xml("<Dial>+61412345678</Dial>"));
         assert_eq!(
-            dial("+61412345678", caller_id("sip:ann@example.com", "+1")),
-            xml("<Dial callerId=\"+1\">+61412345678</Dial>")
+            dial(
+                "+61412345678",
+                caller_id("sip:ann@example.com", "+15550001111")
+            ),
+            xml("<Dial callerId=\"+15550001111\">+61412345678</Dial>")
         );
-        assert_eq!(caller_id("+1", "+2"), None);
+        assert_eq!(caller_id("+15550002222", "+15550001111"), None);
+        for none in [
+            "",
+            "+",
+            "+0",
+            "+1",
+            "+015550002222",
+            "+155500",
+            "15550002222",
+        ] {
+            let ours = caller_id(none, "+15550001111");
+            assert_eq!(ours, Some("+15550001111"), "{none}");
+        }
         assert_eq!(caller_id("anonymous", "sip:desk@example.com"), None);
         assert_eq!(reject_busy(), xml("<Reject reason=\"busy\"/>"));
         assert_eq!(reject(), xml("<Reject reason=\"rejected\"/>"));

@@ -79,6 +79,11 @@ fn whom_a_call_may_be_put_through_to() {
     assert!(
         said("[sms]\nnumbers = ['+15557654324', '1']").contains("sms.numbers: entry 2 is not a")
     );
+    let told = said("[sms]\nnumbers = ['+15557654324']\nfrom = '+15557654324'");
+    assert!(
+        told.contains("sms.from: is entry 1 of sms.numbers, too; remove it there"),
+        "{told}"
+    );
 }
 
 #[test]

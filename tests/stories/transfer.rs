@@ -1,10 +1,16 @@
 //! Callers are put through to people who can be called, and come back when nobody takes the call.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use hume_bridge::sim::scenario::{Story, World};
+use hume_bridge::sim::{
+    phone::{Awaited, Ended, Event, OngoingCall, Step},
+    scenario::{Story, World},
+};
 
-use crate::{PROGRAM, stage::PACE};
+use crate::{
+    PROGRAM,
+    stage::{PACE, PATIENCE, causes, close, ctl, heard, say, start, until, wait_for, world},
+};
 
 /// Tells a story whose far ends are all that is looked at.
 async fn told(callee: &str, transfer: &str, reply: &str, expect: &str) {
@@ -113,4 +119,79 @@ async fn a_callee_does_not_take_the_call_and_the_caller_is_told_so() {
         )
         .await;
     }
+}
+
+/// A caller is being put through to somebody who lets it ring, and Twilio's REST API answers so from then on.
+async fn ringing(ring: &str, rest: &str, steps: Vec<Step>) -> (World, OngoingCall) {
+    let world = world(&format!(
+        r#"
+config = '''
+[transfer]
+numbers = [{{ number = "+61255501234", name = "sales" }}]
+ring = "{ring}"
+'''
+[callee."+61255501234"]
+when_called = "no-answer"
+[rest]
+fail = [{rest}]
+[agent]
+[[agent.replies]]
+steps = [{{ tool = {{ name = "transfer_call", arguments = {{ to = "sales" }} }} }}, {{ end = true }}]
+[[agent.replies]]
+on = "prompt"
+steps = [{{ say = "agent-more" }}, {{ end = true }}]
+"#
+    ))
+    .await;
+    let begins = vec![say("caller-hours"), wait_for(Awaited::StreamOver)];
+    let call = start(&world.phone, [begins, steps].concat());
+    until(&call, |event| matches!(event, Event::CalleeRings { .. })).await;
+    (world, call)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_away_is_hung_up_on_as_soon_as_twilio_can_be_reached_again() {
+    // More failures than fit into the time that a call with a stream has.
+    let fails = format!("\"ok\"{}", ", \"503\"".repeat(7));
+    let (world, call) = ringing("300s", &fails, Vec::new()).await;
+    let (code, _, err) = ctl(&world, &["hangup", call.call_sid()]).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(call.finish().await.ended, Ended::RestCompleted);
+    let log = close(world).await;
+    assert_eq!(causes(&log), ["operator"]);
+    assert!(!log.iter().any(|line| line.contains("goes on")), "{log:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_away_and_cannot_be_hung_up_on_is_told_of() {
+    let leaves = vec![Step::Wait(Duration::from_secs(20)), Step::HangUp];
+    let (world, call) = ringing("300s", "\"ok\", \"auth\"", leaves).await;
+    let sid = call.call_sid().to_owned();
+    let (code, _, err) = ctl(&world, &["hangup", &sid]).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(call.finish().await.ended, Ended::CallerHungUp);
+    let log = close(world).await;
+    assert_eq!(causes(&log), ["operator"]);
+    let told = |line: &&String| line.contains("the call goes on at Twilio") && line.contains(&sid);
+    assert_eq!(log.iter().filter(told).count(), 1, "{log:#?}");
+    let untrue = "closing the stream instead";
+    assert!(!log.iter().any(|line| line.contains(untrue)), "{log:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_who_is_being_put_through() {
+    let back = vec![
+        wait_for(Awaited::Streaming),
+        wait_for(Awaited::AgentSpeaking),
+        wait_for(Awaited::AgentQuiet),
+        Step::HangUp,
+    ];
+    let (mut world, call) = ringing("5s", "", back).await;
+    world.bridge.signal("TERM").await.unwrap();
+    world.bridge.until_notified("STOPPING=1").await.unwrap();
+    let report = call.finish().await;
+    assert_eq!(report.ended, Ended::CallerHungUp);
+    assert!(heard(&report, "agent-more"));
+    assert!(world.bridge.ended(PATIENCE).await.unwrap().success());
+    assert_eq!(causes(&world.bridge.log()), ["caller-hung-up"]);
 }

@@ -17,6 +17,9 @@ use crate::session::{
 
 /// From asking Twilio's REST API to closing the stream regardless.
 const REDIRECT_LIMIT: Duration = Duration::from_secs(4);
+/// Of a call that is over by Twilio's word and whose stream is not: from closing that to Twilio's asking
+/// what follows it.
+const DOUBT_LIMIT: Duration = Duration::from_secs(10);
 /// From Twilio's "it is done" to the stream's own end.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Beyond what the errand itself takes, how long the stream's return may take.
@@ -28,6 +31,9 @@ const LETTER: Duration = Duration::from_millis(150);
 const TONE: Duration = Duration::from_millis(500);
 /// For the agent, when nobody waits any more to be told that the keys were sounded.
 const KEYS_SOUNDED: &str = "The keys have been sent. Go on with the call.";
+/// And when it has hung up meanwhile.
+const LAST_KEYS_SOUNDED: &str =
+    "The keys have been sent, and the call ends now. Say goodbye in one short sentence.";
 /// What agents are told at once that could not be told yet.
 const MAX_PROMPTS: usize = 4;
 
@@ -37,6 +43,10 @@ pub(super) struct Away {
     errand: Errand,
     /// The media socket is still there.
     leaving: bool,
+    /// Twilio has taken the errand over: that the stream ends changes nothing for the caller.
+    taken: bool,
+    /// Twilio has said that the call is over, and its stream said otherwise.
+    doubted: bool,
     /// By then something must have happened.
     deadline: Instant,
     /// The transfer has come to nothing, and the caller is on their way back.
@@ -46,6 +56,29 @@ pub(super) struct Away {
 impl Away {
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// There is no stream whose end would end the call.
+    pub fn streamless(&self) -> bool {
+        self.taken || !self.leaving
+    }
+
+    /// How long nothing may be heard of it once the stream is over.
+    fn takes(&self, ring: Duration) -> Duration {
+        let errand = match &self.errand {
+            Errand::Digits(digits) => {
+                let long = digits.0.chars().filter(|key| *key == 'W').count();
+                TONE * (digits.0.len() + long) as u32
+            }
+            Errand::Transfer(transfer) => match &transfer.announce {
+                Some(words) => {
+                    let said = LETTER * 2 * words.0.chars().count().min(10_000) as u32;
+                    ring + said + DECISION_LIMIT
+                }
+                None => ring,
+            },
+        };
+        errand + RETURN_LIMIT
     }
 }
 
@@ -62,10 +95,20 @@ impl Machine {
 
     /// The call is away, or about to leave.
     pub(super) fn on_an_errand(&self) -> bool {
+        self.errand().is_some()
+    }
+
+    fn errand(&self) -> Option<&Errand> {
         match &self.phase {
-            Phase::Goodbye(goodbye) => goodbye.errand().is_some(),
-            phase => matches!(phase, Phase::Away(_)),
+            Phase::Goodbye(goodbye) => goodbye.errand(),
+            Phase::Away(away) => Some(&away.errand),
+            _ => None,
         }
+    }
+
+    /// Keys are being sounded, or are about to be.
+    pub(super) fn sounds_keys(&self) -> bool {
+        matches!(self.errand(), Some(Errand::Digits(_)))
     }
 
     /// Somebody wants the caller put through.
@@ -94,6 +137,8 @@ impl Machine {
         self.phase = Phase::Away(Away {
             errand,
             leaving: true,
+            taken: false,
+            doubted: false,
             deadline: now + REDIRECT_LIMIT,
             failed: None,
         });
@@ -109,10 +154,20 @@ impl Machine {
             return;
         };
         match answer {
-            // Whatever else has been heard meanwhile.
-            Redirected::Over => self.end(Cause::CallerHungUp, 1000, out),
+            // The stream has said the same.
+            Redirected::Over if !away.leaving => self.end(Cause::CallerHungUp, 1000, out),
             _ if !away.leaving => {}
-            Redirected::Done => away.deadline = now + STOP_LIMIT,
+            // A wrong account and a mistaken proxy say so, too. The end of the stream decides: of a call
+            // that goes on, Twilio asks what follows it.
+            Redirected::Over => {
+                away.doubted = true;
+                out.note(Note::OverDoubted);
+                self.gone(now, out);
+            }
+            Redirected::Done => {
+                away.taken = true;
+                away.deadline = now + STOP_LIMIT;
+            }
             Redirected::Failed => {
                 out.note(Note::RestFailed);
                 self.gone(now, out);
@@ -140,21 +195,25 @@ impl Machine {
         if !std::mem::replace(&mut away.leaving, false) {
             return;
         }
-        let takes = match &away.errand {
-            Errand::Digits(digits) => {
-                let long = digits.0.chars().filter(|key| *key == 'W').count();
-                TONE * (digits.0.len() + long) as u32
-            }
-            Errand::Transfer(transfer) => match &transfer.announce {
-                Some(words) => {
-                    let said = LETTER * 2 * words.0.chars().count().min(10_000) as u32;
-                    ring + said + DECISION_LIMIT
-                }
-                None => ring,
-            },
-        };
-        away.deadline = now + takes + RETURN_LIMIT;
+        away.deadline = now
+            + match away.doubted {
+                true => DOUBT_LIMIT,
+                false => away.takes(ring),
+            };
         out.push(Action::CloseCarrier);
+    }
+
+    /// Twilio has asked what follows the stream, and runs the errand's TwiML: there is a call.
+    pub(super) fn errand_begun(&mut self, now: Instant) -> bool {
+        let ring = self.settings.ring;
+        let Phase::Away(away) = &mut self.phase else {
+            return false;
+        };
+        away.taken = true;
+        if std::mem::take(&mut away.doubted) && !away.leaving {
+            away.deadline = now + away.takes(ring);
+        }
+        true
     }
 
     pub(super) fn away_step(&mut self, now: Instant, out: &mut Outbox) {
@@ -166,6 +225,7 @@ impl Machine {
         }
         match (&away.errand, away.failed) {
             _ if away.leaving => self.gone(now, out),
+            _ if away.doubted => self.end(Cause::CallerHungUp, 1000, out),
             // Nobody has said that it came to nothing: they are talking.
             (Errand::Transfer(_), None) => self.end(Cause::Transferred, 1000, out),
             _ => self.end(Cause::CarrierLost, 1000, out),
@@ -197,6 +257,7 @@ impl Machine {
             }
             Transferred::Returning(failed) => {
                 away.failed = Some(failed);
+                away.doubted = false;
                 // The old stream was over long ago, whether or not it said so.
                 self.gone(now, out);
                 if let Phase::Away(away) = &mut self.phase {
@@ -228,7 +289,8 @@ impl Machine {
             failed: away.failed,
         });
         out.push(Action::Decide(After::Fallback));
-        if self.agent == AgentState::Gone {
+        let last = std::mem::take(&mut self.hangs_up);
+        if self.agent == AgentState::Gone && !last {
             // It left while there was nobody to talk to.
             self.dial_again(now, out);
         }
@@ -243,10 +305,21 @@ impl Machine {
         self.give_prompts(out);
         match (&away.errand, away.failed) {
             (Errand::Digits(_), _) if self.waiting_tool.is_some() => {
-                self.answer_waiting_tool(Answer::KeysSent, out);
+                let answer = match last {
+                    true => Answer::LastKeysSent,
+                    false => Answer::KeysSent,
+                };
+                self.answer_waiting_tool(answer, out);
             }
+            (Errand::Digits(_), _) if self.agent == AgentState::Gone => {}
             // It asked for them, and has been lost or has given up waiting.
-            (Errand::Digits(_), _) => self.prompt(now, Words(KEYS_SOUNDED.to_owned()), out),
+            (Errand::Digits(_), _) => {
+                let words = match last {
+                    true => LAST_KEYS_SOUNDED,
+                    false => KEYS_SOUNDED,
+                };
+                self.prompt(now, Words(words.to_owned()), out);
+            }
             (Errand::Transfer(_), failed) => {
                 let reason = failed.unwrap_or(Failed::Unreachable).words();
                 let words = self.settings.no_answer.as_ref();
@@ -254,6 +327,11 @@ impl Machine {
                     self.prompt(now, Words(words), out);
                 }
             }
+        }
+        if last {
+            // What it may have said to nobody was no goodbye.
+            let goodbye = Goodbye::of_agent(now, self.words_to_come(), self.paused);
+            self.say_goodbye(now, goodbye, out);
         }
     }
 

@@ -240,10 +240,17 @@ impl Machine {
         self.drop_connection(out);
         out.note(Note::AgentClosed(closed));
         if self.on_an_errand() {
-            // It may be needed again, whatever it thinks.
-            self.connection.never_resumes |=
-                closed == Closed::Rejected && dialled == Dial::Resume && !talked;
-            self.look_for_agent(now, closed, out);
+            self.hangs_up |= closed == Closed::HungUp && was_ready && self.sounds_keys();
+            if self.hangs_up {
+                // It has said all that it had to say.
+                self.agent = AgentState::Gone;
+                self.uplink.forget();
+            } else {
+                // It may be needed again, whatever it thinks.
+                self.connection.never_resumes |=
+                    closed == Closed::Rejected && dialled == Dial::Resume && !talked;
+                self.look_for_agent(now, closed, out);
+            }
             if let Phase::Goodbye(goodbye) = &mut self.phase {
                 goodbye.agent_gone();
             }

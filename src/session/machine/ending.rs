@@ -15,6 +15,8 @@ use crate::session::{
 
 /// From ordering the end of the call at Twilio's REST API to closing the socket regardless.
 const HANG_UP_LIMIT: Duration = Duration::from_secs(4);
+/// The same where there is no socket by which the call would end: Twilio is asked again and again.
+const STREAMLESS_LIMIT: Duration = Duration::from_secs(32);
 /// From Twilio's "it is over" to the socket's own end.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
 /// What a polite end may take beyond the longest duration of a call.
@@ -104,13 +106,19 @@ impl Machine {
             Phase::Goodbye(_) | Phase::Away(_) => {}
             Phase::HangingUp { .. } | Phase::Over => return,
         }
+        let streamless = matches!(&self.phase, Phase::Away(away) if away.streamless());
         self.forget_tools(out);
         self.close_agent(out);
         out.push(Action::Decide(After::HangUp));
-        out.push(Action::HangUp);
+        out.push(Action::HangUp { streamless });
         self.phase = Phase::HangingUp {
             cause,
-            deadline: now + HANG_UP_LIMIT,
+            deadline: now
+                + match streamless {
+                    true => STREAMLESS_LIMIT,
+                    false => HANG_UP_LIMIT,
+                },
+            streamless,
         };
     }
 
@@ -120,6 +128,10 @@ impl Machine {
         // Whoever is rung, or sounds keys, needs us only afterwards, and finds another instance then.
         if matches!(self.phase, Phase::Away(_)) {
             return self.end(Cause::Drain, 1000, out);
+        }
+        if let Phase::HangingUp { deadline, .. } = &mut self.phase {
+            // There is no time left in which Twilio could be asked again and again.
+            *deadline = (now + HANG_UP_LIMIT).min(*deadline);
         }
         let hanging_up = matches!(self.phase, Phase::HangingUp { .. });
         if hanging_up || !self.settings.drain_goodbye {
@@ -133,7 +145,12 @@ impl Machine {
     }
 
     pub(super) fn hang_up_answered(&mut self, now: Instant, ended: bool, out: &mut Outbox) {
-        let Phase::HangingUp { cause, deadline } = &mut self.phase else {
+        let Phase::HangingUp {
+            cause,
+            deadline,
+            streamless,
+        } = &mut self.phase
+        else {
             return;
         };
         if ended {
@@ -141,7 +158,10 @@ impl Machine {
             *deadline = now + STOP_LIMIT;
         } else {
             let cause = *cause;
-            out.note(Note::RestFailed);
+            out.note(match *streamless {
+                true => Note::GoesOn,
+                false => Note::RestFailed,
+            });
             self.end(cause, 1000, out);
         }
     }

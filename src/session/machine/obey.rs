@@ -46,6 +46,7 @@ impl Machine {
             Order::Resume => self.resume(now, out),
             Order::Transfer(transfer) => self.transfer(now, Errand::Transfer(transfer), out),
             Order::Transferred(what) => self.transferred(now, what, out),
+            Order::ErrandBegun => Ok(self.errand_begun(now)),
         };
         out.push(Action::Verdict(match verdict {
             Ok(true) if says && nearly => Verdict::Nearly,
@@ -71,8 +72,13 @@ impl Machine {
             false => Cause::CarrierLost,
         };
         let by = now + OVER_LIMIT;
-        if let Phase::HangingUp { deadline, .. } = &mut self.phase {
-            *deadline = by.min(*deadline);
+        match &mut self.phase {
+            // Of a call whose stream was over before, the end of that says nothing.
+            Phase::HangingUp {
+                streamless: true, ..
+            } if !caller_left => return,
+            Phase::HangingUp { deadline, .. } => *deadline = by.min(*deadline),
+            _ => {}
         }
         match &mut self.over {
             Some((_, known)) if caller_left => *known = cause,

@@ -21,6 +21,10 @@ pub(super) const MAX_OPEN: usize = 8;
 const GRACE: Duration = Duration::from_secs(2);
 /// Notes that an agent may leave.
 const MAX_NOTES: usize = 50;
+/// And times that it may put a caller through, or have keys sounded: one that never stops asking would
+/// keep somebody's telephone ringing, and the caller from everybody.
+const MAX_TRANSFERS: usize = 5;
+const MAX_KEYS: usize = 20;
 
 /// A tool call under way.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(super) struct Tools {
     tickets: u32,
     answered: std::collections::VecDeque<String>,
     notes: usize,
+    transfers: usize,
+    keys: usize,
 }
 
 impl Tools {
@@ -97,8 +103,17 @@ impl Machine {
         match offered {
             // Of an agent's own it is told, and nobody has to be asked.
             _ if name == HANG_UP && (offered.is_some() || !expects_reply) => {
+                let keys_first = self.sounds_keys();
                 if expects_reply {
-                    self.answer_tool(call_id, name, Answer::HangingUp, out);
+                    let answer = match keys_first {
+                        true => Answer::HangingUpAfterKeys,
+                        false => Answer::HangingUp,
+                    };
+                    self.answer_tool(call_id, name, answer, out);
+                }
+                if keys_first {
+                    self.hangs_up = true;
+                    return;
                 }
                 if let Phase::Away(_) = self.phase {
                     // It has nobody to talk to, and that is no reason to hang up on those who have.
@@ -181,14 +196,21 @@ impl Machine {
                 out.push(Action::KeepNote(words));
                 Answer::Noted
             }
+            Outcome::Transfer(_) | Outcome::Digits(_) if self.sounds_keys() && !self.hangs_up => {
+                Answer::KeysFirst
+            }
             Outcome::Transfer(_) | Outcome::Digits(_) if !talking => Answer::Ending,
+            Outcome::Transfer(_) if self.tools.transfers >= MAX_TRANSFERS => Answer::TransfersSpent,
+            Outcome::Digits(_) if self.tools.keys >= MAX_KEYS => Answer::KeysSpent,
             Outcome::Transfer(transfer) => {
+                self.tools.transfers += 1;
                 self.answer_tool(&call_id, &name, Answer::Transferring, out);
                 let spoke = self.spoke || self.paused;
                 let goodbye = Goodbye::of_agent(now, self.words_to_come(), spoke);
                 return self.part(now, goodbye.before(Errand::Transfer(transfer)), out);
             }
             Outcome::Digits(digits) => {
+                self.tools.keys += 1;
                 // The agent waits for the answer, and says nothing more meanwhile.
                 self.waiting_tool = Some((call_id, tool));
                 let goodbye = Goodbye::of_tool(now).before(Errand::Digits(digits));

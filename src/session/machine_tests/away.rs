@@ -177,13 +177,181 @@ fn where_the_rest_api_fails_the_stream_is_closed_and_twilio_asks() {
     paper.taken();
     paper.wait(4100);
     paper.expect(&["close carrier"]);
+}
 
+#[test]
+fn a_call_that_is_over_by_twilios_word_is_over_when_nothing_follows_its_stream() {
     // The caller has hung up just now.
     let mut paper = Paper::greeted();
     paper.order(Order::Transfer(transfer()));
     paper.taken();
     paper.event(Event::RedirectAnswered(Redirected::Over));
-    paper.expect(&["close agent", "end caller-hung-up 1000"]);
+    paper.expect(&["close carrier"]);
+    assert!(paper.notes.contains(&Note::OverDoubted));
+    paper.wait(9900);
+    assert!(!paper.machine.is_over());
+    paper.wait(200);
+    let taken = paper.taken();
+    assert_eq!(taken.last().unwrap(), "end caller-hung-up 1000");
+
+    // Twilio was wrong, and asks what follows.
+    let mut paper = Paper::greeted();
+    paper.order(Order::Transfer(transfer()));
+    paper.event(Event::RedirectAnswered(Redirected::Over));
+    paper.wait(1000);
+    assert_eq!(paper.order(Order::ErrandBegun), Verdict::Done);
+    paper.wait(25_000);
+    assert_eq!(paper.order(no_answer()), Verdict::Done);
+    paper.taken();
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", SORRY]);
+}
+
+/// Its agent has asked for keys, and they are being sounded.
+fn sounding() -> Paper {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("a", "stock");
+    paper.event(Event::ToolDone {
+        ticket: 0,
+        outcome: Outcome::Digits(Digits("ww12#".into())),
+    });
+    paper.wait(600);
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.taken();
+    paper
+}
+
+#[test]
+fn an_agent_that_hangs_up_while_keys_are_sounded_says_goodbye_when_they_have_been() {
+    let mut paper = sounding();
+    paper.calls_tool("b", "hang_up");
+    paper.expect(&["answer b: HangingUpAfterKeys"]);
+    paper.wait(3000);
+    paper.taken();
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", "answer a: LastKeysSent"]);
+    paper.says(2, 500);
+    paper.agent(agent::Event::TurnDone);
+    paper.echo_all();
+    let taken = paper.taken();
+    assert!(taken.contains(&"hang up".to_owned()), "{taken:?}");
+}
+
+#[test]
+fn an_agent_that_hangs_up_before_the_keys_are_sounded_has_them_sounded_first() {
+    let mut paper = Paper::greeted();
+    paper.calls_tool("a", "stock");
+    paper.event(Event::ToolDone {
+        ticket: 0,
+        outcome: Outcome::Digits(Digits("1".into())),
+    });
+    paper.taken();
+    paper.calls_tool("b", "hang_up");
+    paper.expect(&["answer b: HangingUpAfterKeys"]);
+    paper.wait(600);
+    paper.expect(&["after: Digits(Digits(1))", "redirect: Digits(Digits(1))"]);
+    paper.event(Event::RedirectAnswered(Redirected::Done));
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.event(Event::Returned);
+    // It says nothing.
+    paper.wait(5000);
+    let taken = paper.taken();
+    assert!(taken.contains(&"hang up".to_owned()), "{taken:?}");
+    assert!(paper.notes.contains(&Note::HangingUp(Cause::AgentHungUp)));
+}
+
+#[test]
+fn an_agent_that_closes_while_keys_are_sounded_has_hung_up() {
+    let mut paper = sounding();
+    paper.event(Event::AgentClosed(Closed::HungUp));
+    paper.wait(3000);
+    paper.expect(&["close agent"]);
+    paper.event(Event::Returned);
+    paper.expect(&["after: fallback", "after: hang up", "hang up"]);
+}
+
+#[test]
+fn what_else_takes_the_call_away_waits_for_the_keys() {
+    let mut paper = Paper::with(|settings| settings.capabilities.parallel_tools = true);
+    paper.ready();
+    paper.calls_tool("a", "stock");
+    paper.calls_tool("b", "stock");
+    let outcome = || Outcome::Digits(Digits("1".into()));
+    let told = |ticket| Event::ToolDone {
+        ticket,
+        outcome: outcome(),
+    };
+    paper.event(told(0));
+    paper.taken();
+    paper.event(told(1));
+    paper.expect(&["answer b: KeysFirst"]);
+}
+
+#[test]
+fn an_agent_that_never_stops_asking_is_told_so() {
+    let mut paper = Paper::greeted();
+    for call in 0..6 {
+        paper.calls_tool(&format!("t{call}"), "stock");
+        paper.taken();
+        paper.event(Event::ToolDone {
+            ticket: call,
+            outcome: Outcome::Transfer(transfer()),
+        });
+        if call == 5 {
+            paper.expect(&["answer t5: TransfersSpent"]);
+            break;
+        }
+        paper.wait(5000);
+        paper.event(Event::RedirectAnswered(Redirected::Done));
+        paper.event(Event::Carrier(Carrier::Stop));
+        paper.order(no_answer());
+        paper.event(Event::Returned);
+    }
+    for call in 0..21 {
+        paper.calls_tool(&format!("k{call}"), "stock");
+        paper.taken();
+        paper.event(Event::ToolDone {
+            ticket: 6 + call,
+            outcome: Outcome::Digits(Digits("1".into())),
+        });
+        if call == 20 {
+            paper.expect(&["answer k20: KeysSpent"]);
+            break;
+        }
+        paper.wait(700);
+        let taken = paper.taken();
+        let left = taken
+            .last()
+            .is_some_and(|done| done.starts_with("redirect"));
+        assert!(left, "{call}: {taken:?}");
+        paper.event(Event::RedirectAnswered(Redirected::Done));
+        paper.event(Event::Carrier(Carrier::Stop));
+        paper.event(Event::Returned);
+    }
+}
+
+#[test]
+fn a_call_without_a_stream_that_cannot_be_ended_goes_on_and_that_is_said() {
+    let mut paper = away();
+    paper.order(Order::HangUp { now: false });
+    paper.taken();
+    // As ever with a stream that ends.
+    paper.order(Order::CallOver { caller_left: false });
+    paper.wait(29_000);
+    assert!(!paper.machine.is_over());
+    paper.event(Event::HangUpAnswered { ended: false });
+    paper.expect(&["end operator 1000"]);
+    assert!(paper.notes.contains(&Note::GoesOn));
+    assert!(!paper.notes.contains(&Note::RestFailed));
+
+    // The caller hangs up meanwhile.
+    let mut paper = away();
+    paper.order(Order::HangUp { now: false });
+    paper.order(Order::CallOver { caller_left: true });
+    paper.wait(2100);
+    assert!(paper.machine.is_over());
+    assert!(!paper.notes.contains(&Note::GoesOn));
 }
 
 #[test]
@@ -252,7 +420,7 @@ fn orders_to_a_call_that_is_away_are_refused_but_its_end() {
     }
     paper.taken();
     assert_eq!(paper.order(Order::HangUp { now: false }), Verdict::Done);
-    paper.expect(&["close agent", "after: hang up", "hang up"]);
+    paper.expect(&["close agent", "after: hang up", "hang up streamless"]);
     paper.event(Event::HangUpAnswered { ended: true });
     paper.wait(600);
     paper.expect(&["end operator 1000"]);

@@ -80,6 +80,8 @@ pub fn note(note: &Note) -> &'static str {
         Note::CallerAudioDropped { .. } => "caller audio dropped",
         Note::SilenceFilled { .. } => "silence filled",
         Note::RestFailed => "rest failed",
+        Note::GoesOn => "goes on",
+        Note::OverDoubted => "over doubted",
         Note::Lingered => "lingered",
     }
 }
@@ -90,6 +92,11 @@ pub fn answer(answer: &Answer) -> &'static str {
         Answer::UnknownTool => "answer: unknown tool",
         Answer::Transferring => "answer: transferring",
         Answer::KeysSent => "answer: keys sent",
+        Answer::LastKeysSent => "answer: last keys sent",
+        Answer::HangingUpAfterKeys => "answer: hanging up after keys",
+        Answer::KeysFirst => "answer: keys first",
+        Answer::TransfersSpent => "answer: transfers spent",
+        Answer::KeysSpent => "answer: keys spent",
         Answer::Noted => "answer: noted",
         Answer::Replaced => "answer: replaced",
         Answer::TooMany => "answer: too many",

@@ -450,7 +450,9 @@ impl<'a> World<'a> {
                     self.command(Command::ToolResult {
                         call_id: &call_id,
                         result: match &answer {
-                            Answer::HangingUp => ToolResult::Ok("goodbye"),
+                            Answer::HangingUp | Answer::HangingUpAfterKeys => {
+                                ToolResult::Ok("goodbye")
+                            }
                             Answer::Done(words) => ToolResult::Ok(&words.0),
                             _ => ToolResult::Failed {
                                 error: "unknown tool",
@@ -485,7 +487,7 @@ impl<'a> World<'a> {
                     self.line = Line::Idle;
                     self.agent.closed();
                 }
-                Action::HangUp => self.rest = self.order_end(),
+                Action::HangUp { .. } => self.rest = self.order_end(),
                 Action::End { cause, .. } => {
                     self.tally.meet(cause.as_str());
                     self.over = true;

@@ -1,6 +1,6 @@
 //! Messages: sent, and kept for whoever asks what was sent.
 //!
-//! Sources: Twilio's OpenAPI description of 2010-04-01, and its error dictionary (21211, 21602 to
+//! Sources: Twilio's OpenAPI description of 2010-04-01, and its error dictionary (21211, 21266, 21602 to
 //! 21617). Nothing is delivered: a message stays `queued`, or `accepted` by a messaging service.
 
 use hyper::{Method, StatusCode, http::request::Parts};
@@ -98,10 +98,16 @@ impl Rest {
                 bad(21602, "Message body is required."),
             );
         };
-        if !is_e164(to) || Some(to) == from {
+        if !is_e164(to) {
             return self.refuse(
-                "a message to something that is no number, or to its sender".to_owned(),
+                "a message to something that is no number".to_owned(),
                 bad(21211, "Invalid 'To' Phone Number"),
+            );
+        }
+        if Some(to) == from {
+            return self.refuse(
+                "a message to its sender".to_owned(),
+                bad(21266, "'To' and 'From' number cannot be the same"),
             );
         }
         if body.chars().count() > LONGEST_BODY {

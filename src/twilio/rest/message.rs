@@ -27,11 +27,16 @@ impl fmt::Debug for MessageSid {
 }
 
 /// A refusal by its code: what the operator does about it, and what the agent is told.
-const REFUSALS: [(u32, &str, &str); 8] = [
+const REFUSALS: [(u32, &str, &str); 11] = [
     (
         21211,
         "the recipient's number is not valid; check [sms] numbers",
         "The message was not sent: the recipient's number is not valid.",
+    ),
+    (
+        21266,
+        "the recipient is the sender; set [sms] from to another number, or take it out of [sms] numbers",
+        "The message was not sent: that number is the one that messages are sent from.",
     ),
     (
         21603,
@@ -67,6 +72,16 @@ const REFUSALS: [(u32, &str, &str); 8] = [
         21617,
         "a message has at most 1600 characters",
         "The message was not sent: it is too long. Send a shorter one.",
+    ),
+    (
+        21635,
+        "the recipient's number is a landline; check [sms] numbers",
+        "The message was not sent: that number is a landline and cannot receive text messages.",
+    ),
+    (
+        21659,
+        "set [sms] from to a number of the account that can send messages to that country",
+        "The message was not sent: this line cannot send text messages to that number.",
     ),
 ];
 

@@ -127,7 +127,7 @@ impl Judge {
                 self.turn_open = false;
                 self.farewell_cut();
             }
-            Action::HangUp => self.hang_up(now, phone, led),
+            Action::HangUp { streamless } => self.hang_up(now, *streamless, phone, led),
             Action::Decide(after) => self.decided = Some(after.clone()),
             Action::End { cause, .. } => self.ended(now, *cause, phone),
             Action::Note(note) => self.noted(now, seen, note, led),
@@ -368,7 +368,8 @@ impl Judge {
                 "an agent ends a call that is elsewhere",
             );
         }
-        let by_agent = matches!(seen, Seen::Tool { .. }) && cause == Cause::AgentHungUp;
+        let back = matches!(seen, Seen::Returned) && self.hangs_up;
+        let by_agent = cause == Cause::AgentHungUp && (back || matches!(seen, Seen::Tool { .. }));
         // Words of the operator's own, which the agent was given to say.
         let given = led.said > 0 && matches!(cause, Cause::NoInput | Cause::MaxDuration);
         led.reason |= given;
@@ -396,7 +397,13 @@ impl Judge {
         self.agent_spoke = now;
     }
 
-    fn hang_up(&mut self, now: Instant, phone: &Phone, led: &Led) {
+    fn hang_up(&mut self, now: Instant, streamless: bool, phone: &Phone, led: &Led) {
+        let fits = streamless == self.gone.is_some_and(|gone| gone.streamless());
+        self.holds(
+            Rule::Ends,
+            fits,
+            "who has no stream is hung up on by it, or who has",
+        );
         let first = self.hung_up.is_none();
         self.holds(Rule::OneEnd, first, "hung up twice");
         self.holds(Rule::After, self.announced, "hung up and nobody was told");
@@ -405,6 +412,7 @@ impl Judge {
         let lost = !led.was_live || led.lost;
         self.hung_up = Some(HungUp {
             at: now,
+            streamless,
             unplayed: phone.unplayed(now),
             heard_by: self.sums + LAST_MARK,
             mid_turn: !done && !lost,
@@ -458,6 +466,7 @@ impl Judge {
         // Without a hang-up the stream is closed, and the caller meets what follows it.
         let at_end = HungUp {
             at: now,
+            streamless: false,
             unplayed: phone.unplayed(now),
             heard_by: self.sums + LAST_MARK,
             mid_turn: false,

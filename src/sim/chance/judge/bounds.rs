@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    BACK_OFF, CARRIER_GONE, CONNECTS, FAILING, FAREWELL, HANGING_UP, Judge, LAST_MARK, LAST_WORDS,
-    LINGERS, LONGEST_SENTENCE, Line, MOST_HELD, Phone, RECYCLING, Rule,
+    BACK_OFF, CARRIER_GONE, CONNECTS, FAILING, FAREWELL, HANGING_UP, HANGING_UP_STREAMLESS, Judge,
+    LAST_MARK, LAST_WORDS, LINGERS, LONGEST_SENTENCE, Line, MOST_HELD, Phone, RECYCLING, Rule,
 };
 use crate::session::machine::Machine;
 
@@ -31,7 +31,11 @@ impl Judge {
         let late = |since: Instant, bound: Duration| now > since + bound;
         let slack = self.slack;
         if let Some(hung_up) = self.hung_up {
-            let stuck = late(hung_up.at, HANGING_UP + slack);
+            let most = match hung_up.streamless {
+                true => HANGING_UP_STREAMLESS,
+                false => HANGING_UP,
+            };
+            let stuck = late(hung_up.at, most + slack);
             return self.holds(Rule::Ends, !stuck, "the hang-up takes for ever");
         }
         let silent = late(self.carrier_heard, CARRIER_GONE + 2 * slack);

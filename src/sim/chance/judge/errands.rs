@@ -12,12 +12,16 @@ use crate::session::{
 /// From asking Twilio to closing the stream; and from its "it is done".
 const ASKED: Duration = Duration::from_secs(4);
 const STOPS: Duration = Duration::from_secs(2);
+/// A stream that is closed for a call that is over, as somebody said, was the end, or is not by then.
+const DOUBTED: Duration = Duration::from_secs(10);
 /// Nobody is away for longer than the errand takes, and this.
 const RETURNS: Duration = Duration::from_secs(20);
 const ANNOUNCED: Duration = Duration::from_secs(30);
 /// Of an announcement, which is made twice.
 const LETTER: Duration = Duration::from_millis(150);
 const KEYS_SOUNDED: &str = "The keys have been sent. Go on with the call.";
+const LAST_KEYS_SOUNDED: &str =
+    "The keys have been sent, and the call ends now. Say goodbye in one short sentence.";
 const TONE: Duration = Duration::from_millis(500);
 /// What agents are told that could not be told yet.
 const MOST_TOLD: usize = 4;
@@ -29,9 +33,20 @@ pub(super) struct Gone {
     takes: Duration,
     /// The old stream is there.
     leaving: bool,
+    /// Twilio does what was asked.
+    taken: bool,
+    /// It is over, said Twilio, and its stream said otherwise.
+    doubted: bool,
     /// It comes to an end by then.
     by: Instant,
     failed: Option<Failed>,
+}
+
+impl Gone {
+    /// There is no stream whose end would end the call.
+    pub fn streamless(self) -> bool {
+        self.taken || !self.leaving
+    }
 }
 
 /// Something that the agent has to know.
@@ -46,6 +61,13 @@ impl Judge {
     pub(super) fn talking(&self) -> bool {
         let stays = self.farewell.is_none() && self.gone.is_none();
         stays && self.hung_up.is_none() && self.end.is_none()
+    }
+
+    /// Keys are sounded, or are going to be.
+    pub(super) fn keys_sound(&self) -> bool {
+        let leaves = self.farewell.is_some_and(|farewell| farewell.errand)
+            && matches!(self.errand, Some(Errand::Digits(_)));
+        leaves || self.gone.is_some_and(|gone| !gone.transfer)
     }
 
     /// Somebody sends the caller elsewhere.
@@ -102,6 +124,8 @@ impl Judge {
             transfer,
             takes,
             leaving: true,
+            taken: false,
+            doubted: false,
             by: now + ASKED,
             failed: None,
         });
@@ -111,10 +135,22 @@ impl Judge {
     }
 
     pub(super) fn redirected(&mut self, now: Instant, answer: Redirected) {
-        if let Some(gone) = self.gone.as_mut().filter(|gone| gone.leaving)
-            && answer == Redirected::Done
-        {
-            gone.by = now + STOPS;
+        if let Some(gone) = self.gone.as_mut().filter(|gone| gone.leaving) {
+            match answer {
+                Redirected::Done => (gone.taken, gone.by) = (true, now + STOPS),
+                Redirected::Over => gone.doubted = true,
+                Redirected::Failed => {}
+            }
+        }
+    }
+
+    /// It runs what was asked for: there is a call.
+    pub(super) fn errand_begun(&mut self, now: Instant) {
+        if let Some(gone) = &mut self.gone {
+            gone.taken = true;
+            if std::mem::take(&mut gone.doubted) && !gone.leaving {
+                gone.by = now + gone.takes + RETURNS;
+            }
         }
     }
 
@@ -127,6 +163,7 @@ impl Judge {
         gone.leaving = false;
         gone.by = match gone.failed {
             Some(_) => now + RETURNS,
+            None if gone.doubted => now + DOUBTED,
             None => now + gone.takes + RETURNS,
         };
     }
@@ -141,6 +178,7 @@ impl Judge {
             && let Transferred::Returning(failed) = what
         {
             gone.failed = Some(failed);
+            gone.doubted = false;
             if !gone.leaving {
                 gone.by = now + RETURNS;
             }
@@ -176,8 +214,13 @@ impl Judge {
         for told in &mut self.told {
             told.on = None;
         }
-        if !gone.transfer && !self.keys_waited_for() {
-            self.tell(KEYS_SOUNDED.to_owned());
+        let there = !self.hangs_up || self.line == Line::Ready;
+        if !gone.transfer && !self.keys_waited_for() && there {
+            let words = match self.hangs_up {
+                true => LAST_KEYS_SOUNDED,
+                false => KEYS_SOUNDED,
+            };
+            self.tell(words.to_owned());
         }
         if gone.transfer && self.paused {
             self.back_to_paused = self.line == Line::Ready;

@@ -36,13 +36,15 @@ use crate::{
     session::{
         cause::Cause,
         errand::{Errand, Redirected},
-        machine::{Action, Dial, Machine, Outbox, Settings},
+        machine::{Action, Dial, HANG_UP, Machine, Outbox, Settings},
         order::After,
     },
 };
 
 /// A hang-up ordered at Twilio is over by then, and half a second for its stop.
 const HANGING_UP: Duration = Duration::from_millis(4500);
+/// The same where nothing but Twilio's word can end it.
+const HANGING_UP_STREAMLESS: Duration = Duration::from_millis(32_500);
 /// A silent carrier is asked and given up by then.
 const CARRIER_SILENT: Duration = Duration::from_secs(15);
 const CARRIER_GONE: Duration = Duration::from_secs(25);
@@ -110,6 +112,8 @@ struct Farewell {
 #[derive(Clone, Copy)]
 struct HungUp {
     at: Instant,
+    /// No stream's end would have ended the call.
+    streamless: bool,
     unplayed: Duration,
     /// By the sums, everything must have been heard by then.
     heard_by: Instant,
@@ -131,6 +135,8 @@ pub struct Judge {
     /// Where the caller was sent.
     errand: Option<Errand>,
     gone: Option<Gone>,
+    /// The agent has hung up while keys were sounded.
+    hangs_up: bool,
     ever_returned: bool,
     told: VecDeque<Told>,
     keypad: Keypad,
@@ -261,6 +267,7 @@ impl Judge {
             farewell: None,
             errand: None,
             gone: None,
+            hangs_up: false,
             ever_returned: false,
             told: VecDeque::new(),
             keypad: Keypad::default(),
@@ -420,6 +427,10 @@ impl Judge {
     /// What an event itself tells; returns how much silence is due before a frame.
     fn hear(&mut self, now: Instant, seen: &Seen<'_>) -> u64 {
         let live = self.open();
+        // What can still think can still answer.
+        if live && matches!(seen, Seen::OtherWords | Seen::Tool { .. }) {
+            self.failing = None;
+        }
         match seen {
             Seen::Media {
                 timestamp_ms,
@@ -507,8 +518,6 @@ impl Judge {
                     self.uplink.answers();
                 }
             }
-            // What can still think can still answer.
-            Seen::OtherWords | Seen::Tool { .. } if live => self.failing = None,
             Seen::TurnDone if live => {
                 self.turn_open = false;
                 if !self.has_ear() {
@@ -532,6 +541,17 @@ impl Judge {
             Seen::Ran { ticket, outcome } => self.tool_ran(now, *ticket, outcome),
             Seen::Settled(id) if live => self.settled(now, id),
             Seen::Redirected(answer) => self.redirected(now, *answer),
+            Seen::Order("errand begun") => self.errand_begun(now),
+            Seen::Closed { hung_up: true } if self.line == Line::Ready && self.keys_sound() => {
+                self.hangs_up = true;
+            }
+            Seen::Tool {
+                id, name, reply, ..
+            } if live && *name == HANG_UP && self.keys_sound() => {
+                // What was not offered is refused, and nothing is done twice.
+                let offered = self.settings.tools.find(HANG_UP).is_some() || !reply;
+                self.hangs_up |= offered && !self.tools.asked_before(id);
+            }
             Seen::Transferred(what) => self.transferred(now, *what),
             Seen::Transfer(transfer) if self.talking() => {
                 self.errand = Some(Errand::Transfer(transfer.clone()));
@@ -691,13 +711,22 @@ impl Judge {
             Seen::Tool {
                 id, name, reply, ..
             } => self.tool(id, name, reply, before.live, led),
-            Seen::Returned if before.gone => self.keys_answered(),
+            Seen::Returned if before.gone => {
+                self.keys_answered();
+                let wanted = std::mem::take(&mut self.hangs_up);
+                let ends = self.farewell.is_some() || self.hung_up.is_some();
+                self.holds(
+                    Rule::Errands,
+                    !wanted || ends,
+                    "an agent that has hung up has to go on",
+                );
+            }
             Seen::Redirected(answer) if before.leaving => {
                 let ended = self.end.is_some();
                 let followed = match answer {
                     Redirected::Done => true,
                     Redirected::Failed => led.left || ended,
-                    Redirected::Over => ended,
+                    Redirected::Over => led.left || ended,
                 };
                 self.holds(Rule::Errands, followed, "Twilio's answer changes nothing");
             }
@@ -706,7 +735,7 @@ impl Judge {
                 let kept = cause.is_none() || cause == self.end;
                 self.holds(Rule::Errands, kept, "a transfer has no end");
             }
-            Seen::Closed => {
+            Seen::Closed { .. } => {
                 let open = self.open();
                 self.holds(
                     Rule::Connection,

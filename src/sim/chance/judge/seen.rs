@@ -58,7 +58,10 @@ pub enum Seen<'a> {
     /// A failure only of an agent that is not ready.
     Refusing,
     Agent,
-    Closed,
+    /// `hung_up`: it wanted no more.
+    Closed {
+        hung_up: bool,
+    },
     Rest,
     Redirected(Redirected),
     /// On a new media socket.
@@ -139,7 +142,9 @@ impl<'a> Seen<'a> {
                 agent::Event::Transcript { .. } => Seen::OtherWords,
                 _ => Seen::Agent,
             },
-            Event::AgentClosed(_) => Seen::Closed,
+            Event::AgentClosed(why) => Seen::Closed {
+                hung_up: *why == Closed::HungUp,
+            },
             Event::HangUpAnswered { .. } => Seen::Rest,
             Event::RedirectAnswered(answer) => Seen::Redirected(*answer),
             Event::Returned => Seen::Returned,
@@ -161,6 +166,7 @@ impl<'a> Seen<'a> {
                 Order::Resume => "resume",
                 Order::Transfer(_) => "transfer",
                 Order::Transferred(_) => "what became of it",
+                Order::ErrandBegun => "errand begun",
             }),
             Event::Tick => Seen::Tick,
         }

@@ -17,6 +17,9 @@ use crate::{
 
 /// Tool calls that must be remembered.
 const REMEMBERED: usize = 32;
+/// Transfers and keys of the agent's in one call.
+const MOST_TRANSFERS: usize = 5;
+const MOST_KEYS: usize = 20;
 /// Tools that a call has at work.
 const MOST_OPEN: usize = 8;
 /// A tool that does not keep to its time gets so much more.
@@ -45,11 +48,19 @@ pub(super) struct Tools {
     /// Tools at work, and all that ever were.
     at_work: BTreeSet<u32>,
     tickets: BTreeSet<u32>,
+    /// How often the agent has put the caller through, and had keys sounded.
+    transfers: usize,
+    keys: usize,
 }
 
 impl Tools {
     pub fn busy(&self) -> bool {
         !self.open.is_empty()
+    }
+
+    /// This call of a tool is not its first.
+    pub fn asked_before(&self, id: &str) -> bool {
+        self.asked.iter().any(|asked| asked == id)
     }
 
     /// The agent that asked is gone.
@@ -80,8 +91,14 @@ impl Judge {
             Outcome::Digits(digits) => Errand::Digits(digits.clone()),
             _ => return self.tools.done = Some((open, outcome.clone())),
         };
-        let talking = self.talking();
         let digits = matches!(errand, Errand::Digits(_));
+        let spent = match digits {
+            true => self.tools.keys >= MOST_KEYS,
+            false => self.tools.transfers >= MOST_TRANSFERS,
+        };
+        let talking = self.talking() && !spent;
+        self.tools.keys += usize::from(talking && digits);
+        self.tools.transfers += usize::from(talking && !digits);
         if talking {
             let said = digits || !self.turn_open || self.paused;
             self.parts(Farewell {
@@ -176,7 +193,11 @@ impl Judge {
         led.answers += usize::from(own.is_some());
         let parallel = self.settings.capabilities.parallel_tools;
         let fits = match answer {
-            Answer::HangingUp => own.is_some_and(|name| name == HANG_UP && offered(name)),
+            Answer::HangingUp | Answer::HangingUpAfterKeys => {
+                let after_keys = *answer == Answer::HangingUpAfterKeys;
+                let fits = self.keys_sound() == after_keys;
+                fits && own.is_some_and(|name| name == HANG_UP && offered(name))
+            }
             Answer::UnknownTool => own.is_some_and(|name| !offered(name)),
             Answer::TooMany => {
                 let full = self.tools.open.len() == MOST_OPEN;
@@ -193,9 +214,11 @@ impl Judge {
                 let open = self.tools.take(id);
                 open.is_some_and(|open| now >= open.since + self.time_of(open.tool))
             }
-            Answer::KeysSent => {
+            Answer::KeysSent | Answer::LastKeysSent => {
                 let waiting = self.tools.waiting.take_if(|waiting| waiting == id);
-                matches!(seen, Seen::Returned) && waiting.is_some()
+                let last = *answer == Answer::LastKeysSent;
+                let back = matches!(seen, Seen::Returned);
+                back && waiting.is_some() && self.hangs_up == last
             }
             told => {
                 let done = self.tools.done.take_if(|(open, _)| open.id == id);
@@ -209,7 +232,18 @@ impl Judge {
                     (Outcome::Transfer(_), Answer::Transferring) => {
                         self.farewell.is_some_and(|farewell| farewell.errand)
                     }
-                    (Outcome::Transfer(_) | Outcome::Digits(_), Answer::Ending) => !self.talking(),
+                    (Outcome::Transfer(_) | Outcome::Digits(_), Answer::KeysFirst) => {
+                        self.keys_sound() && !self.hangs_up
+                    }
+                    (Outcome::Transfer(_) | Outcome::Digits(_), Answer::Ending) => {
+                        !self.talking() && (!self.keys_sound() || self.hangs_up)
+                    }
+                    (Outcome::Transfer(_), Answer::TransfersSpent) => {
+                        self.talking() && self.tools.transfers == MOST_TRANSFERS
+                    }
+                    (Outcome::Digits(_), Answer::KeysSpent) => {
+                        self.talking() && self.tools.keys == MOST_KEYS
+                    }
                     _ => false,
                 })
             }

@@ -26,6 +26,8 @@ pub struct Run {
 #[derive(Clone, Copy)]
 pub enum Fate {
     Told(Transferred),
+    /// It has asked what follows the stream.
+    Begun,
     Returned,
     Left,
     /// Twilio tells that the old stream is over, as if anybody did not know.
@@ -161,6 +163,9 @@ impl World<'_> {
         };
         let at = now + ms(u64::from(draw.when) * u64::from(draw.when) / 3);
         let digits = matches!(self.errand, Some(Errand::Digits(_)));
+        if draw.when & 1 == 0 {
+            self.fate.push_back((now, Fate::Begun));
+        }
         let mut next = |after, fate| self.fate.push_back((at + ms(after), fate));
         let failed = draw.of(&[
             Failed::NoAnswer,
@@ -197,6 +202,7 @@ impl World<'_> {
     pub(super) fn meet_fate(&mut self) {
         match self.fate.pop_front() {
             Some((_, Fate::Told(what))) => self.tell(Event::Order(Order::Transferred(what))),
+            Some((_, Fate::Begun)) => self.tell(Event::Order(Order::ErrandBegun)),
             Some((_, Fate::Left)) => self.call_over(true),
             Some((_, Fate::StreamOver)) => self.call_over(false),
             Some((_, Fate::Returned)) => {
