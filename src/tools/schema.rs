@@ -28,7 +28,12 @@ pub struct Schema(Validator);
 impl Schema {
     /// `Err` says what is wrong with the schema itself. It may refer to itself only.
     pub fn compile(schema: &Value) -> Result<Schema, String> {
-        let options = || jsonschema::options().offline();
+        let options = || {
+            jsonschema::options()
+                .offline()
+                .should_validate_formats(true)
+                .should_ignore_unknown_formats(false)
+        };
         // Linear in what a peer sends, wherever the patterns allow it.
         let validator = options()
             .with_pattern_options(PatternOptions::regex())
@@ -142,6 +147,34 @@ mod tests {
         );
         let told = complaint(r#"{"date":"2026-11-23","nights":1}"#);
         assert!(told.contains("nights"), "{told}");
+    }
+
+    #[test]
+    fn a_format_is_held_against_what_comes() {
+        let schema = |format: &str| {
+            Schema::compile(
+                &json!({ "properties": { "x": { "type": "string", "format": format } } }),
+            )
+        };
+        for (format, good, bad) in [
+            ("date", "2026-12-31", "next Friday"),
+            ("time", "19:30:00Z", "half past seven"),
+            ("email", "desk@example.com", "at the desk"),
+            ("uuid", "0123e456-e89b-12d3-a456-426614174000", "0123"),
+        ] {
+            let schema = schema(format).unwrap();
+            assert!(
+                schema.check(&json!({ "x": good }).to_string()).is_ok(),
+                "{format}"
+            );
+            let told = schema.check(&json!({ "x": bad }).to_string()).unwrap_err();
+            assert!(
+                told.contains("x: it is not a") && told.contains(format),
+                "{told}"
+            );
+            assert!(!told.contains(bad), "{told}");
+        }
+        assert!(schema("telephone").is_err());
     }
 
     #[test]
