@@ -28,6 +28,7 @@ mod realtime_reader;
 mod route_reader;
 mod routes;
 mod schema;
+mod schema_slips;
 mod secret;
 mod size;
 mod suggest;

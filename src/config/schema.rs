@@ -10,6 +10,7 @@ use toml::de::{DeInteger, DeValue};
 use super::{
     check::{self, Checked, Complaint, complain},
     problem::harmless,
+    schema_slips::{KEYWORDS, slip},
 };
 
 /// Of its JSON: it is sent to the agent on every connection.
@@ -24,11 +25,15 @@ pub(super) fn none() -> Value {
 pub(super) fn takes_arguments(schema: &Value) -> bool {
     let has = |key: &str| match schema.get(key) {
         Some(Value::Object(some)) => !some.is_empty(),
+        Some(Value::Array(some)) => !some.is_empty(),
         other => other.is_some(),
     };
     let ways = [
         "properties",
         "patternProperties",
+        "required",
+        "dependentRequired",
+        "minProperties",
         "allOf",
         "anyOf",
         "oneOf",
@@ -79,8 +84,16 @@ pub(super) fn parameters(value: &DeValue<'_>) -> Checked<Value> {
         let what = format!("is larger than {} KiB", MOST_BYTES / 1024);
         return complain(what, "describe less of it, or take one string");
     }
+    if let Some(complaint) = slip(&schema) {
+        return Err(complaint);
+    }
+    // As arguments are held against it later.
+    let options = jsonschema::options()
+        .offline()
+        .should_validate_formats(true)
+        .should_ignore_unknown_formats(false);
     // The error's own words may repeat what stands there, and that could be anything.
-    match jsonschema::options().offline().build(&schema) {
+    match options.build(&schema) {
         Ok(_) => Ok(schema),
         Err(error) if matches!(error.kind(), ValidationErrorKind::Referencing(_)) => complain(
             "has a $ref that leads nowhere",
@@ -97,7 +110,7 @@ pub(super) fn parameters(value: &DeValue<'_>) -> Checked<Value> {
 }
 
 /// Where in a schema, without names that could be something else.
-fn place(pointer: &str) -> String {
+pub(super) fn place(pointer: &str) -> String {
     if pointer.is_empty() {
         return String::new();
     }
@@ -109,30 +122,9 @@ fn place(pointer: &str) -> String {
     format!(" at {parts}")
 }
 
-/// Keywords are in camel case, and places in a list are numbers.
+/// Keywords, and places in a list, which are numbers.
 fn is_keyword(part: &str) -> bool {
-    let known = [
-        "additionalProperties",
-        "allOf",
-        "anyOf",
-        "dependentRequired",
-        "dependentSchemas",
-        "exclusiveMaximum",
-        "exclusiveMinimum",
-        "maxItems",
-        "maxLength",
-        "maxProperties",
-        "minItems",
-        "minLength",
-        "minProperties",
-        "multipleOf",
-        "oneOf",
-        "patternProperties",
-        "prefixItems",
-        "propertyNames",
-        "uniqueItems",
-    ];
-    known.contains(&part) || part.len() < 4 && part.bytes().all(|b| b.is_ascii_digit())
+    KEYWORDS.contains(&part) || part.len() < 4 && part.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Looks at every place where a schema may stand, and not into values that it only gives.

@@ -274,7 +274,8 @@ fn argument(text: &str, before: Option<&str>) -> Checked<String> {
 }
 
 /// `--api-key=...`, `api_key=...`, `X-Api-Key: ...`, `Authorization: Bearer ...`, and the last two after
-/// `--header=`. A path is where a secret is kept, and none.
+/// `--header=`; `https://user:password@...` and `--user=name:password`. A path is where a secret is kept,
+/// and none.
 fn holds_a_secret(text: &str) -> bool {
     let named = |text: &str, sign: char| {
         text.split_once(sign).is_some_and(|(name, value)| {
@@ -287,11 +288,35 @@ fn holds_a_secret(text: &str) -> bool {
         })
     };
     let inner = text.split_once('=').map_or("", |(_, value)| value);
-    named(text, '=') || named(text, ':') || named(inner, ':') || has_a_scheme(text)
+    named(text, '=')
+        || named(text, ':')
+        || named(inner, ':')
+        || has_a_scheme(text)
+        || is_in_a_url(text)
+        || text.strip_prefix("--user=").is_some_and(is_a_pair)
 }
 
-/// `--password ...`
+/// `://user:password@`
+fn is_in_a_url(text: &str) -> bool {
+    let mut urls = text.split("://").skip(1);
+    urls.any(|rest| {
+        let host = rest.split(['/', '?', '#', ' ']).next().unwrap_or_default();
+        let user = host.rsplit_once('@');
+        user.is_some_and(|(user, _)| is_a_pair(user))
+    })
+}
+
+/// `name:password`
+fn is_a_pair(text: &str) -> bool {
+    let pair = text.split_once(':');
+    pair.is_some_and(|(_, password)| !password.is_empty())
+}
+
+/// `--password ...`, `-u name:password`
 fn is_told_a_secret(before: Option<&str>, text: &str) -> bool {
+    if matches!(before, Some("-u" | "--user")) && is_a_pair(text) {
+        return true;
+    }
     let asks =
         |before: &str| before.starts_with('-') && !before.contains('=') && names_a_secret(before);
     before.is_some_and(asks) && !text.is_empty() && !text.starts_with(['/', '-'])

@@ -342,6 +342,8 @@ pub enum Note {
     },
     AgentIgnored(Ignored),
     AgentClosed(Closed),
+    /// `name` is one that was offered, or [`HANG_UP`], or a word of ours in place of what the agent made up;
+    /// of [`ToolAnswered`](Note::ToolAnswered), too.
     ToolCall {
         name: String,
         answered: bool,

@@ -128,8 +128,7 @@ impl Record {
         }
     }
 
-    /// A tool was called. Names that are not ours are an agent's to make up: only so many are told
-    /// apart.
+    /// A tool was called. A config may have more tools than are told apart here.
     pub fn tool_call(&mut self, name: &str, outcome: &'static str) {
         const OTHERS: &str = "(others)";
         let known = self.tool_calls.contains_key(name) || self.tool_calls.len() < MOST;

@@ -13,10 +13,12 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use anyhow::Context as _;
 use serde::Deserialize;
 
+mod asked;
 mod errands;
 mod observed;
 mod told;
 
+pub use asked::ExpectedRequest;
 pub use observed::{Expect, ExpectedMessage, Observed, ended_word};
 
 use super::{
@@ -178,7 +180,9 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "stolen-token",
     "superseded-tool",
     "talked-over",
+    "tool-busy",
     "tool-replaced",
+    "tool-retry",
     "tools",
     "trailing-slash",
     "transcription-lost",
@@ -269,6 +273,7 @@ pub struct Beside {
     web: Option<WebHandle>,
     /// What must not be logged.
     secrets: Vec<String>,
+    credentials: BTreeMap<String, String>,
 }
 
 /// A clip of the simulated agent, by its name or its words: its audio and its words.
@@ -322,6 +327,7 @@ impl World {
                 kind: story.kind,
                 web: Some(web),
                 secrets: secrets(story),
+                credentials: story.credentials.clone(),
             },
         })
     }
@@ -392,6 +398,7 @@ impl World {
             records,
             kind: self.beside.kind,
             secrets: self.beside.secrets,
+            credentials: self.beside.credentials,
             phone: self.phone,
         })
     }

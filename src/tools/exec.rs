@@ -9,7 +9,8 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
+    path::Path,
     pin::pin,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -52,7 +53,7 @@ pub async fn run(
     max_output: usize,
 ) -> Result<String, Failure> {
     let mut running = Running::start(command)
-        .map_err(|error| Failure::because("not-started", in_words(&error)))?;
+        .map_err(|error| Failure::because("not-started", in_words(command, &error)))?;
     let stdin = running.child.stdin.take().expect("it is piped");
     let mut stdout = running.child.stdout.take().expect("it is piped");
     let mut said = Vec::new();
@@ -74,20 +75,20 @@ pub async fn run(
                 ended = running.ended.readable() => break ended.map(drop),
             }
         };
-        ended.map_err(|_| Failure::word("lost"))?;
+        ended.map_err(lost)?;
         running.kill();
         if hearing && let Ok(enough) = timeout(LAST_WORDS, heard).await {
             enough?;
         }
         running.child.wait().await
     };
-    let status = over.map_err(|_| Failure::word("lost"))?;
+    let status = over.map_err(lost)?;
     if status.success() {
         return request::answer(&said).ok_or(Failure::word("not-text"));
     }
     Err(Failure {
         said: request::error(&said),
-        ..Failure::word(ended_with(status))
+        ..ended_with(status)
     })
 }
 
@@ -168,19 +169,31 @@ async fn hear(
 }
 
 /// Why it did not start.
-fn in_words(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(code) if code == Errno::NOEXEC.raw_os_error() => {
+fn in_words(command: &[String], error: &io::Error) -> String {
+    let is_there = || command.first().is_some_and(|path| Path::new(path).exists());
+    match (error.raw_os_error(), error.kind()) {
+        (Some(code), _) if code == Errno::NOEXEC.raw_os_error() => {
             "it is no program; has it a #! line?".to_owned()
         }
-        _ => error.kind().to_string(),
+        // The kernel says the same of both, and who looks for the first finds the program in its place.
+        (_, io::ErrorKind::NotFound) if is_there() => {
+            "the interpreter in its first line is not found; has it Windows line ends?".to_owned()
+        }
+        (_, io::ErrorKind::NotFound) => "there is no such program".to_owned(),
+        (_, kind) => kind.to_string(),
     }
 }
 
-fn ended_with(status: ExitStatus) -> &'static str {
-    match status.code() {
-        Some(_) => "exit",
-        None => "killed",
+/// The machine does not say how it ended.
+fn lost(error: io::Error) -> Failure {
+    Failure::because("lost", error.kind().to_string())
+}
+
+fn ended_with(status: ExitStatus) -> Failure {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Failure::because("exit", format!("status {code}")),
+        (None, Some(signal)) => Failure::because("killed", format!("signal {signal}")),
+        (None, None) => Failure::word("killed"),
     }
 }
 

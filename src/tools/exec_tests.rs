@@ -217,18 +217,35 @@ async fn a_failure_has_its_reason_and_what_the_program_says_of_it() {
 #[tokio::test]
 async fn why_a_program_did_not_start_is_told_in_words() {
     let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str, mode: u32| {
+    let written = |name: &str, mode: u32, text: &str| {
         let path = directory.path().join(name);
-        std::fs::write(&path, "echo it has no first line\n").unwrap();
+        std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         path.to_str().unwrap().to_owned()
     };
+    let file = |name: &str, mode: u32| written(name, mode, "echo it has no first line\n");
+    let windows = "#!/bin/sh\r\necho never\r\n";
+    let no_interpreter =
+        "the interpreter in its first line is not found; has it Windows line ends?";
     for (program, why) in [
-        ("/nowhere/at/all".to_owned(), "entity not found"),
+        ("/nowhere/at/all".to_owned(), "there is no such program"),
+        (written("windows", 0o755, windows), no_interpreter),
         (file("plain", 0o644), "permission denied"),
         (file("bare", 0o755), "it is no program; has it a #! line?"),
     ] {
         let failure = super::run(&[program], Vec::new(), 1000).await.unwrap_err();
         assert_eq!(failure, Failure::because("not-started", why));
+    }
+}
+
+#[tokio::test]
+async fn how_a_program_ended_is_told() {
+    for (text, failure) in [
+        ("exit 3", Failure::because("exit", "status 3")),
+        ("kill -KILL $$", Failure::because("killed", "signal 9")),
+    ] {
+        let command = ["/bin/sh", "-c", text].map(str::to_owned);
+        let met = super::run(&command, Vec::new(), 1000).await.unwrap_err();
+        assert_eq!(met, failure);
     }
 }

@@ -1,7 +1,8 @@
 //! Tools that are requests to an operator's own service.
 //!
-//! One request, or two for a tool that may be tried again; all within the tool's time. No proxy, no
-//! redirect, no cookie: what is asked goes to the configured URL or nowhere, and in the clear to a
+//! One request, or two for a tool that may be tried again; all within the tool's time. It is a failure
+//! that is tried again, and never slowness: who needs most of the time is given all of it, and is not
+//! asked for the same work twice. No proxy, no redirect, no cookie: what is asked goes to the configured URL or nowhere, and in the clear to a
 //! loopback address only. Secrets stand in headers that no `Debug` prints. No more of an answer is
 //! read than the tool may say. Nothing is logged here, and a [`Failure`] holds a word of ours and, where
 //! the service gave one, a sentence for the agent.
@@ -14,7 +15,7 @@ use reqwest::{
     redirect,
 };
 use ring::digest;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     request,
@@ -27,11 +28,14 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Before a second attempt, so that a service which restarts has a moment; at most a tenth of the
-/// tool's time.
+/// Before a second attempt, so that a service which restarts has a moment; at most a tenth of the time
+/// that is left.
 const PAUSE: Duration = Duration::from_millis(200);
 /// An error document is short, or it is not ours to read.
 const MAX_ERROR_BODY: usize = 16 * 1024;
+/// For that document, and at most half of the time that is left: the status is known by then, and is not
+/// to be lost over words that do not come.
+const ERROR_BODY: Duration = Duration::from_secs(1);
 
 /// The client of all tools under one config; they share its connections.
 ///
@@ -131,29 +135,29 @@ impl Service {
         deadline: Instant,
     ) -> Result<String, Failure> {
         let once = idempotency_key(call, call_id);
-        if !self.idempotent {
-            let attempt = timeout_at(deadline, self.attempt(&once, question));
-            return match attempt.await {
-                Ok(done) => done.map_err(|met| met.failure),
-                Err(_) => Err(Failure::word(TIMEOUT)),
-            };
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let first = timeout_at(deadline - left / 2, self.attempt(&once, question.clone()));
-        match first.await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(met)) if !met.again => return Err(met.failure),
-            Ok(Err(_)) => sleep_until(Instant::now() + PAUSE.min(left / 10)).await,
-            // It has had time enough.
-            Err(_) => {}
-        }
-        match timeout_at(deadline, self.attempt(&once, question)).await {
+        let attempt = |question| timeout_at(deadline, self.attempt(&once, question, deadline));
+        let twice = self.idempotent.then(|| question.clone());
+        let first = attempt(question).await;
+        let done = match (first, twice) {
+            (Ok(Err(met)), Some(question)) if met.again => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                sleep(PAUSE.min(left / 10)).await;
+                attempt(question).await
+            }
+            (first, _) => first,
+        };
+        match done {
             Ok(done) => done.map_err(|met| met.failure),
             Err(_) => Err(Failure::word(TIMEOUT)),
         }
     }
 
-    async fn attempt(&self, once: &str, question: Vec<u8>) -> Result<String, Met> {
+    async fn attempt(
+        &self,
+        once: &str,
+        question: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<String, Met> {
         let response = self.request(once, question).send().await;
         // Whether or not it has arrived: only what may be done twice is tried again.
         let response = response.map_err(|error| Met::passing(unreachable(error)))?;
@@ -162,9 +166,10 @@ impl Service {
             let body = body(response, self.max_output).await?;
             return request::answer(&body).ok_or_else(|| Met::lasting(Failure::word("not-text")));
         }
-        let said = match body(response, MAX_ERROR_BODY).await {
-            Ok(body) => request::error(&body),
-            Err(_) => None,
+        let left = deadline.saturating_duration_since(Instant::now());
+        let said = match timeout(ERROR_BODY.min(left / 2), body(response, MAX_ERROR_BODY)).await {
+            Ok(Ok(body)) => request::error(&body),
+            Ok(Err(_)) | Err(_) => None,
         };
         let failure = Failure {
             said,

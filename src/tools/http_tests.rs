@@ -192,22 +192,42 @@ async fn a_silent_service_costs_the_tools_time_and_no_more() {
     let (desk, seen) = booking(vec![Act::Silence], short).await;
     assert_eq!(desk.failed("book", "{}").await.0, "timeout");
     assert_eq!(count(&seen), 1);
-    let (desk, seen) = booking(vec![Act::Silence], |book, http| {
+    let (desk, seen) = booking(vec![Act::Silence, ok("Booked.")], |book, http| {
         short(book, http);
         idempotent(book, http);
     })
     .await;
     assert_eq!(desk.failed("book", "{}").await.0, "timeout");
-    assert_eq!(count(&seen), 2);
+    assert_eq!(count(&seen), 1, "slowness is no reason to ask again");
     let counted = ToolCall::Ran(labels::Tool::Http, ToolEnd::Timeout);
     assert_eq!(desk.metrics.tool_calls.of(counted).get(), 1);
-    // One that was silent once.
-    let (desk, _) = booking(vec![Act::Silence, ok("Booked.")], |book, http| {
+}
+
+#[tokio::test]
+async fn a_service_that_needs_most_of_the_time_has_it_and_does_its_work_once() {
+    let late = Act::Late(Duration::from_millis(2600));
+    let (desk, seen) = booking(vec![late], |book, http| {
         book.timeout = Duration::from_secs(4);
         idempotent(book, http);
     })
     .await;
     assert_eq!(desk.done("book", "{}").await, "Booked.");
+    assert_eq!(count(&seen), 1);
+}
+
+#[tokio::test]
+async fn an_error_whose_words_do_not_come_is_told_by_its_status() {
+    for (status, again) in [(409, false), (503, true)] {
+        let (desk, seen) = booking(vec![Act::Stuck(status)], |book, http| {
+            book.timeout = Duration::from_secs(4);
+            book.fallback = "The book is closed.".to_owned();
+            idempotent(book, http);
+        })
+        .await;
+        let told = desk.failed("book", "{}").await;
+        assert_eq!(told, ("status", "The book is closed.".to_owned()));
+        assert_eq!(count(&seen), if again { 2 } else { 1 });
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 
 mod builtin;
 mod catalogue;
+mod exact;
 mod exec;
 mod http;
 mod ledger;

@@ -7,6 +7,8 @@
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Map, Value};
 
+use super::exact;
+
 /// The longest arguments that are looked at, in bytes.
 pub const MAX_ARGUMENTS: usize = 64 * 1024;
 /// The longest complaint, in characters.
@@ -17,13 +19,21 @@ const MAX_FAULTS: usize = 3;
 /// do not fit.
 const BACKTRACKING: usize = 10_000;
 
+const TOO_LONG: &str =
+    "too many digits for a number; send it as a string, if the tool takes one here";
+
 /// A tool's parameters, ready to be held against.
 pub struct Schema(Validator);
 
 impl Schema {
     /// `Err` says what is wrong with the schema itself. It may refer to itself only.
     pub fn compile(schema: &Value) -> Result<Schema, String> {
-        let options = || jsonschema::options().offline();
+        let options = || {
+            jsonschema::options()
+                .offline()
+                .should_validate_formats(true)
+                .should_ignore_unknown_formats(false)
+        };
         // Linear in what a peer sends, wherever the patterns allow it.
         let validator = options()
             .with_pattern_options(PatternOptions::regex())
@@ -59,7 +69,12 @@ impl Schema {
             return Err("The arguments have to be a JSON object.".to_owned());
         };
         if self.0.is_valid(&value) {
-            return Ok(object.clone());
+            return match exact::changed(arguments) {
+                None => Ok(object.clone()),
+                Some(place) => Err(short(format!(
+                    "The arguments do not fit. {place}{TOO_LONG}"
+                ))),
+            };
         }
         let faults = self.0.iter_errors(&value).take(MAX_FAULTS).map(|error| {
             let place = error.instance_path().to_string();
@@ -70,9 +85,12 @@ impl Schema {
             }
         });
         let faults = faults.collect::<Vec<_>>().join("; ");
-        let complaint = format!("The arguments do not fit. {faults}");
-        Err(complaint.chars().take(MAX_COMPLAINT).collect())
+        Err(short(format!("The arguments do not fit. {faults}")))
     }
+}
+
+fn short(complaint: String) -> String {
+    complaint.chars().take(MAX_COMPLAINT).collect()
 }
 
 #[cfg(test)]
@@ -129,6 +147,65 @@ mod tests {
         );
         let told = complaint(r#"{"date":"2026-11-23","nights":1}"#);
         assert!(told.contains("nights"), "{told}");
+    }
+
+    #[test]
+    fn a_format_is_held_against_what_comes() {
+        let schema = |format: &str| {
+            Schema::compile(
+                &json!({ "properties": { "x": { "type": "string", "format": format } } }),
+            )
+        };
+        for (format, good, bad) in [
+            ("date", "2026-12-31", "next Friday"),
+            ("time", "19:30:00Z", "half past seven"),
+            ("email", "desk@example.com", "at the desk"),
+            ("uuid", "0123e456-e89b-12d3-a456-426614174000", "0123"),
+        ] {
+            let schema = schema(format).unwrap();
+            assert!(
+                schema.check(&json!({ "x": good }).to_string()).is_ok(),
+                "{format}"
+            );
+            let told = schema.check(&json!({ "x": bad }).to_string()).unwrap_err();
+            assert!(
+                told.contains("x: it is not a") && told.contains(format),
+                "{told}"
+            );
+            assert!(!told.contains(bad), "{told}");
+        }
+        assert!(schema("telephone").is_err());
+    }
+
+    #[test]
+    fn a_number_that_would_be_changed_is_refused_and_no_other() {
+        let anything = Schema::compile(&json!({ "type": "object" })).unwrap();
+        for (arguments, place) in [
+            (r#"{"n":123456789012345678901}"#, " n: too many"),
+            (
+                r#"{"a":{"b":1},"c":[1,-18446744073709551617]}"#,
+                " c: too many",
+            ),
+            (
+                r#"{"a":{"b":[{"c\"":-12345678901234567890}]}}"#,
+                " a.b.c\": too many",
+            ),
+        ] {
+            let told = anything.check(arguments).unwrap_err();
+            assert!(told.contains(place), "{told}");
+        }
+        for arguments in [
+            r#"{"n":18446744073709551615,"m":-9223372036854775808,"x":"123456789012345678901"}"#,
+            r#"{"123456789012345678901":0.1,"n":[-0,0.0,1e20,1E+2,0.12345678901234567890,2.50]}"#,
+        ] {
+            assert!(anything.check(arguments).is_ok(), "{arguments}");
+        }
+        // What the schema itself says of it comes first.
+        let text = json!({ "properties": { "n": { "type": "string" } } });
+        let told = Schema::compile(&text)
+            .unwrap()
+            .check(r#"{"n":123456789012345678901}"#);
+        assert!(told.unwrap_err().contains("n: it is not of type"));
     }
 
     #[test]

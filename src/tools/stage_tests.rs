@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{body::Bytes, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -149,6 +149,10 @@ pub enum Act {
     Silence,
     /// Promises more than it sends.
     Cut,
+    /// A good answer, after so long.
+    Late(Duration),
+    /// This status, and of the body it promises nothing, ever.
+    Stuck(u16),
 }
 
 pub fn ok(body: &str) -> Act {
@@ -173,6 +177,10 @@ impl Request {
 
 /// What it has been asked so far.
 pub type Seen = Arc<Mutex<Vec<Request>>>;
+
+fn whole(body: impl Into<Bytes>) -> BoxBody<Bytes, Infallible> {
+    Full::new(body.into()).boxed()
+}
 
 /// Does `acts` in turn; the last one again and again.
 pub async fn service(acts: Vec<Act>) -> (String, Seen) {
@@ -201,13 +209,16 @@ pub async fn service(acts: Vec<Act>) -> (String, Seen) {
                     let response = hyper::Response::builder()
                         .header("location", "http://127.0.0.1:1/elsewhere");
                     let response = match act {
-                        Act::Answer(status, body) => {
-                            response.status(status).body(Full::new(Bytes::from(body)))
+                        Act::Answer(status, body) => response.status(status).body(whole(body)),
+                        Act::Late(after) => {
+                            tokio::time::sleep(after).await;
+                            response.body(whole("Booked."))
                         }
+                        Act::Stuck(status) => response
+                            .status(status)
+                            .body(StreamBody::new(futures_util::stream::pending()).boxed()),
                         Act::Silence => std::future::pending().await,
-                        Act::Cut => response
-                            .header("content-length", "100")
-                            .body(Full::new(Bytes::from_static(b"half"))),
+                        Act::Cut => response.header("content-length", "100").body(whole("half")),
                     };
                     Ok::<_, Infallible>(response.unwrap())
                 }

@@ -144,6 +144,78 @@ fn parameters_are_a_schema_as_a_table_or_as_json() {
         assert!(told.starts_with(&line), "{value}\n{told}");
         assert_eq!(told.lines().count(), 1, "{told}");
     }
+    let inside = |more: &str| format!("{{ type = 'object', properties.n = {{ {more} }} }}");
+    for (value, what) in [
+        (
+            inside("type = 'integer', minumum = 1"),
+            "has minumum, which means nothing at /properties/n; did you mean minimum?",
+        ),
+        (
+            inside("type = 'string', min_length = 1"),
+            "has min_length, which means nothing at /properties/n; did you mean minLength?",
+        ),
+        (
+            "{ type = 'object', propertys = { n = {} } }".to_owned(),
+            "has propertys, which means nothing; did you mean properties?",
+        ),
+        (
+            inside("anyOf = [{ enmu = [1] }]"),
+            "has enmu, which means nothing at /properties/n/anyOf/0; did you mean enum?",
+        ),
+        (
+            inside("ref = '#/$defs/a'"),
+            "has ref, which means nothing at /properties/n; did you mean $ref?",
+        ),
+        (
+            inside("type = 'string', format = 'datetime'"),
+            "has a format that there is not at /properties/n; did you mean \"date-time\"?",
+        ),
+        (
+            inside("type = 'string', format = 'PLANTED'"),
+            "has a format that there is not at /properties/n; remove it, and say in the description \
+             what is wanted; there are date, ",
+        ),
+        (
+            inside("minimum = 3, maximum = 2"),
+            "has minimum and maximum between which nothing lies at /properties/n; mend one of them",
+        ),
+        (
+            inside("minimum = 3, exclusiveMaximum = 3"),
+            "has minimum and exclusiveMaximum between which nothing lies at /properties/n; ",
+        ),
+        (
+            inside("minLength = 9, maxLength = 2"),
+            "has minLength and maxLength between which nothing lies at /properties/n; ",
+        ),
+        (
+            "{ type = 'object', required = ['guest'], properties.guests = {} }".to_owned(),
+            "requires \"guest\", which is not among the properties; did you mean \"guests\"?",
+        ),
+        (
+            "{ type = 'object', required = ['n', 'PLANTED'], properties.n = {}, \
+             additionalProperties = false }"
+                .to_owned(),
+            "requires what is not among the properties (entry 2); describe it there, or remove it",
+        ),
+    ] {
+        let told = said(&http(&format!("parameters = {value}")));
+        let line = format!("t.toml:7: tool[1].parameters: {what}");
+        assert!(told.starts_with(&line), "{value}\n{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    // Odd, and yet what somebody may mean.
+    for value in [
+        inside("minimum = 3, maximum = 3, example = 3, note = 'x', nullable = true, unit = 'h'"),
+        inside("default = { minumum = 1 }, enum = [{ propertys = 1 }], x-formt = 'x'"),
+        "{ type = 'object', required = ['a'], properties.n = {}, additionalProperties.type = 'string' }"
+            .to_owned(),
+        "{ type = 'object', required = ['a'], properties.n = {}, patternProperties.a = {} }".to_owned(),
+        "{ type = 'object', properties.minumum = {}, anyOf = [{ required = ['a'], properties.b = {} }] }"
+            .to_owned(),
+        "{ type = 'object', properties.n = { format = 'date-time' } }".to_owned(),
+    ] {
+        one(&http(&format!("parameters = {value}")));
+    }
     let long = format!(
         "parameters = {{ type = 'object', description = '{}' }}",
         "x".repeat(17_000)
@@ -257,6 +329,15 @@ fn a_get_takes_no_arguments() {
         "t.toml:8: tool[1].method: is GET, and the tool has parameters: arguments never stand in a \
          URL; write method = \"POST\"",
     );
+    for parameters in ["required = ['n']", "minProperties = 1"] {
+        let told = said(&http(&format!(
+            "parameters = {{ type = 'object', {parameters} }}\nmethod = 'GET'"
+        )));
+        assert!(
+            told.contains("is GET, and the tool has parameters"),
+            "{told}"
+        );
+    }
     assert!(said(&http("method = 'DELETE'")).contains("is none of the words"));
 }
 
@@ -453,6 +534,26 @@ fn a_command_is_a_program_that_is_there() {
             "entry 2 looks like a secret",
         ),
         (
+            "['/usr/bin/env', 'https://name:PLANTED@h.example.com/x']".to_owned(),
+            "entry 2 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', '--proxy=http://name:PLANTED@h']".to_owned(),
+            "entry 2 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', '-u', 'name:PLANTED']".to_owned(),
+            "entry 3 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', '--user', 'name:PLANTED']".to_owned(),
+            "entry 3 looks like a secret",
+        ),
+        (
+            "['/usr/bin/env', '--user=name:PLANTED']".to_owned(),
+            "entry 2 looks like a secret",
+        ),
+        (
             "['/usr/bin/env', 'basic PLANTED']".to_owned(),
             "entry 2 looks like a secret",
         ),
@@ -470,6 +571,7 @@ fn a_command_is_a_program_that_is_there() {
         "'a=b', '--token'",
         "'--token', '--verbose'",
         "'--password-file', '/etc/x', '-p', '8080', 'token', 'x'",
+        "'-u', 'name', '--user=name', 'https://name@h.example.com:8443/a:b@c', 'redis://h:6379'",
         "'--password-file=/etc/x', 'Authorization:', 'Name: Bear', 'Ask for the password: twice.'",
     ] {
         one(&command(&format!("['{plain}', {good}]")));

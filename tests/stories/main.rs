@@ -28,6 +28,7 @@ mod stage;
 mod steering;
 mod tls;
 mod told;
+mod tools;
 mod transfer;
 
 /// The daemon.

@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::value::RawValue;
+
 use super::closing;
 use super::memory::{Calls, Placed, Segments, Utterance};
 use super::messages::{
@@ -18,7 +20,7 @@ use super::messages::{
 use super::{CAPABILITIES, Settings};
 use crate::agent::recap::Recap;
 use crate::agent::scratch::{Scratch, with_scratch};
-use crate::agent::wire::parse;
+use crate::agent::wire::{Text, parse};
 use crate::agent::{
     Briefing, Capabilities, Closed, Command, Event, Ignored, Persona, Request, Role, ToolResult,
 };
@@ -29,6 +31,9 @@ use crate::audio::{g711, wav};
 const MAX_MESSAGE: usize = 16 << 20;
 /// The host keeps ids; a longer one is not an id.
 const MAX_ID: usize = 512;
+
+/// In place of a tool's name that is none: no tool is called so.
+const NAMELESS: &str = "(nameless)";
 
 /// EVI's [`Codec`](crate::agent::Codec).
 pub struct Codec {
@@ -214,21 +219,45 @@ impl Codec {
     }
 
     fn tool_call(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) -> Handled {
-        let call: ToolCall = parse(text)?;
+        let Ok(call) = parse::<ToolCall>(text) else {
+            return self.nameless_call(text, event);
+        };
         let call_id = id(&call.tool_call_id.0)?;
-        let name = id(&call.name.0)?;
+        let name = id(&call.name.0).unwrap_or(NAMELESS);
+        let parameters = call.parameters.map_or("{}", RawValue::get);
+        let string = parameters
+            .starts_with('"')
+            .then(|| serde_json::from_str::<Text>(parameters));
+        let Ok(string) = string.transpose() else {
+            return self.nameless_call(text, event);
+        };
         let builtin = call.tool_type.is_some_and(|kind| kind.0 == "builtin");
         let expects_reply = call.response_required != Some(false) && !builtin;
         if expects_reply && !self.calls.open(call_id) {
             return Ok(());
         }
-        let arguments = call.parameters.as_ref().map_or("{}", |p| &p.0);
         event(Event::ToolCall {
             call_id,
             name,
-            arguments,
+            arguments: string.as_ref().map_or(parameters, |text| &text.0),
             expects_reply,
         });
+        Ok(())
+    }
+
+    /// EVI says nothing until the call is answered, and so would the caller hear nothing: as long as it
+    /// can be told which call it is, it is told on, under a name that no tool has.
+    fn nameless_call(&mut self, text: &str, event: &mut dyn FnMut(Event<'_>)) -> Handled {
+        let call: ToolSettled = parse(text)?;
+        let call_id = id(&call.tool_call_id.0)?;
+        if self.calls.open(call_id) {
+            event(Event::ToolCall {
+                call_id,
+                name: NAMELESS,
+                arguments: "{}",
+                expects_reply: true,
+            });
+        }
         Ok(())
     }
 

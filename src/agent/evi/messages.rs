@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::agent::Declared;
 use crate::agent::wire::{Loose, Text};
@@ -69,16 +70,16 @@ pub(super) struct ToolCall<'a> {
     pub tool_call_id: Text<'a>,
     #[serde(borrow)]
     pub name: Text<'a>,
-    /// JSON in a string.
+    /// JSON in a string, or that JSON itself.
     #[serde(borrow)]
-    pub parameters: Option<Text<'a>>,
+    pub parameters: Option<&'a RawValue>,
     pub response_required: Option<bool>,
     /// Missing in a sample of the EVI docs, where it is a function.
     #[serde(borrow)]
     pub tool_type: Option<Text<'a>>,
 }
 
-/// A `tool_response` or `tool_error` that the server sent itself.
+/// A `tool_response` or `tool_error` that the server sent itself; of a `tool_call`, what is needed to answer it.
 #[derive(Deserialize)]
 pub(super) struct ToolSettled<'a> {
     #[serde(borrow)]

@@ -914,6 +914,40 @@ fn what_is_not_understood_is_skipped_and_reported() {
 }
 
 #[test]
+fn a_tool_call_is_told_as_long_as_it_can_be_answered() {
+    let long = "n".repeat(513);
+    for (rest, name, arguments) in [
+        (r#""name":"""#.to_owned(), "(nameless)", "{}"),
+        (format!(r#""name":"{long}""#), "(nameless)", "{}"),
+        (r#""name":7"#.to_owned(), "(nameless)", "{}"),
+        (r#""parameters":"{}""#.to_owned(), "(nameless)", "{}"),
+        (
+            r#""name":"w","response_required":"yes""#.to_owned(),
+            "(nameless)",
+            "{}",
+        ),
+        (r#""name":"w","parameters":null"#.to_owned(), "w", "{}"),
+        (r#""name":"w","parameters":"""#.to_owned(), "w", ""),
+        (
+            r#""name":"w","parameters":{"a":123456789012345678901}"#.to_owned(),
+            "w",
+            r#"{"a":123456789012345678901}"#,
+        ),
+        (r#""name":"w","parameters":[1]"#.to_owned(), "w", "[1]"),
+    ] {
+        let codec = &mut codec();
+        let call = format!(r#"{{"type":"tool_call","tool_call_id":"call_1",{rest}}}"#);
+        let told = Heard::ToolCall("call_1".into(), name.into(), arguments.into(), true);
+        assert_eq!(hear(codec, &call), [told], "{call:.80}");
+        assert_eq!(hear(codec, &call), [], "once");
+    }
+    // Without an id there is nobody to answer, and what EVI runs itself is not answered.
+    let malformed = [Heard::Ignored(Ignored::Malformed)];
+    let nobody = r#"{"type":"tool_call","name":"","tool_call_id":""}"#;
+    assert_eq!(hear(&mut codec(), nobody), malformed);
+}
+
+#[test]
 fn audio_that_cannot_be_played_is_skipped_and_the_next_is_heard() {
     let codec = &mut codec();
     let events = hear(codec, &audio_output("a", b"not a WAV file at all"));

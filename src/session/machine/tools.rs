@@ -26,6 +26,11 @@ const MAX_NOTES: usize = 50;
 const MAX_TRANSFERS: usize = 5;
 const MAX_KEYS: usize = 20;
 
+/// What is told of the name of a tool that was not offered.
+const UNKNOWN: &str = "(unknown)";
+/// And of one that the agent runs itself.
+const ITS_OWN: &str = "(its own)";
+
 /// A tool call under way.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -94,11 +99,17 @@ impl Machine {
             return;
         }
         self.tools.remember(call_id);
+        let offered = self.settings.tools.find(name);
+        // An agent can make a name up, and put a number into it that it has heard.
+        let known = match offered {
+            None if name != HANG_UP && expects_reply => UNKNOWN,
+            None if name != HANG_UP => ITS_OWN,
+            _ => name,
+        };
         out.note(Note::ToolCall {
-            name: name.to_owned(),
+            name: known.to_owned(),
             answered: expects_reply,
         });
-        let offered = self.settings.tools.find(name);
         let offered = offered.map(|(index, offer)| (index, offer.timeout, offer.filler.clone()));
         match offered {
             // Of an agent's own it is told, and nobody has to be asked.
@@ -126,7 +137,7 @@ impl Machine {
             }
             // The agent runs it itself.
             _ if !expects_reply => {}
-            None => self.answer_tool(call_id, name, Answer::UnknownTool, out),
+            None => self.answer_tool(call_id, known, Answer::UnknownTool, out),
             Some((index, timeout, filler)) => {
                 if !self.settings.capabilities.parallel_tools {
                     self.replace_tools(out);

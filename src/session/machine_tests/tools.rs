@@ -197,6 +197,35 @@ fn a_hang_up_that_was_not_offered_is_refused_but_one_that_is_told_is_taken() {
 }
 
 #[test]
+fn a_name_that_the_agent_makes_up_is_written_nowhere() {
+    let mut paper = Paper::greeted();
+    paper.notes.clear();
+    for (id, name, expects_reply) in [
+        ("a", "call_0400123456", true),
+        ("b", "search_0400123456", false),
+        ("c", "stock", true),
+    ] {
+        paper.agent(agent::Event::ToolCall {
+            call_id: id,
+            name,
+            arguments: "{}",
+            expects_reply,
+        });
+    }
+    let told: Vec<String> = paper.notes.iter().map(|note| format!("{note:?}")).collect();
+    assert!(
+        !told.iter().any(|note| note.contains("0400123456")),
+        "{told:?}"
+    );
+    let has = |word: &str| told.iter().filter(|note| note.contains(word)).count();
+    assert_eq!(
+        (has("(unknown)"), has("(its own)"), has("stock")),
+        (2, 1, 1),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn nobody_is_asked_whether_they_are_there_while_they_wait_for_a_tool() {
     let mut paper = Paper::with(|settings| {
         settings.no_input = Some(crate::session::machine::NoInput {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::observed::{Expect, Observed};
+use super::{
+    asked,
+    observed::{Expect, Observed},
+};
 use crate::sim::{evi::What, phone::Event};
 
 impl Observed {
@@ -52,14 +55,7 @@ impl Observed {
                 expect.messages, self.messages
             ));
         }
-        let asked: Vec<String> = self
-            .web
-            .iter()
-            .map(|request| format!("{} {}", request.method, request.path))
-            .collect();
-        if asked != expect.web {
-            missed.push(format!("web: expected {:?}, was {asked:?}", expect.web));
-        }
+        missed.extend(asked::missed(&expect.web, &self.web, &self.credentials));
         if !expect.records.is_empty() && expect.records.len() != self.records.len() {
             missed.push(format!(
                 "records: expected {}, were {:?}",

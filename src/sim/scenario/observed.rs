@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
+use super::asked::ExpectedRequest;
 use crate::{
     audio::g711,
     config::AgentKind,
@@ -78,8 +79,8 @@ pub struct Expect {
     pub voice: Option<String>,
     /// Words of the answers to tool calls, by tool, in order.
     pub contents: BTreeMap<String, Vec<String>>,
-    /// Requests to the story's web server: `"POST /orders"`.
-    pub web: Vec<String>,
+    /// Requests to the story's web server: `"POST /orders"`, or a table with more of it.
+    pub web: Vec<ExpectedRequest>,
     /// Clips of which a Realtime server was told how much was heard, in order.
     pub truncated: Vec<String>,
     /// Clips that a Realtime server was told nothing was heard of, in order.
@@ -116,6 +117,8 @@ pub struct Observed {
     pub kind: AgentKind,
     /// What the story holds that must not be logged.
     pub(super) secrets: Vec<String>,
+    /// Those of the story, by name.
+    pub(super) credentials: BTreeMap<String, String>,
     /// The telephone, for its clips.
     pub(super) phone: Phone,
 }
