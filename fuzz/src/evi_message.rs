@@ -92,6 +92,8 @@ struct Call {
     error: bool,
     /// The connection asks for the chat of the one before.
     resuming: bool,
+    /// What the host has added, a line each.
+    added: Vec<String>,
 }
 
 /// How many calls the codec tells apart at a time.
@@ -131,7 +133,15 @@ impl Call {
             calls: 0,
             error: false,
             resuming: false,
+            added: Vec::new(),
         }
+    }
+
+    /// The host's additions are whole and at the end, behind what is told of an old chat, which is bounded.
+    fn knows(&self, context: &str) {
+        let added = self.added.join("\n");
+        assert!(context.ends_with(&added));
+        assert!(context.len() <= added.len() + MOST_TOLD);
     }
 
     /// Another connection, for the same conversation if that can be had.
@@ -141,7 +151,7 @@ impl Call {
         assert!(resume || !self.resuming);
         let settings = opened(&mut self.codec);
         if let Some(context) = settings.get("context") {
-            assert!(context["text"].as_str().expect("a text").len() <= MOST_KNOWN);
+            self.knows(context["text"].as_str().expect("a text"));
         }
         // Nothing of the old connection's is expected or waited for any more.
         self.ready = false;
@@ -209,15 +219,16 @@ impl Call {
             frame,
             json!({"type": "session_settings", "context": context})
         );
-        // The newest is there in full; what is kept of the older is bounded.
-        assert!(sent.ends_with(text));
-        assert!(sent.len() <= text.len().max(4096) + MOST_KNOWN);
+        if !text.is_empty() {
+            self.added.push(text.to_owned());
+        }
+        self.knows(sent);
     }
 
     fn remind(&mut self) {
         let frame = self.command(Command::Remind).expect("settings");
         let sent = frame["context"]["text"].as_str().expect("a text");
-        assert!(sent.len() <= MOST_KNOWN);
+        self.knows(sent);
     }
 
     fn empty(&mut self, command: Command<'_>, kind: &str) {
@@ -285,6 +296,7 @@ impl Call {
             calls,
             error,
             resuming,
+            added: _,
         } = self;
         let mut ignored = 0;
         let mut audio = 0;
@@ -391,8 +403,8 @@ impl Call {
     }
 }
 
-/// What a host added, and what a new chat is told of an old one.
-const MOST_KNOWN: usize = 4096 + 3072 + 512;
+/// What a new chat is told of an old one.
+const MOST_TOLD: usize = 3072 + 512;
 
 /// The settings come first, and with the audio's format.
 fn opened(codec: &mut Codec) -> Value {
