@@ -199,9 +199,9 @@ fn a_call_that_is_over_by_twilios_word_is_over_when_nothing_follows_its_stream()
     paper.wait(2100);
     paper.expect(&["close carrier"]);
     assert!(paper.notes.contains(&Note::OverDoubted));
-    paper.wait(9900);
+    paper.wait(9800);
     assert!(!paper.machine.is_over());
-    paper.wait(200);
+    paper.wait(300);
     let taken = paper.taken();
     assert_eq!(taken.last().unwrap(), "end caller-hung-up 1000");
 
