@@ -263,7 +263,7 @@ mod tests {
         no_answer = { say = "Nobody is there." }
         caller_id = "+15557654321"
         [sms]
-        numbers = ["+15557654321"]
+        numbers = ["+15557654322"]
         to_caller = true
         from = "+15557654321"
         [lookup]

@@ -142,7 +142,6 @@ pub const STORIES: &[(&str, &str)] = stories! {
     "key-say",
     "key-transfer",
     "keys",
-    "keys-caller-leaves",
     "keys-interrupt",
     "late-transcript",
     "max-duration",

@@ -195,3 +195,27 @@ async fn a_drain_waits_for_who_is_being_put_through() {
     assert!(world.bridge.ended(PATIENCE).await.unwrap().success());
     assert_eq!(causes(&world.bridge.log()), ["caller-hung-up"]);
 }
+
+/// There is no stream that could tell it, and no telephone that stops ringing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_while_keys_are_sounded_is_told_of_by_the_numbers_status_callback() {
+    let mut world = world(
+        r#"
+[agent]
+[[agent.replies]]
+steps = [{ tool = { name = "send_digits", arguments = { digits = "WWWWWW1234567" }, wait = false } }]
+"#,
+    )
+    .await;
+    world.phone.options.status_path = Some("/voice/status".to_owned());
+    let steps = vec![
+        say("caller-hours"),
+        wait_for(Awaited::StreamOver),
+        Step::Wait(Duration::from_secs(1)),
+        Step::HangUp,
+    ];
+    let report = start(&world.phone, steps).finish().await;
+    assert_eq!(report.ended, Ended::CallerHungUp);
+    // Long before the keys are over.
+    assert_eq!(causes(&close(world).await), ["caller-hung-up"]);
+}

@@ -157,12 +157,10 @@ impl Machine {
             // The stream has said the same.
             Redirected::Over if !away.leaving => self.end(Cause::CallerHungUp, 1000, out),
             _ if !away.leaving => {}
-            // A wrong account and a mistaken proxy say so, too. The end of the stream decides: of a call
-            // that goes on, Twilio asks what follows it.
+            // Or is about to. A wrong account and a mistaken proxy answer so, too: the stream decides.
             Redirected::Over => {
                 away.doubted = true;
-                out.note(Note::OverDoubted);
-                self.gone(now, out);
+                away.deadline = now + STOP_LIMIT;
             }
             Redirected::Done => {
                 away.taken = true;
@@ -181,6 +179,10 @@ impl Machine {
             carrier,
             Carrier::Stop | Carrier::Closed | Carrier::Broken { .. } | Carrier::Stalled
         );
+        let doubted = matches!(&self.phase, Phase::Away(away) if away.leaving && away.doubted);
+        if doubted && matches!(carrier, Carrier::Stop) {
+            return self.end(Cause::CallerHungUp, 1000, out);
+        }
         if over {
             self.gone(now, out);
         }
@@ -224,7 +226,13 @@ impl Machine {
             return;
         }
         match (&away.errand, away.failed) {
-            _ if away.leaving => self.gone(now, out),
+            _ if away.leaving => {
+                // Of a call that goes on, Twilio asks what follows its stream.
+                if away.doubted {
+                    out.note(Note::OverDoubted);
+                }
+                self.gone(now, out);
+            }
             _ if away.doubted => self.end(Cause::CallerHungUp, 1000, out),
             // Nobody has said that it came to nothing: they are talking.
             (Errand::Transfer(_), None) => self.end(Cause::Transferred, 1000, out),

@@ -181,16 +181,27 @@ fn where_the_rest_api_fails_the_stream_is_closed_and_twilio_asks() {
 
 #[test]
 fn a_call_that_is_over_by_twilios_word_is_over_when_nothing_follows_its_stream() {
-    // The caller has hung up just now.
+    // The caller has hung up just now, and the stream says so.
     let mut paper = Paper::greeted();
     paper.order(Order::Transfer(transfer()));
     paper.taken();
     paper.event(Event::RedirectAnswered(Redirected::Over));
+    paper.expect(&[]);
+    paper.event(Event::Carrier(Carrier::Stop));
+    paper.expect(&["close agent", "end caller-hung-up 1000"]);
+    assert!(!paper.notes.contains(&Note::OverDoubted));
+
+    // It says nothing.
+    let mut paper = Paper::greeted();
+    paper.order(Order::Transfer(transfer()));
+    paper.taken();
+    paper.event(Event::RedirectAnswered(Redirected::Over));
+    paper.wait(2100);
     paper.expect(&["close carrier"]);
     assert!(paper.notes.contains(&Note::OverDoubted));
-    paper.wait(9900);
+    paper.wait(9800);
     assert!(!paper.machine.is_over());
-    paper.wait(200);
+    paper.wait(300);
     let taken = paper.taken();
     assert_eq!(taken.last().unwrap(), "end caller-hung-up 1000");
 
@@ -198,7 +209,7 @@ fn a_call_that_is_over_by_twilios_word_is_over_when_nothing_follows_its_stream()
     let mut paper = Paper::greeted();
     paper.order(Order::Transfer(transfer()));
     paper.event(Event::RedirectAnswered(Redirected::Over));
-    paper.wait(1000);
+    paper.wait(3000);
     assert_eq!(paper.order(Order::ErrandBegun), Verdict::Done);
     paper.wait(25_000);
     assert_eq!(paper.order(no_answer()), Verdict::Done);
@@ -309,6 +320,7 @@ fn an_agent_that_never_stops_asking_is_told_so() {
         paper.event(Event::Returned);
     }
     for call in 0..21 {
+        paper.event(Event::AgentAlive);
         paper.calls_tool(&format!("k{call}"), "stock");
         paper.taken();
         paper.event(Event::ToolDone {

@@ -138,7 +138,7 @@ impl Judge {
         if let Some(gone) = self.gone.as_mut().filter(|gone| gone.leaving) {
             match answer {
                 Redirected::Done => (gone.taken, gone.by) = (true, now + STOPS),
-                Redirected::Over => gone.doubted = true,
+                Redirected::Over => (gone.doubted, gone.by) = (true, now + STOPS),
                 Redirected::Failed => {}
             }
         }

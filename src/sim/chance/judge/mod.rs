@@ -726,7 +726,8 @@ impl Judge {
                 let followed = match answer {
                     Redirected::Done => true,
                     Redirected::Failed => led.left || ended,
-                    Redirected::Over => led.left || ended,
+                    // The stream is to say the same, and is waited for.
+                    Redirected::Over => true,
                 };
                 self.holds(Rule::Errands, followed, "Twilio's answer changes nothing");
             }
