@@ -90,8 +90,7 @@ pub(super) fn parameters(value: &DeValue<'_>) -> Checked<Value> {
     // As arguments are held against it later.
     let options = jsonschema::options()
         .offline()
-        .should_validate_formats(true)
-        .should_ignore_unknown_formats(false);
+        .should_validate_formats(true);
     // The error's own words may repeat what stands there, and that could be anything.
     match options.build(&schema) {
         Ok(_) => Ok(schema),

@@ -97,6 +97,11 @@ const FORMATS: [&str; 17] = [
     "uuid",
 ];
 
+/// OpenAPI's, which say how a value is kept and not what it looks like; schemas are copied from there.
+const NOTES: [&str; 7] = [
+    "binary", "byte", "double", "float", "int32", "int64", "password",
+];
+
 /// Lower and upper bound, and whether they may be the same.
 const BOUNDS: [(&str, &str, bool); 8] = [
     ("minimum", "maximum", true),
@@ -195,7 +200,7 @@ fn keyword(object: &Map<String, Value>, at: &str) -> Option<Complaint> {
 
 fn format(object: &Map<String, Value>, at: &str) -> Option<Complaint> {
     let format = object.get("format")?.as_str()?;
-    if FORMATS.contains(&format) {
+    if FORMATS.contains(&format) || NOTES.contains(&format) {
         return None;
     }
     let mend = match suggest::nearest(format, FORMATS) {

@@ -306,10 +306,11 @@ fn is_in_a_url(text: &str) -> bool {
     })
 }
 
-/// `name:password`
+/// `name:password`; two numbers are a user and a group.
 fn is_a_pair(text: &str) -> bool {
+    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     let pair = text.split_once(':');
-    pair.is_some_and(|(_, password)| !password.is_empty())
+    pair.is_some_and(|(name, password)| !password.is_empty() && !(number(name) && number(password)))
 }
 
 /// `--password ...`, `-u name:password`

@@ -32,7 +32,6 @@ impl Schema {
             jsonschema::options()
                 .offline()
                 .should_validate_formats(true)
-                .should_ignore_unknown_formats(false)
         };
         // Linear in what a peer sends, wherever the patterns allow it.
         let validator = options()
@@ -174,7 +173,8 @@ mod tests {
             );
             assert!(!told.contains(bad), "{told}");
         }
-        assert!(schema("telephone").is_err());
+        // Not one of JSON Schema's: a word for whoever reads it.
+        assert!(schema("int32").unwrap().check(r#"{"x":"y"}"#).is_ok());
     }
 
     #[test]

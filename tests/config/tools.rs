@@ -213,6 +213,7 @@ fn parameters_are_a_schema_as_a_table_or_as_json() {
         "{ type = 'object', properties.minumum = {}, anyOf = [{ required = ['a'], properties.b = {} }] }"
             .to_owned(),
         "{ type = 'object', properties.n = { format = 'date-time' } }".to_owned(),
+        "{ type = 'object', properties.n = { type = 'integer', format = 'int32' } }".to_owned(),
     ] {
         one(&http(&format!("parameters = {value}")));
     }
@@ -571,7 +572,7 @@ fn a_command_is_a_program_that_is_there() {
         "'a=b', '--token'",
         "'--token', '--verbose'",
         "'--password-file', '/etc/x', '-p', '8080', 'token', 'x'",
-        "'-u', 'name', '--user=name', 'https://name@h.example.com:8443/a:b@c', 'redis://h:6379'",
+        "'-u', 'name', '--user=name', '-u', '1000:1000', 'https://name@h.example.com:8443/a:b@c', 'redis://h:6379'",
         "'--password-file=/etc/x', 'Authorization:', 'Name: Bear', 'Ask for the password: twice.'",
     ] {
         one(&command(&format!("['{plain}', {good}]")));
