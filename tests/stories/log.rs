@@ -437,8 +437,13 @@ async fn a_log_that_comes_back_tells_what_was_lost() {
     let first = first.join().unwrap();
     let mut daemon = Daemon::start_onto(stderr.into(), "debug", None).await;
     drop(first);
-    daemon.chatter(100).await;
-    in_time(async { while daemon.lost().await < 100 {} }).await;
+    // A process that is just being started elsewhere may hold the reading end for a moment longer.
+    in_time(async {
+        while daemon.lost().await < 100 {
+            daemon.chatter(20).await;
+        }
+    })
+    .await;
     let back = reader().join().unwrap();
     let lost = daemon.lost().await;
     daemon.chatter(1).await;
