@@ -309,8 +309,10 @@ fn is_in_a_url(text: &str) -> bool {
 /// `name:password`; two numbers are a user and a group.
 fn is_a_pair(text: &str) -> bool {
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    let pair = text.split_once(':');
-    pair.is_some_and(|(name, password)| !password.is_empty() && !(number(name) && number(password)))
+    match text.split_once(':') {
+        None | Some((_, "")) => false,
+        Some((name, password)) => !number(name) || !number(password),
+    }
 }
 
 /// `--password ...`, `-u name:password`
