@@ -2,10 +2,10 @@
 //!
 //! One request, or two for a tool that may be tried again; all within the tool's time. It is a failure
 //! that is tried again, and never slowness: who needs most of the time is given all of it, and is not
-//! asked for the same work twice. No proxy, no redirect, no cookie: what is asked goes to the configured URL or nowhere, and in the clear to a
-//! loopback address only. Secrets stand in headers that no `Debug` prints. No more of an answer is
-//! read than the tool may say. Nothing is logged here, and a [`Failure`] holds a word of ours and, where
-//! the service gave one, a sentence for the agent.
+//! asked for the same work twice. No proxy, no redirect, no cookie: what is asked goes to the configured
+//! URL or nowhere, and in the clear to a loopback address only. Secrets stand in headers that no `Debug`
+//! prints. No more of an answer is read than the tool may say. Nothing is logged here, and a [`Failure`]
+//! holds a word of ours and, where the service gave one, a sentence for the agent.
 
 use std::{collections::BTreeMap, time::Duration};
 
