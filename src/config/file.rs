@@ -270,7 +270,7 @@ pub fn parse(text: &str, name: &str, overrides: &Overrides) -> Result<Config, Pr
             "write public_url = \"https://HOST\" at the top, with the host that Twilio reaches",
         );
     }
-    let named = variables::parameters(&config).len();
+    let named = config.parameters().len();
     if named > MOST_PARAMETERS {
         let what =
             format!("name {named} different fields as {{param.NAME}}, with those of the routes");

@@ -37,7 +37,7 @@ mod tools;
 mod variables;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -100,6 +100,11 @@ impl Config {
             }
         }
         agents
+    }
+
+    /// The fields of Twilio's webhook that some variable names, as in `{param.Account}`.
+    pub fn parameters(&self) -> BTreeSet<String> {
+        variables::parameters(self)
     }
 
     pub fn uses(&self, kind: AgentKind) -> bool {

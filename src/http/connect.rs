@@ -7,12 +7,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Front, paths, unix_now};
-use crate::config;
 use crate::twilio::{
     CallSid,
     token::Parameters,
     twiml::{ConnectStream, TwimlError},
 };
+use crate::{config, routing};
 
 /// The parameters that are not facts of the webhook.
 pub(super) const TOKEN: &str = "token";
@@ -21,7 +21,7 @@ pub(super) const TO: &str = "to";
 pub(super) const ROUTE: &str = "route";
 
 /// Facts of the webhook that travel: those that always do, and those that the config may name besides.
-const MOST_FACTS: usize = 5 + config::MOST_PARAMETERS;
+const MOST_FACTS: usize = routing::ALWAYS_KNOWN + config::MOST_PARAMETERS;
 /// Twilio wants less than 500 characters for name and value together (Twilio docs, "TwiML Stream").
 const LONGEST: usize = 499;
 

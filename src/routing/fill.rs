@@ -23,6 +23,9 @@ const PLACES: [(&str, &str); 4] = [
 /// Only of somebody who calls.
 const NAME: (&str, &str) = ("CallerName", "caller_name");
 
+/// So many facts travel with a call whatever the config asks for.
+pub const ALWAYS_KNOWN: usize = PLACES.len() + 1;
+
 const PARAM: &str = "param.";
 
 /// A call, as texts may name it.
@@ -108,14 +111,6 @@ fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// The webhook's fields that a text names.
-pub(super) fn fields(text: &str) -> impl Iterator<Item = String> {
-    pieces(text).filter_map(|piece| match piece {
-        Piece::Fact(name) => name.strip_prefix(PARAM).map(str::to_owned),
-        Piece::Text(_) => None,
-    })
-}
-
 /// Whether a text is the same for every call.
 pub(super) fn is_plain(text: &str) -> bool {
     !pieces(text).any(|piece| matches!(piece, Piece::Fact(_)))
@@ -180,8 +175,6 @@ mod tests {
             assert_eq!(whole, odd.replace("{{", "{"), "{odd}");
         }
         assert!(is_plain("{{city}}") && !is_plain("{{{city}}}") && is_plain(""));
-        let named: Vec<_> = fields("{city} {param.Shop} {{param.No}} {param.}").collect();
-        assert_eq!(named, ["Shop", ""]);
     }
 
     #[test]

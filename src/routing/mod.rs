@@ -19,10 +19,10 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    config::{AgentKind, CallerPrefix, Config, Fallback, Hours, Route, Variable},
+    config::{AgentKind, CallerPrefix, Config, Fallback, Hours, Route},
     session::caller::{Caller, canonical},
 };
-pub use fill::{Facts, Known};
+pub use fill::{ALWAYS_KNOWN, Facts, Known};
 pub use hours::Local;
 pub use plan::Plan;
 
@@ -109,14 +109,6 @@ impl fmt::Display for Why {
 
 impl Router {
     pub fn new(config: &Config) -> Router {
-        let of_routes = config.routes.iter().map(|route| &route.variables);
-        let all = of_routes.chain([&config.agent.variables]);
-        let texts = all
-            .flat_map(|all| all.values())
-            .filter_map(|one| match one {
-                Variable::Text(text) => Some(text.as_str()),
-                _ => None,
-            });
         Router {
             routes: config
                 .routes
@@ -124,7 +116,7 @@ impl Router {
                 .map(|route| Door::new(config, route))
                 .collect(),
             default: Arc::new(Plan::default_of(config)),
-            fields: texts.flat_map(fill::fields).collect(),
+            fields: config.parameters(),
         }
     }
 

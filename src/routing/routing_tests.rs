@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::{
-    config::{AgentKind, Keys, PublicUrl, Span},
+    config::{AgentKind, Keys, PublicUrl, Span, Variable},
     tools::Builtin,
 };
 

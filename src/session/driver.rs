@@ -42,6 +42,7 @@ use crate::{
         rest::{Rest, Updated},
     },
 };
+use futures_util::future::OptionFuture;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, error::ProtocolError};
 
@@ -582,10 +583,7 @@ impl Driver {
                     let briefing = self.briefing.take();
                     self.agent = AgentLeg::Connecting(Box::pin(async move {
                         // First, for some agents greet as soon as they are connected to.
-                        let briefing = match briefing {
-                            Some(briefing) => Some(briefing.await),
-                            None => None,
-                        };
+                        let briefing = OptionFuture::from(briefing).await;
                         let dialled = Instant::now();
                         let socket = link::connect(&request, &tls, limit).await;
                         let leg = socket.map(|socket| {

@@ -9,8 +9,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use crate::{
     metrics::Families,
     stage::{
-        ANN, Answer, BOB, SHOP, answer, close, ctl, dial, exchange, faulty, greeting_under,
-        in_time, start, status, talking, world,
+        ANN, Answer, BOB, SHOP, answer, close, dial, exchange, faulty, greeting_under, in_time,
+        reload, start, status, talking, world,
     },
 };
 
@@ -28,13 +28,6 @@ async fn hang_up(world: &World, call: OngoingCall) {
 
 const BUSY: Ended = Ended::Rejected { busy: true };
 const REJECTED: Ended = Ended::Rejected { busy: false };
-
-async fn reload(world: &World, old: &str, new: &str) -> String {
-    world.bridge.rewrite_config(old, new).unwrap();
-    let (code, out, err) = ctl(world, &["reload"]).await;
-    assert_eq!((code, err.as_str()), (Some(0), ""));
-    out
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_with_too_many_calls_hears_the_busy_tone_and_nobody_else_does() {

@@ -6,14 +6,14 @@ use std::path::Path;
 use hume_bridge::{
     config::AgentKind,
     sim::{
-        bridge::REALTIME_KEY,
+        bridge::{CONFIG_ID, REALTIME_KEY},
         evi::{self, What},
         phone::{Awaited, Event, OngoingCall},
         realtime::{self, Realtime},
         scenario::{Story, World, agent_clips},
     },
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     PROGRAM,
@@ -52,7 +52,7 @@ async fn each_agent_answers_its_own_number_beside_the_other() {
     };
     let server = Realtime::start(script, options).await.expect("a server");
     let config = format!(
-        "realtime.url = \"{}\"\n\
+        "realtime.url = \"{}\"\nrealtime.voice = \"cedar\"\nkeys.actions = {{ 9 = {{ hangup = true }} }}\n\
          [[route]]\nname = \"museum\"\nto = \"{MUSEUM}\"\nagent = \"realtime\"\n\
          instructions = \"You are the museum. {{{{caller_number}}}} is calling.\"",
         server.url()
@@ -74,6 +74,23 @@ async fn each_agent_answers_its_own_number_beside_the_other() {
         sessions.contains("hume") && sessions.contains("realtime"),
         "{sessions}"
     );
+    // Each is named as its own vendor names it.
+    for (number, agent, config, voice) in [
+        (SHOP, "hume", json!(CONFIG_ID), Value::Null),
+        (MUSEUM, "realtime", Value::Null, json!("cedar")),
+    ] {
+        let words = ["--json", "route-test", "--from", ANN, "--to", number];
+        let (_, out, err) = ctl(&world, &words).await;
+        let found: Value = serde_json::from_str(&out).expect(&err);
+        let plan = &found["plan"];
+        assert_eq!(plan["agent"], agent);
+        assert_eq!(
+            (&plan["configId"], &plan["voice"]),
+            (&config, &voice),
+            "{out}"
+        );
+        assert_eq!(plan["keys"], json!({ "9": "hangup" }));
+    }
     let told = |what: &What| match what {
         What::Settings { context, .. } => context.clone(),
         _ => None,

@@ -148,6 +148,14 @@ pub async fn close(mut world: World) -> Vec<String> {
     log
 }
 
+/// The daemon goes on from a config with `new` in place of `old`; what it says to that.
+pub async fn reload(world: &World, old: &str, new: &str) -> String {
+    world.bridge.rewrite_config(old, new).unwrap();
+    let (code, out, err) = ctl(world, &["reload"]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    out
+}
+
 /// What `humebridgectl` answers for this world's daemon: exit code, stdout, stderr.
 pub async fn ctl(world: &World, words: &[&str]) -> (Option<i32>, String, String) {
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_humebridgectl"))

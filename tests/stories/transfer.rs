@@ -9,7 +9,9 @@ use hume_bridge::sim::{
 
 use crate::{
     PROGRAM,
-    stage::{PACE, PATIENCE, causes, close, ctl, heard, say, start, until, wait_for, world},
+    stage::{
+        PACE, PATIENCE, causes, close, ctl, heard, reload, say, start, until, wait_for, world,
+    },
 };
 
 /// Tells a story whose far ends are all that is looked at.
@@ -194,6 +196,24 @@ async fn a_drain_waits_for_who_is_being_put_through() {
     assert!(heard(&report, "agent-more"));
     assert!(world.bridge.ended(PATIENCE).await.unwrap().success());
     assert_eq!(causes(&world.bridge.log()), ["caller-hung-up"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_changes_nothing_for_who_is_being_put_through() {
+    let back = vec![
+        wait_for(Awaited::Streaming),
+        wait_for(Awaited::AgentSpeaking),
+        wait_for(Awaited::AgentQuiet),
+        Step::HangUp,
+    ];
+    let (world, call) = ringing("5s", "", back).await;
+    let new = "ring = \"5s\"\nno_answer = { say = \"Nobody is there.\" }";
+    let changed = reload(&world, "ring = \"5s\"", new).await;
+    assert!(changed.contains("transfer.no_answer"), "{changed}");
+    let report = call.finish().await;
+    assert_eq!(report.ended, Ended::CallerHungUp);
+    assert!(heard(&report, "agent-more"));
+    assert_eq!(causes(&close(world).await), ["caller-hung-up"]);
 }
 
 /// There is no stream that could tell it, and no telephone that stops ringing.

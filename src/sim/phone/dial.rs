@@ -15,15 +15,14 @@ use super::switchboard::{CallResource, CallStatus, Wish};
 use super::twiml::{self, Dial, Gather, Pressed, Progress, Request, Verb};
 use super::webhook::{self, Params, Standard};
 
-/// What stands for a number that is withheld where only digits may: ANONYMOUS, RESTRICTED, BLOCKED, UNKNOWN
-/// in both spellings, UNAVAILABLE.
+/// What stands for a number that is withheld; where only digits may, spelt on a telephone's keys.
 const WITHHELD: [&str; 6] = [
-    "+266696687",
-    "+7378742833",
-    "+2562533",
-    "+8656696",
-    "+8566696",
-    "+86282452253",
+    "ANONYMOUS",
+    "RESTRICTED",
+    "BLOCKED",
+    "UNKNOWN",
+    "UKNNOWN",
+    "UNAVAILABLE",
 ];
 /// Documents that one callee is led through.
 const MOST_DOCUMENTS: usize = 20;
@@ -137,7 +136,7 @@ impl Call {
             [&self.from, &self.to].contains(&id) || self.phone.options.caller_ids.contains(id)
         });
         // A caller without a number has nothing of their own to be shown.
-        let theirs = twiml::is_e164(&self.from) && !WITHHELD.contains(&&*self.from);
+        let theirs = twiml::is_e164(&self.from) && !is_spelt(&self.from);
         if dial.caller_id.is_none() && !theirs {
             self.violation("13214: no callerId, and the caller has no number");
             return Ok(Over::Failed);
@@ -369,4 +368,16 @@ impl Call {
         }
         self.callback(&format!("callee-{status}"), request, params);
     }
+}
+
+fn is_spelt(number: &str) -> bool {
+    const KEYS: [&str; 8] = ["ABC", "DEF", "GHI", "JKL", "MNO", "PQRS", "TUV", "WXYZ"];
+    let key = |letter: char| KEYS.iter().position(|key| key.contains(letter));
+    WITHHELD.iter().any(|word| {
+        let keys = word
+            .chars()
+            .map(|letter| key(letter).map_or(0, |at| at + 2));
+        let spelt: String = keys.map(|key| key.to_string()).collect();
+        number.strip_prefix('+') == Some(&spelt)
+    })
 }
