@@ -25,6 +25,8 @@ pub mod rest;
 pub mod scenario;
 pub mod soak;
 pub mod speech;
+#[cfg(test)]
+mod talk;
 pub mod tape;
 pub mod web;
 

@@ -81,7 +81,7 @@ async fn credits_run_out_after_the_upgrade() {
         (&error["type"], &error["code"]),
         (&json!("error"), &json!("E0300"))
     );
-    assert_eq!(client.rest().await, (vec![], End::Closed(1000)));
+    assert_eq!(client.rest().await, (vec![], closed(1000)));
 
     let mut never = call(&evi).await;
     never.utterance().await;
@@ -109,7 +109,7 @@ async fn a_message_that_cannot_be_read_ends_the_chat() {
         let error = client.next().await;
         assert_eq!(error["code"], code);
         assert!(error["message"].as_str().unwrap().contains(path), "{error}");
-        assert_eq!(client.rest().await, (vec![], End::Closed(1000)));
+        assert_eq!(client.rest().await, (vec![], closed(1000)));
     }
     let mut client = call(&evi).await;
     client.await_type("chat_metadata").await;
@@ -718,7 +718,7 @@ async fn every_other_step_does_what_it_says() {
     assert_eq!(all[2]["tool_call_id"], all[1]["tool_call_id"]);
     assert!(client.message().await.unwrap().is_binary());
     assert_eq!(client.next().await["slug"], "inactivity_timeout");
-    assert_eq!(client.rest().await, (vec![], End::Closed(1000)));
+    assert_eq!(client.rest().await, (vec![], closed(1000)));
     until_event(&evi, |w| {
         matches!(
             w,
@@ -793,7 +793,7 @@ async fn pings_are_answered_unless_the_script_forbids() {
             1,
             "speech goes on"
         );
-        assert_eq!(end, End::Closed(1000));
+        assert_eq!(end, closed(1000));
     }
 }
 
@@ -875,7 +875,7 @@ async fn a_resumed_chat_goes_on_where_it_was() {
 
     let mut stranger = call_with(&evi, "&resumed_chat_group_id=nobody").await;
     assert_eq!(stranger.next().await["code"], "E0708");
-    assert_eq!(stranger.rest().await.1, End::Closed(1000));
+    assert_eq!(stranger.rest().await.1, closed(1000));
     assert_violation(&evi.stop().await, "resumed_chat_group_id \"nobody\"");
 }
 
@@ -888,7 +888,7 @@ async fn a_second_chat_of_a_group_can_be_refused_until_the_first_is_closed() {
     let query = format!("&resumed_chat_group_id={group}");
     let mut second = call_with(&evi, &query).await;
     assert_eq!(second.next().await["code"], "E0301");
-    assert_eq!(second.rest().await.1, End::Closed(1000));
+    assert_eq!(second.rest().await.1, closed(1000));
     first.ws.close(None).await.unwrap();
     first.rest().await;
     let mut third = call_with(&evi, &query).await;
@@ -906,7 +906,7 @@ async fn a_bridge_that_leaves_is_known_by_its_code() {
         reason: "drained".into(),
     };
     polite.ws.close(Some(frame)).await.unwrap();
-    assert_eq!(polite.rest().await.1, End::Closed(1001));
+    assert_eq!(polite.rest().await.1, End::Closed(1001, "drained".into()));
     drop(call(&evi).await);
     until_event(&evi, |w| matches!(w, What::Closed { by: By::Lost, .. })).await;
     until_event(&evi, |w| {

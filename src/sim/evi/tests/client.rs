@@ -1,31 +1,43 @@
 //! A client of the simulated EVI that is written for its tests: it shares nothing with the bridge.
 
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    WebSocketStream, client_async,
+    client_async,
     tungstenite::{Error, Message, client::IntoClientRequest},
 };
 
 use super::super::*;
+use crate::sim::talk::Talk;
+pub use crate::sim::talk::{End, PATIENCE};
 
-/// Nothing here takes long; this only bounds a test that has gone wrong.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const AUDIO: &str = "session_settings[audio][encoding]=linear16\
     &session_settings[audio][sample_rate]=8000&session_settings[audio][channels]=1";
 
 pub struct Client {
-    pub ws: WebSocketStream<TcpStream>,
+    talk: Talk,
 }
 
-/// What came last.
-#[derive(Debug, PartialEq)]
-pub enum End {
-    Closed(u16),
-    Lost,
+impl Deref for Client {
+    type Target = Talk;
+
+    fn deref(&self) -> &Talk {
+        &self.talk
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Talk {
+        &mut self.talk
+    }
+}
+
+/// Without a reason.
+pub fn closed(code: u16) -> End {
+    End::Closed(code, String::new())
 }
 
 pub async fn evi(toml: &str) -> EviHandle {
@@ -58,7 +70,7 @@ pub async fn connect(evi: &EviHandle, path: &str, key: Option<&str>) -> Result<C
     let (ws, _) = tokio::time::timeout(PATIENCE, client_async(request, tcp))
         .await
         .unwrap()?;
-    Ok(Client { ws })
+    Ok(Client { talk: Talk { ws } })
 }
 
 pub async fn status(evi: &EviHandle, path: &str, key: Option<&str>) -> u16 {
@@ -105,56 +117,6 @@ impl Client {
     pub async fn utterance(&mut self) {
         self.audio(400, 5_000).await;
         self.audio(600, 0).await;
-    }
-
-    pub async fn message(&mut self) -> Result<Message, End> {
-        match tokio::time::timeout(PATIENCE, self.ws.next())
-            .await
-            .expect("a message in time")
-        {
-            Some(Ok(Message::Close(frame))) => {
-                // The answer to it leaves with the next read.
-                _ = tokio::time::timeout(PATIENCE, self.ws.next()).await;
-                Err(End::Closed(frame.map_or(1005, |f| f.code.into())))
-            }
-            Some(Ok(message)) => Ok(message),
-            _ => Err(End::Lost),
-        }
-    }
-
-    pub async fn next(&mut self) -> Value {
-        match self.message().await.expect("a message") {
-            Message::Text(text) => serde_json::from_str(&text).unwrap(),
-            other => panic!("not text: {other:?}"),
-        }
-    }
-
-    /// Everything up to and including the first message of this type.
-    pub async fn upto(&mut self, kind: &str) -> Vec<Value> {
-        let mut all = Vec::new();
-        loop {
-            let message = self.next().await;
-            let found = message["type"] == kind;
-            all.push(message);
-            if found {
-                return all;
-            }
-        }
-    }
-
-    pub async fn await_type(&mut self, kind: &str) -> Value {
-        self.upto(kind).await.pop().unwrap()
-    }
-
-    /// Everything up to the end.
-    pub async fn rest(&mut self) -> (Vec<Message>, End) {
-        let mut all = Vec::new();
-        loop {
-            match self.message().await {
-                Ok(message) => all.push(message),
-                Err(end) => return (all, end),
-            }
-        }
     }
 }
 

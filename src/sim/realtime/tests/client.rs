@@ -1,35 +1,42 @@
 //! A client that knows nothing but JSON.
 
-use std::time::Duration;
+use std::ops::{Deref, DerefMut};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    WebSocketStream, client_async,
+    client_async,
     tungstenite::{Error, Message, client::IntoClientRequest},
 };
 
+pub use crate::sim::talk::{End, PATIENCE};
 use crate::sim::{
     evi::{self, AgentHandle, Record, Script, What},
     realtime::{Dialect, Options, Realtime},
+    talk::Talk,
 };
 
-/// Nothing here takes long; this only bounds a test that has gone wrong.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const KEY: &str = "simulated-key";
 
 pub struct Client {
-    pub ws: WebSocketStream<TcpStream>,
+    talk: Talk,
     /// Octets of a 20 ms frame, and one loud octet pair.
     linear: bool,
 }
 
-/// What came last: a close code and its reason.
-#[derive(Debug, PartialEq)]
-pub enum End {
-    Closed(u16, String),
-    Lost,
+impl Deref for Client {
+    type Target = Talk;
+
+    fn deref(&self) -> &Talk {
+        &self.talk
+    }
+}
+
+impl DerefMut for Client {
+    fn deref_mut(&mut self) -> &mut Talk {
+        &mut self.talk
+    }
 }
 
 pub async fn server(toml: &str) -> AgentHandle {
@@ -62,7 +69,10 @@ pub async fn connect(
     let (ws, _) = tokio::time::timeout(PATIENCE, client_async(request, tcp))
         .await
         .unwrap()?;
-    Ok(Client { ws, linear: false })
+    Ok(Client {
+        talk: Talk { ws },
+        linear: false,
+    })
 }
 
 pub async fn status(server: &AgentHandle, path: &str, headers: &[(&'static str, &str)]) -> u16 {
@@ -163,57 +173,6 @@ impl Client {
         let item = json!({ "type": "function_call_output", "call_id": call_id, "output": output });
         self.send(json!({ "type": "conversation.item.create", "item": item }))
             .await;
-    }
-
-    async fn message(&mut self) -> Result<Message, End> {
-        match tokio::time::timeout(PATIENCE, self.ws.next())
-            .await
-            .expect("a message in time")
-        {
-            Some(Ok(Message::Close(frame))) => {
-                // The answer to it leaves with the next read.
-                _ = tokio::time::timeout(PATIENCE, self.ws.next()).await;
-                let (code, reason) = frame.map_or((1005, String::new()), |f| {
-                    (f.code.into(), f.reason.as_str().to_owned())
-                });
-                Err(End::Closed(code, reason))
-            }
-            Some(Ok(message)) => Ok(message),
-            _ => Err(End::Lost),
-        }
-    }
-
-    pub async fn next(&mut self) -> Value {
-        match self.message().await.expect("a message") {
-            Message::Text(text) => serde_json::from_str(&text).unwrap(),
-            other => panic!("not text: {other:?}"),
-        }
-    }
-
-    /// Everything up to and including the first event of this type.
-    pub async fn upto(&mut self, kind: &str) -> Vec<Value> {
-        let mut all = Vec::new();
-        loop {
-            let event = self.next().await;
-            let found = event["type"] == kind;
-            all.push(event);
-            if found {
-                return all;
-            }
-        }
-    }
-
-    pub async fn await_type(&mut self, kind: &str) -> Value {
-        self.upto(kind).await.pop().unwrap()
-    }
-
-    /// The end, whatever comes before it.
-    pub async fn end(&mut self) -> End {
-        loop {
-            if let Err(end) = self.message().await {
-                return end;
-            }
-        }
     }
 }
 
